@@ -1,0 +1,70 @@
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Telemetry of every tool is off, and none of them phones home at start-up.
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+export MLFLOW_MODEL_CATALOG_URI :=
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DVC_NO_ANALYTICS := 1
+export ITERATIVE_DO_NOT_TRACK := 1
+export GX_ANALYTICS_ENABLED := false
+export PREFECT_HOME ?= $(CURDIR)/.prefect
+export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test soak lint ui gpu clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready ## make the virtual environment and install every package
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(f"Python 3.11 or newer is needed, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.11 ...") if v < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[pipeline,lite,dev]"
+	@touch $@
+
+# The demo set is named in full: params.yaml may point at other images (reconpatch init). While it states just
+# this, the outputs are those that DVC records; else the demo runs in runs/ and leaves the records alone.
+demo: $(VENV)/.demo-versioned ## the whole flow on the embedded default data
+	$(BIN)/python -m flows.train --set pipeline.dataset=demo --set pipeline.root=data/demo \
+	  --set "pipeline.categories=[brick, grass, gravel]"
+
+# The last file of the last category: when it is there, all are.
+data/demo/gravel/groups.csv: | setup
+	$(BIN)/reconpatch data demo data/demo
+
+# Touched last, so that whatever is killed before is done again; it lies where DVC does not look.
+$(VENV)/.demo-versioned: data/demo/gravel/groups.csv
+	$(BIN)/dvc add --quiet data/demo
+	@touch $@
+
+test: setup ## every test, the long counts sampled with fixed seeds
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+soak: setup ## the long counts whole
+	RECONPATCH_SOAK=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: setup ## MLflow and Prefect UIs on loopback; Ctrl-C ends both
+	@echo "MLflow  http://127.0.0.1:5000"; echo "Prefect http://127.0.0.1:4200"
+	@trap 'kill 0' INT TERM EXIT; \
+	$(BIN)/mlflow server --backend-store-uri "$(MLFLOW_TRACKING_URI)" --artifacts-destination "$(CURDIR)/mlartifacts" \
+	  --host 127.0.0.1 --port 5000 --workers 1 & \
+	$(BIN)/prefect server start --host 127.0.0.1 --port 4200 & \
+	wait
+
+gpu: setup ## swap faiss-cpu for faiss-gpu (they exclude each other)
+	$(BIN)/python -m pip uninstall --quiet --yes faiss-cpu
+	$(BIN)/python -m pip install --quiet faiss-gpu
+
+clean: ## remove what can be made again: outputs, caches, runs (never data, models or mlflow.db)
+	rm -rf outputs runs .cache .pytest_cache .mypy_cache .ruff_cache build dist

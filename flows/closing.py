@@ -1,0 +1,48 @@
+"""How a flow ends: the finished detectors are registered, the finished stages recorded with DVC and git."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+
+from flows import slots
+from reconpatch.settings import Settings
+from tasks.commit import DvcBusyError, commit_stages
+from tasks.git_commit import commit_results
+from tasks.stage import Finished
+
+
+def _is_busy(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    return isinstance(state.result(raise_on_failure=False), DvcBusyError)
+
+
+@task(
+    name="commit",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=5,
+    retry_delay_seconds=[2, 5, 10, 20, 30],
+    retry_condition_fn=_is_busy,
+)
+def commit(finished: Sequence[Finished], project: Path) -> list[str]:
+    """Record the stages with DVC. One flow at a time; a person's own dvc command is waited for."""
+    with slots.hold(slots.DVC):
+        return commit_stages(finished, project)
+
+
+@task(name="git commit", cache_policy=NO_CACHE, persist_result=False)
+def commit_to_git(finished: Sequence[Finished], project: Path) -> str | None:
+    """Commit dvc.lock and the metrics, while no other flow writes them."""
+    with slots.hold(slots.DVC):
+        return commit_results(finished, project)
+
+
+@task(name="register", cache_policy=NO_CACHE, persist_result=False)
+def register(settings: Settings, evaluations: Sequence[Finished], flow_run_id: str) -> list[Any]:
+    """Log the evaluations to MLflow and register their detectors; what is there already is left alone."""
+    from tasks.register import register_run
+
+    return list(register_run(settings, evaluations, flow_run_id=flow_run_id))

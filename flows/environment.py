@@ -1,0 +1,33 @@
+"""Environment of every flow, set before Prefect and MLflow are imported and read it."""
+
+import logging
+import os
+from pathlib import Path
+
+from reconpatch.integrations.telemetry import SWITCHES
+
+_PROJECT = Path(__file__).resolve().parents[1]
+
+# What these log (progress, stages that are up to date) is shown and kept with the task run.
+LOGGERS = ("reconpatch", "tasks")
+
+DEFAULTS = {
+    **SWITCHES,
+    # Artifacts are copied on this machine: a bar a file is noise in a nightly log.
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # State stays inside the project, wherever a flow is started from.
+    "PREFECT_HOME": str(_PROJECT / ".prefect"),
+    # The server that a flow starts for itself needs 10 to 20 s on a busy machine; 20 s is the default limit.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    # Leases in memory die with the server: a killed flow would hold its concurrency slot for ever.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(LOGGERS),
+}
+
+
+def apply() -> None:
+    """Set what the user has not set."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO)

@@ -1,0 +1,61 @@
+"""Submit every stage of every category and backbone, each after those that it reads."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.stage_tasks import stage_task
+from reconpatch.settings import Settings
+from tasks.job import Job, jobs_of
+from tasks.stage import Finished
+from tasks.stages import STAGES, Stage
+
+
+def run_stages(settings: Settings, project: Path, outputs: Path) -> tuple[list[Finished], list[str]]:
+    """Run all stages, ``pipeline.concurrency`` at a time.
+
+    Returns:
+        The stages whose outputs are current, and a message for each one that failed. A stage that
+        waited for a failed one appears in neither.
+    """
+    futures: dict[tuple[str, str, str | None], PrefectFuture[Any]] = {}
+    with ThreadPoolTaskRunner(max_workers=settings.pipeline.concurrency) as runner:
+        # Stage by stage, not category by category: a waiting task occupies a worker.
+        for stage in STAGES.values():
+            task = stage_task(stage.name)
+            for job in jobs_of(stage.name, settings, project, outputs):
+                before = [futures[_key(upstream, job)] for upstream in _upstream(stage)]
+                futures[_key(stage, job)] = runner.submit(task, {"job": job}, wait_for=before)
+        states = {key: _wait(future) for key, future in futures.items()}
+    finished = [state.result() for state in states.values() if state.is_completed()]
+    failures = [
+        message
+        for (stage, category, backbone), state in states.items()
+        for message in failure_of(" ".join(filter(None, (stage, category, backbone))), state)
+    ]
+    return finished, failures
+
+
+def failure_of(what: str, state: State[Any]) -> list[str]:
+    """The message of a failed or crashed task, or nothing."""
+    if not (state.is_failed() or state.is_crashed()):
+        return []
+    error = state.result(raise_on_failure=False)
+    return [f"{what}: {error}"]
+
+
+def _upstream(stage: Stage) -> list[Stage]:
+    names = dict.fromkeys(reference.partition("/")[0] for reference in stage.upstream)
+    return [STAGES[name] for name in names]
+
+
+def _key(stage: Stage, job: Job) -> tuple[str, str, str | None]:
+    return stage.name, job.category, job.backbone if stage.per_backbone else None
+
+
+def _wait(future: PrefectFuture[Any]) -> State[Any]:
+    future.wait()
+    return future.state

@@ -1,0 +1,74 @@
+"""Prefect's named concurrency slots: what must not happen twice at once, in whatever process.
+
+A slot is leased, and a lease that is no longer renewed expires: a killed flow does not block the next
+one. Taking expired leases back is the work of a service that the server a flow starts for itself does
+not run, so it is done here whenever a slot is waited for.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.concurrency.sync import concurrency
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME
+
+DVC = "dvc"  # DVC's own lock fails at once when it is taken
+GPU = "gpu"
+
+_LEASE_SECONDS = 60.0  # the shortest that Prefect allows
+_LOOK_SECONDS = 15.0
+
+
+def create_slots() -> None:
+    """Create the slots that do not exist; a limit that someone set higher is left alone."""
+    with get_client(sync_client=True) as client:
+        existing = {limit.name for limit in client.read_global_concurrency_limits()}
+        for name in (DVC, GPU):
+            if name not in existing:
+                client.upsert_global_concurrency_limit_by_name(name, 1)
+
+
+@contextmanager
+def hold(name: str) -> Iterator[None]:
+    """Wait for a slot, however long its holder lives, and hold it for the block."""
+    with ExitStack() as stack:
+        with _taking_back():
+            stack.enter_context(concurrency(name, occupy=1, lease_duration=_LEASE_SECONDS, strict=True))
+        yield
+
+
+@contextmanager
+def _taking_back() -> Iterator[None]:
+    """Take expired leases back now and then, for as long as the block waits."""
+    acquired = threading.Event()
+
+    def watch() -> None:
+        while not acquired.wait(_LOOK_SECONDS):
+            _take_back_expired()
+
+    # A server that runs for itself does this itself.
+    watcher = threading.Thread(target=watch, daemon=True) if not PREFECT_API_URL.value() else None
+    if watcher is not None:
+        watcher.start()
+    try:
+        yield
+    finally:
+        acquired.set()
+        if watcher is not None:
+            watcher.join()
+
+
+def _take_back_expired() -> None:
+    now = datetime.now(UTC)
+    with get_client(sync_client=True) as client:
+        for file in (PREFECT_HOME.value() / "concurrency_leases").glob("*-*.json"):
+            try:
+                lease = json.loads(file.read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                continue  # given back meanwhile
+            if datetime.fromisoformat(lease["expiration"]) < now:
+                client.release_concurrency_slots_with_lease(UUID(lease["id"]))

@@ -1,0 +1,49 @@
+"""What a training flow shows at its end: one line a detector, on the terminal and in Prefect."""
+
+import json
+from collections.abc import Sequence
+
+from prefect.artifacts import create_table_artifact
+from rich.console import Console
+from rich.table import Table
+
+from tasks.stage import Finished
+
+_COLUMNS = {
+    "category": "category",
+    "backbone": "backbone",
+    "image_auroc": "image AUROC",
+    "pixel_auroc": "pixel AUROC",
+    "aupro": "AUPRO",
+}
+_ABSENT = "not available"
+
+
+def summarise(evaluations: Sequence[Finished]) -> list[dict[str, str]]:
+    """One row a finished evaluation; a metric without its labels is "not available"."""
+    rows = []
+    for item in sorted(evaluations, key=lambda item: (item.job.category, str(item.job.backbone))):
+        metrics = json.loads((item.folder / "metrics.json").read_text(encoding="utf-8"))
+        row = {"category": item.job.category, "backbone": str(item.job.backbone)}
+        for name in list(_COLUMNS)[2:]:
+            row[name] = _ABSENT if metrics.get(name) is None else f"{metrics[name]:.4f}"
+        rows.append(row)
+    return rows
+
+
+def print_table(rows: Sequence[dict[str, str]], title: str) -> None:
+    """Print the rows."""
+    table = Table(title=title)
+    for name, heading in _COLUMNS.items():
+        table.add_column(heading, justify="left" if name in ("category", "backbone") else "right")
+    for row in rows:
+        table.add_row(*(row[name] for name in _COLUMNS))
+    Console(markup=False, emoji=False).print(table)
+
+
+def publish_table(rows: Sequence[dict[str, str]], dataset: str) -> None:
+    """Keep the rows as a table artifact of the flow run."""
+    named = [{heading: row[name] for name, heading in _COLUMNS.items()} for row in rows]
+    create_table_artifact(
+        key=f"metrics-{dataset.replace('_', '-')}", table=named, description=f"Metrics of {dataset}"
+    )

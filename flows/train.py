@@ -1,0 +1,91 @@
+"""The training flow: every stage for every category and backbone, then registration and the commits.
+
+python -m flows.train [--params FILE] [--set section.key=value ...]
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import flow, get_run_logger, runtime
+
+from flows.closing import commit, commit_to_git, register
+from flows.run_stages import failure_of, run_stages
+from flows.slots import create_slots
+from flows.summary import print_table, publish_table, summarise
+from reconpatch.errors import ReConPatchError, SettingsError
+from reconpatch.settings import load_settings
+from tasks.code import note_code
+from tasks.job import PARAMS, PROJECT, is_recorded, outputs_folder
+
+
+class FlowFailedError(ReConPatchError):
+    """Something in the flow failed; the message holds every failure."""
+
+
+@flow(name="train")
+def train(
+    params: Path | None = None, overrides: Sequence[str] = (), project: Path = PROJECT
+) -> list[dict[str, str]]:
+    """Run the whole pipeline.
+
+    Categories and backbones are independent: one that fails stops none of the others, and what is
+    done stays done; the flow then ends as failed with every message.
+
+    Args:
+        params: params file; None is the project's params.yaml.
+        overrides: ``section.key=value`` texts; the outputs then go to ``runs/<digest>``.
+        project: root of the project.
+
+    Returns:
+        One row of metrics a detector.
+
+    Raises:
+        SettingsError: a parameter is unknown or out of range; nothing was started.
+        FlowFailedError: a stage, the registration or the commit failed.
+    """
+    settings = load_settings(params or project / PARAMS, overrides)
+    outputs = outputs_folder(settings, project)
+    note_code(project)
+    create_slots()
+
+    finished, failures = run_stages(settings, project, outputs)
+    evaluations = [item for item in finished if item.stage == "evaluate"]
+    rows = summarise(evaluations)
+    if rows:
+        print_table(rows, f"{settings.pipeline.dataset} ({outputs})")
+        publish_table(rows, settings.pipeline.dataset)
+        state = register(settings, evaluations, str(runtime.flow_run.id), return_state=True)
+        failures += failure_of("register", state)
+    # Outputs of other parameters than those of params.yaml are none of DVC's business.
+    if finished and settings.pipeline.commit and is_recorded(outputs, project):
+        recorded = commit(finished, project, return_state=True)
+        failures += failure_of("commit", recorded)
+        if settings.pipeline.git_commit and recorded.is_completed():
+            failures += failure_of("git commit", commit_to_git(finished, project, return_state=True))
+    if failures:
+        raise FlowFailedError("the flow did not finish:\n" + "\n".join(failures))
+    if not any(item.ran for item in finished):
+        get_run_logger().info("Nothing to do: every stage was up to date")
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
+    parser = argparse.ArgumentParser(prog="python -m flows.train", description="Run the whole pipeline.")
+    parser.add_argument("--params", type=Path, help="params file; default: params.yaml")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    given = parser.parse_args(arguments)
+    try:
+        load_settings(given.params or PROJECT / PARAMS, given.overrides)
+    except SettingsError as error:
+        parser.error(str(error))
+    try:
+        train(given.params, given.overrides)
+    except FlowFailedError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

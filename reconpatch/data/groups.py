@@ -1,0 +1,126 @@
+"""Groups: images of one part or one region are not independent, so they are never torn apart."""
+
+import csv
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reconpatch.data.listing import Stray
+from reconpatch.errors import DataError, SettingsError
+
+GROUPS_FILE = "groups.csv"
+_MOST_HELD_OUT = 0.5
+
+
+def assign_groups(
+    paths: Sequence[str], root: Path, pattern: str | None = None
+) -> tuple[list[str], list[Stray]]:
+    """The group of each image: from ``groups.csv`` in the root, else from ``pattern``, else the image itself.
+
+    Args:
+        paths: posix paths relative to ``root``.
+        root: the category's folder.
+        pattern: regular expression with one capture, searched in each path; what it captures is the group.
+            Not used where there is a ``groups.csv`` (columns ``path``, ``group``), which is part of the data.
+
+    Returns:
+        One group a path, in order (an image that file or pattern do not name is its own group), and what does
+        not fit: images without a line and lines without an image, or images that the pattern does not match.
+
+    Raises:
+        DataError: ``groups.csv`` cannot be used.
+        SettingsError: the pattern is no regular expression with exactly one capture.
+    """
+    expression = _compile(pattern) if pattern is not None else None
+    table = root / GROUPS_FILE
+    if table.is_file():
+        named = _read_table(table)
+        unknown = sorted(set(named) - set(paths))
+        strays = [Stray(path, f"is named in {GROUPS_FILE}, but is no image here") for path in unknown]
+        missing = f"has no line in {GROUPS_FILE} and is a group of its own; add one"
+    elif expression is not None:
+        matches = ((path, expression.search(path)) for path in paths)
+        named = {path: match[1] for path, match in matches if match and match[1]}
+        strays, missing = [], "does not match data.group_pattern and is a group of its own; mend the pattern"
+    else:
+        return list(paths), []
+    strays += [Stray(path, missing) for path in paths if path not in named]
+    return [named.get(path, path) for path in paths], strays
+
+
+def hold_out_groups(groups: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
+    """Choose whole groups to hold out, at least ``share`` of the images where that is possible.
+
+    The groups are gone through in an order drawn from ``seed``; one is taken when it does not overshoot the
+    number of images needed. If that leaves images wanting, the smallest remaining group that makes up for
+    them is added, unless more than half of all images would then be held out: rather fewer are held out
+    than a detector is starved. With fewer than two groups, or ``share`` 0, nothing is held out.
+
+    Args:
+        groups: (N,) the group of each image, in any order (the choice does not depend on it).
+        share: in [0, 0.5], share of the images to hold out.
+        seed: of the order of the groups.
+
+    Returns:
+        (N,) bool, True where the image is held out; never all True.
+
+    Raises:
+        SettingsError: ``share`` is out of range.
+    """
+    if not 0 <= share <= _MOST_HELD_OUT:
+        raise SettingsError(f"calibrate.holdout: {share} is not between 0 and {_MOST_HELD_OUT}")
+    names, member, sizes = np.unique(np.asarray(groups, dtype=str), return_inverse=True, return_counts=True)
+    held = np.zeros(len(names), dtype=bool)
+    # Less a hair, since 0.1 * 30 is 3.0000000000000004.
+    needed = math.ceil(share * len(groups) - 1e-9)
+    if len(names) < 2 or needed == 0:
+        return held[member]
+    order = np.random.default_rng(seed).permutation(len(names))
+    total = 0
+    for group in order:
+        if total + sizes[group] <= needed:
+            held[group] = True
+            total += sizes[group]
+    if total < needed:  # every group that remains would make up for it, since each was too large
+        remaining = order[~held[order]]
+        smallest = remaining[np.argmin(sizes[remaining])]
+        held[smallest] = total + sizes[smallest] <= _MOST_HELD_OUT * len(groups)
+    return held[member]
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise SettingsError(f"data.group_pattern: {pattern!r} is no regular expression ({error})") from None
+    if expression.groups != 1:
+        found = expression.groups
+        raise SettingsError(
+            f"data.group_pattern: {pattern!r} has {found} captures; put one (...) around what names the group"
+        )
+    return expression
+
+
+def _read_table(table: Path) -> dict[str, str]:
+    """Path -> group, from a file whose every line is sound."""
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table}: cannot be read ({error}); save it as CSV in UTF-8") from None
+    if not rows or not {"path", "group"} <= set(rows[0]):
+        raise DataError(
+            f"{table}: needs a header and columns `path,group`, separated by commas, and a line or more"
+        )
+    named: dict[str, str] = {}
+    for number, row in enumerate(rows, start=2):
+        path, group = row["path"], row["group"]
+        if not path or not group or None in row:
+            raise DataError(f"{table}: line {number} needs one path and one group")
+        if named.setdefault(path, group) != group:
+            raise DataError(f"{table}: line {number} puts {path} into a second group; keep one")
+    return named

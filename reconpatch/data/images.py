@@ -1,0 +1,169 @@
+"""Images as RGB and masks as booleans: read right, or refused with a reason.
+
+How awkward images are read: 16 bits keep their full range (``value >> 8``, never clipped or stretched);
+grey is repeated; palettes are looked up; transparency is laid over white (over black in a mask); CMYK is
+converted; EXIF orientation is applied; colour profiles are ignored; content decides, not the name's ending.
+Refused are animations and multi-page files, more than 89 million pixels, 32-bit values, and anything that
+cannot be decoded to its last byte. Bit errors inside a JPEG cannot be seen: the format has no checksum.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from reconpatch.data.decoding import Decoded, decode, read_bytes
+from reconpatch.errors import DataError
+
+
+@dataclass(frozen=True)
+class ImageProbe:
+    """What one look at an image file tells.
+
+    Attributes:
+        sha256: of the file's bytes; None when they cannot be read.
+        width: pixels after EXIF rotation; None (as all below) when the image is refused.
+        height: likewise.
+        mode: Pillow's mode as stored.
+        bit_depth: bits a channel as stored.
+        orientation: EXIF orientation as stored, 1 to 8.
+        problem: why the image is refused; None when it can be used.
+    """
+
+    sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    mode: str | None = None
+    bit_depth: int | None = None
+    orientation: int | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class MaskProbe:
+    """What one look at a mask file tells: as `ImageProbe`; ``area`` is the defective share of its pixels."""
+
+    sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    area: float | None = None
+    problem: str | None = None
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read an image as (H, W, 3) uint8 RGB.
+
+    Raises:
+        DataError: the file is missing, damaged, or of a kind that is refused (see the module).
+    """
+    try:
+        return _rgb(decode(read_bytes(Path(path))))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
+    """The same from encoded bytes; ``name`` stands in messages.
+
+    Raises:
+        DataError: as `read_image`.
+    """
+    try:
+        return _rgb(decode(data))
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+
+
+def image_array(image: Image.Image) -> NDArray[np.uint8]:
+    """The same from a PIL image, opened from a file or made in memory.
+
+    Raises:
+        DataError: its data are cut short, or its values are 32-bit or no colours; names no file.
+    """
+    try:
+        upright: Image.Image = ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError) as error:
+        raise DataError(f"is damaged or cut short ({error}); copy it again or remove it") from None
+    if upright.mode in ("I", "F"):
+        raise DataError(f"has 32-bit values (mode {upright.mode}) without an agreed range; give 8 or 16 bits")
+    return _rgb(Decoded(upright, image.mode, bit_depth=8, orientation=1))
+
+
+def read_mask(path: Path, threshold: int) -> NDArray[np.bool_]:
+    """Read a mask as (H, W) bool, True where it is brighter than ``threshold``.
+
+    A colour mask counts by its brightest channel. A mask whose brightest value is 1 is binary, and so is
+    a 16-bit one that holds no more than 8-bit values read as 8 bits.
+
+    Args:
+        path: the mask's file.
+        threshold: 0 to 254, on the scale of 8 bits.
+
+    Raises:
+        DataError: as `read_image`.
+    """
+    try:
+        return _defective(decode(read_bytes(Path(path))), threshold)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def probe_image(path: Path) -> ImageProbe:
+    """Hash and decode an image file once; a refused one has a ``problem`` and raises nothing."""
+    digest: str | None = None
+    try:
+        data = read_bytes(path)
+        digest = hashlib.sha256(data).hexdigest()
+        decoded = decode(data)
+        height, width, _ = _rgb(decoded).shape
+    except DataError as error:
+        return ImageProbe(sha256=digest, problem=str(error))
+    return ImageProbe(digest, width, height, decoded.mode, decoded.bit_depth, decoded.orientation)
+
+
+def probe_mask(path: Path, threshold: int) -> MaskProbe:
+    """Hash and decode a mask file once; a refused one has a ``problem`` and raises nothing."""
+    digest: str | None = None
+    try:
+        data = read_bytes(path)
+        digest = hashlib.sha256(data).hexdigest()
+        defective = _defective(decode(data), threshold)
+    except DataError as error:
+        return MaskProbe(sha256=digest, problem=str(error))
+    height, width = defective.shape
+    return MaskProbe(digest, width, height, float(defective.mean()))
+
+
+def _rgb(decoded: Decoded) -> NDArray[np.uint8]:
+    if decoded.image.mode.startswith("I;16"):
+        grey = (np.asarray(decoded.image) >> 8).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    return _flattened(decoded.image, background="white")
+
+
+def _defective(decoded: Decoded, threshold: int) -> NDArray[np.bool_]:
+    image = decoded.image
+    values: NDArray[Any]
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image)
+        if values.max() > 255:
+            values = values >> 8
+    elif image.mode == "L" and not image.has_transparency_data:
+        values = np.asarray(image)
+    else:
+        values = _flattened(image, background="black").max(axis=2)
+    binary = values.max() == 1
+    defective: NDArray[np.bool_] = values > (0 if binary else threshold)
+    return defective
+
+
+def _flattened(image: Image.Image, background: str) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8; what is transparent shows ``background``."""
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, background), layer)
+    return np.array(image.convert("RGB"))

@@ -1,0 +1,116 @@
+"""All files of a category, without following links anywhere else."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from reconpatch.errors import DataError
+
+IMAGE_ENDINGS = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm", ".gif"}
+)
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file below the root: posix path relative to it, and why it must not be read (None: it may)."""
+
+    path: str
+    problem: str | None = None
+
+    @property
+    def is_image(self) -> bool:
+        """Whether its name ends as an image's does; the content is another matter."""
+        return PurePosixPath(self.path).suffix.lower() in IMAGE_ENDINGS
+
+
+@dataclass(frozen=True)
+class Stray:
+    """Something in a category that is none of its images: posix path relative to the root, and the reason."""
+
+    path: str
+    reason: str
+
+
+def list_files(root: Path) -> tuple[list[Entry], list[Stray]]:
+    """Files below ``root`` sorted by path, and what cannot be listed as one.
+
+    Hidden names and the droppings of desktop systems are left out. A file link that stays inside the root
+    is a file; one that leaves it or leads nowhere is an entry with a problem. Folder links are strays.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    found = list(_walk(root, "", os.path.realpath(root)))
+    entries = [item for item in found if isinstance(item, Entry)]
+    strays = [item for item in found if isinstance(item, Stray)]
+    return sorted(entries, key=lambda item: item.path), sorted(strays, key=lambda item: item.path)
+
+
+def _walk(folder: Path, prefix: str, real_root: str) -> Iterator[Entry | Stray]:
+    try:
+        with os.scandir(folder) as listing:
+            items = list(listing)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from None
+    for item in items:
+        path = prefix + item.name
+        if item.name.startswith(".") or item.name.lower() in _SYSTEM_FILES:
+            continue
+        if not _is_text(item.name):
+            readable = path.encode("utf-8", "backslashreplace").decode()
+            yield Stray(readable, "has a name that is not UTF-8; rename it")
+        elif item.is_symlink():
+            yield _link(item, path, real_root)
+        elif item.is_dir():
+            yield from _walk(folder / item.name, path + "/", real_root)
+        elif item.is_file():
+            yield Entry(path)
+        else:
+            yield Stray(path, "is neither a file nor a folder; remove it")
+
+
+def _link(item: os.DirEntry[str], path: str, real_root: str) -> Entry | Stray:
+    target = os.path.realpath(item.path)
+    leaves = os.path.commonpath([target, real_root]) != real_root
+    if item.is_dir():
+        where = " out of the category" if leaves else ""
+        return Stray(path, f"is a link to a folder{where}; put the files themselves there")
+    if leaves:
+        return Entry(path, "is a link that leaves the category; put the file itself there")
+    if not item.is_file():
+        return Entry(path, "is a link to no file; put the file itself there")
+    return Entry(path)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def expand_images(paths: Iterable[Path]) -> list[Path]:
+    """Images as given, and in place of each folder the images below it, sorted.
+
+    Raises:
+        DataError: a path does not exist, a folder holds no image, or a link leaves it.
+    """
+    images: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            if not path.exists():
+                raise DataError(f"{path}: there is no such file or folder")
+            images.append(path)
+            continue
+        entries = [entry for entry in list_files(path)[0] if entry.is_image]
+        for entry in entries:
+            if entry.problem is not None:
+                raise DataError(f"{path / entry.path}: {entry.problem}")
+        if not entries:
+            raise DataError(f"{path}: holds no image ({', '.join(sorted(IMAGE_ENDINGS))})")
+        images += [path / entry.path for entry in entries]
+    return images

@@ -1,0 +1,159 @@
+"""The manifest: one table that says which bytes a category consists of and what is known about each image."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from reconpatch.data.groups import assign_groups
+from reconpatch.data.images import ImageProbe, MaskProbe, probe_image, probe_mask
+from reconpatch.data.layouts import ImageFile, detect_layout, find_strays, scan_category
+from reconpatch.errors import DataError
+from reconpatch.files import atomic_file, sha256_json
+from reconpatch.progress import track
+from reconpatch.settings import DataSettings
+
+# Nullable types, so that a refused image has nulls and no column changes its type with the data.
+COLUMNS = {
+    "path": "string",
+    "category": "string",
+    "split": "string",
+    "label": "int64",
+    "defect_type": "string",
+    "mask_path": "string",
+    "group": "string",
+    "layout": "string",
+    "sha256": "string",
+    "width": "Int64",
+    "height": "Int64",
+    "mode": "string",
+    "bit_depth": "Int64",
+    "orientation": "Int64",
+    "mask_sha256": "string",
+    "mask_width": "Int64",
+    "mask_height": "Int64",
+    "mask_area": "Float64",
+    "problem": "string",
+}
+_CONTENT = ("path", "sha256", "split", "label", "defect_type", "group", "mask_path", "mask_sha256")
+
+
+def build_manifest(category_root: Path, settings: DataSettings, *, workers: int = 2) -> pd.DataFrame:
+    """Hash and decode every image and mask of a category once.
+
+    Args:
+        category_root: folder of one category (`layouts` says which are recognised).
+        settings: layout, mask threshold and group pattern.
+        workers: threads that read and decode.
+
+    Returns:
+        One row an image, sorted by path, with the types of `COLUMNS`. A refused image or mask has its reason
+        in ``problem`` and raises nothing. ``attrs["root"]`` is the category root as given, and
+        ``attrs["strays"]`` lists [path, reason] of what lies in the category without being one of its images.
+
+    Raises:
+        DataError: the folder is no category, holds no image, or its ``groups.csv`` cannot be used.
+        SettingsError: the group pattern cannot be used.
+    """
+    layout = detect_layout(category_root) if settings.layout == "auto" else settings.layout
+    files = scan_category(category_root, layout)
+    strays = find_strays(category_root, layout)
+    groups, ungrouped = assign_groups([file.path for file in files], category_root, settings.group_pattern)
+    with ThreadPoolExecutor(workers) as pool:
+        looks = pool.map(lambda file: _look(category_root, file, settings.mask_threshold), files)
+        looked = list(track(looks, "manifest", total=len(files)))
+    category = category_root.resolve().name
+    rows = [
+        _row(file, look) | {"category": category, "group": group, "layout": layout}
+        for file, look, group in zip(files, looked, groups, strict=True)
+    ]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    table.attrs["root"] = str(category_root)
+    table.attrs["strays"] = [[stray.path, stray.reason] for stray in [*strays, *ungrouped]]
+    return table
+
+
+def write_manifest(table: pd.DataFrame, path: Path) -> None:
+    """Write a manifest as parquet, atomically; equal tables give equal bytes."""
+    with atomic_file(path) as temporary:
+        table.to_parquet(temporary, engine="pyarrow", index=False)
+
+
+def read_manifest(path: Path) -> pd.DataFrame:
+    """Read what `write_manifest` wrote, with types and attributes.
+
+    Raises:
+        DataError: the file is missing, damaged, or holds another table.
+    """
+    try:
+        table = pd.read_parquet(path, engine="pyarrow")
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: is no readable manifest ({error}); build it again") from None
+    if list(table.columns) != list(COLUMNS) or "root" not in table.attrs:
+        raise DataError(f"{path}: has other columns than a manifest of this version; build it again")
+    return table.astype(COLUMNS)
+
+
+def manifest_digest(table: pd.DataFrame) -> str:
+    """Hex SHA-256 of what the images are and mean: paths, bytes, split, labels, groups and masks.
+
+    It depends neither on where the root lies nor on the order of the rows.
+    """
+    content = table.loc[:, list(_CONTENT)].sort_values("path")
+    rows = [
+        [None if pd.isna(value) else value for value in row]
+        for row in content.to_numpy(dtype=object).tolist()
+    ]
+    return sha256_json(rows)
+
+
+def image_paths(table: pd.DataFrame) -> list[Path]:
+    """Where the images of ``table`` (a manifest or rows of one) lie, in order."""
+    root = Path(table.attrs["root"])
+    return [root / path for path in table["path"]]
+
+
+def mask_paths(table: pd.DataFrame) -> list[Path | None]:
+    """Where the masks of ``table`` lie, in order; None for an image without one."""
+    root = Path(table.attrs["root"])
+    return [None if pd.isna(path) else root / path for path in table["mask_path"]]
+
+
+@dataclass(frozen=True)
+class _Look:
+    image: ImageProbe
+    mask: MaskProbe
+
+
+def _look(root: Path, file: ImageFile, threshold: int) -> _Look:
+    if file.problem is not None:
+        return _Look(ImageProbe(problem=file.problem), MaskProbe())
+    mask = MaskProbe() if file.mask_path is None else probe_mask(root / file.mask_path, threshold)
+    return _Look(probe_image(root / file.path), mask)
+
+
+def _row(file: ImageFile, look: _Look) -> dict[str, Any]:
+    problem = look.image.problem
+    if problem is None and look.mask.problem is not None:
+        problem = f"its mask {file.mask_path} {look.mask.problem}"
+    return {
+        "path": file.path,
+        "split": file.split,
+        "label": file.label,
+        "defect_type": file.defect_type,
+        "mask_path": file.mask_path,
+        "sha256": look.image.sha256,
+        "width": look.image.width,
+        "height": look.image.height,
+        "mode": look.image.mode,
+        "bit_depth": look.image.bit_depth,
+        "orientation": look.image.orientation,
+        "mask_sha256": look.mask.sha256,
+        "mask_width": look.mask.width,
+        "mask_height": look.mask.height,
+        "mask_area": look.mask.area,
+        "problem": problem,
+    }

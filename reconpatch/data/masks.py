@@ -1,0 +1,52 @@
+"""Which ground-truth mask belongs to which image, by names alone."""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+MASK_FOLDERS = ("ground_truth", "masks")
+# The bare name comes last: where `a.png` and `a_mask.png` both lie among the masks, the latter is surely one.
+MASK_SUFFIXES = ("_mask", "_gt", "_label", "_seg", "_ground_truth", "-mask", "")
+
+
+def masks_beside(paths: Sequence[str]) -> set[str]:
+    """Those of ``paths`` that are masks beside their image: ``a_label.bmp`` where there is an ``a.jpg``."""
+    known = {_key(path) for path in paths}
+    return {path for path in paths if any(owner in known for owner in _owners(path))}
+
+
+def match_masks(images: Iterable[str], masks: Iterable[str]) -> dict[str, str]:
+    """Find each image's mask.
+
+    Args:
+        images: posix paths relative to the category root.
+        masks: the same, below one of `MASK_FOLDERS` (for images below ``test``) or beside an image.
+
+    Returns:
+        image path -> mask path, for the images that have one; of several, the first by suffix, then by path.
+    """
+    index: dict[tuple[str, str], str] = {}
+    for mask in sorted(masks):
+        first, _, rest = mask.partition("/")
+        index.setdefault(_key(f"test/{rest}" if first in MASK_FOLDERS else mask), mask)
+    matches: dict[str, str] = {}
+    for image in images:
+        folder, stem = _key(image)
+        found = [index[key] for suffix in MASK_SUFFIXES if (key := (folder, stem + suffix)) in index]
+        if found:
+            matches[image] = found[0]
+    return matches
+
+
+def _owners(path: str) -> list[tuple[str, str]]:
+    """Keys of the images whose mask ``path`` would be, by its suffix."""
+    folder, stem = _key(path)
+    return [
+        (folder, stem.removesuffix(suffix)) for suffix in MASK_SUFFIXES if suffix and stem.endswith(suffix)
+    ]
+
+
+def _key(path: str) -> tuple[str, str]:
+    # Case and the two ways of writing an accent differ between the systems that images come from.
+    place = PurePosixPath(unicodedata.normalize("NFC", path))
+    return str(place.parent), place.stem.casefold()

@@ -1,0 +1,334 @@
+"""The detector: the rooms of the library put together behind fit, predict, save and load."""
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from reconpatch import fitting, updating
+from reconpatch.data.training import TrainingImages, training_images
+from reconpatch.device import choose_device, limit_threads
+from reconpatch.errors import ModelError
+from reconpatch.features.cache import FeatureCache
+from reconpatch.features.dataset import (
+    ImageLike,
+    PatchFeatures,
+    extract_features,
+    image_digest,
+    iter_batches,
+)
+from reconpatch.features.extract import PatchExtractor
+from reconpatch.inference import score_features
+from reconpatch.model_folder import BackboneReference, FittedParts, read_model, write_model
+from reconpatch.scoring.calibration import Calibration
+from reconpatch.settings import Settings, load_settings
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the detector says of one image.
+
+    Attributes:
+        path: the image's path as it was given; None for an array or a PIL image.
+        score: image score, 0 or larger, larger is more anomalous (a distance in feature space).
+        is_anomalous: whether the score lies above the threshold; None when not calibrated.
+        anomaly_map: (S, S) float32 distances at the network's input size, S = ``features.image_size``.
+    """
+
+    path: str | None
+    score: float
+    is_anomalous: bool | None
+    anomaly_map: np.ndarray
+
+
+class ReConPatch:
+    """Anomaly detector fitted on good images only (Hyun et al., WACV 2024).
+
+    Example:
+        >>> detector = ReConPatch().fit("data/mvtec/bottle")            # doctest: +SKIP
+        >>> detector.predict(["a.png"])[0].is_anomalous                 # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        backbone: str | None = None,
+        *,
+        settings: Settings | None = None,
+        params: Mapping[str, Any] | None = None,
+        cache: str | Path | FeatureCache | None = None,
+    ) -> None:
+        """Make an unfitted detector.
+
+        Args:
+            backbone: timm model name; short for the parameter ``features.backbone``.
+            settings: all parameters; the defaults when None.
+            params: single parameters by full name, such as ``{"coreset.ratio": 0.1}``.
+            cache: the feature cache or its folder, shared and safe to delete; a folder is kept below
+                ``pipeline.cache_max_gib``. None keeps no features.
+
+        Raises:
+            SettingsError: a parameter is unknown or out of range.
+        """
+        overrides = dict(params or {})
+        if backbone is not None:
+            overrides["features.backbone"] = backbone
+        self.settings = load_settings(None, overrides, base=settings)
+        if isinstance(cache, (str, Path)):
+            cache = FeatureCache(Path(cache), self.settings.pipeline.cache_max_bytes)
+        self._cache = cache
+        self._parts: FittedParts | None = None
+        self._extractor: PatchExtractor | None = None
+
+    @property
+    def parts(self) -> FittedParts:
+        """What the fit yielded.
+
+        Raises:
+            ModelError: the detector has not been fitted.
+        """
+        if self._parts is None:
+            raise ModelError("this detector is not fitted; call fit(...) or ReConPatch.load(...)")
+        return self._parts
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What held-out nominal images said; None when none were held out."""
+        return self.parts.calibration
+
+    @property
+    def held_out(self) -> frozenset[str]:
+        """Hex SHA-256 of the nominal images that calibrate it."""
+        return frozenset(self.parts.training_set.holdout)
+
+    @property
+    def threshold(self) -> float | None:
+        """Image-score threshold from held-out nominal images; None when not calibrated."""
+        return None if self.calibration is None else self.calibration.threshold.value
+
+    @property
+    def extractor(self) -> PatchExtractor:
+        """The frozen network, loaded when first needed.
+
+        Raises:
+            ModelError: the weights found are not those that the detector was fitted with.
+        """
+        if self._extractor is None:
+            self._extractor = PatchExtractor(self.settings.features, choose_device(self.settings.device))
+            fitted = self._parts.backbone if self._parts is not None else None
+            found = self._extractor.backbone.weights_sha256
+            if fitted is not None and found != fitted.weights_sha256:
+                self._extractor = None
+                raise ModelError(
+                    f"backbone {fitted.name}: the weights found here (sha256 {found[:12]}) are not those the "
+                    f"detector was fitted with ({fitted.weights_sha256[:12]}, {fitted.weights_source}); "
+                    "give these through features.weights or fit the detector again"
+                )
+        return self._extractor
+
+    def fit(self, images: str | Path | Sequence[str | Path] | pd.DataFrame) -> "ReConPatch":
+        """Fit on nominal images.
+
+        Args:
+            images: a category folder in a known layout, a list of image paths, or a manifest table.
+
+        Returns:
+            The detector itself.
+
+        Raises:
+            DataError: an image cannot be read, or there is none.
+            ModelError: the backbone or its weights cannot be had.
+        """
+        limit_threads(self.settings.threads)
+        training = training_images(images, self.settings.data)
+        if self._cache is not None:
+            return self._fit(training, self._cache)
+        with tempfile.TemporaryDirectory(prefix="reconpatch-") as scratch:
+            return self._fit(training, FeatureCache(Path(scratch)))
+
+    def _fit(self, training: TrainingImages, cache: FeatureCache) -> "ReConPatch":
+        settings, extractor = self.settings, self.extractor
+        features = extract_features(training.paths, extractor, cache)
+        split = fitting.split_nominal(training.groups, settings)
+        fit_features = features.subset(split.fit)
+        trained = fitting.fit_modulation(fit_features, settings)
+        modulation = None if trained is None else trained.modulation
+        bank = fitting.fit_bank(fit_features, modulation, settings)
+        calibration = fitting.calibrate(features.subset(split.holdout), modulation, bank, settings)
+        self._parts = FittedParts(
+            settings,
+            backbone_reference(extractor, settings),
+            modulation,
+            bank,
+            calibration,
+            fitting.training_set(features, split),
+        )
+        return self
+
+    def update(
+        self,
+        images: str | Path | Sequence[str | Path] | pd.DataFrame,
+        *,
+        mode: updating.Mode = "frozen",
+        earlier: str | Path | Sequence[str | Path] | pd.DataFrame | None = None,
+    ) -> "ReConPatch":
+        """Add nominal images to the fitted detector; its old ones are not needed.
+
+        Images that it knows already are passed over. Some of the new ones are held out as in a fit. The
+        threshold is calibrated anew on these and on the old held-out images, which are found by content in
+        the feature cache or among ``earlier``. Where so many are missing that fewer images would stand
+        behind the threshold than before, the old one stays and `Calibration.carried_over` says so.
+
+        Args:
+            images: as for `fit`; a list may hold category folders too.
+            mode: ``frozen`` keeps f; ``fine-tune`` trains it further for 100 steps.
+            earlier: images to look for the old held-out ones among, such as those of the fit.
+
+        Returns:
+            The detector itself, changed only when all went well.
+
+        Raises:
+            DataError: an image cannot be read, or none is new.
+            ModelError: the detector is not fitted, or cannot be calibrated after a fine-tune.
+            SettingsError: there is no such mode, or no f to fine-tune.
+        """
+        parts = self.parts
+        updating.check_mode(mode, parts.settings)
+        limit_threads(self.settings.threads)
+        training = _found_images(images, self.settings)
+        files = {} if earlier is None else _by_content(_found_images(earlier, self.settings).paths)
+        if self._cache is not None:
+            self._parts = self._update(parts, training, mode, files, self._cache)
+        else:
+            with tempfile.TemporaryDirectory(prefix="reconpatch-") as scratch:
+                self._parts = self._update(parts, training, mode, files, FeatureCache(Path(scratch)))
+        return self
+
+    def _update(
+        self,
+        parts: FittedParts,
+        training: TrainingImages,
+        mode: updating.Mode,
+        files: Mapping[str, Path],
+        cache: FeatureCache,
+    ) -> FittedParts:
+        settings, modulation, bank = self.settings, parts.modulation, parts.bank
+        given = extract_features(training.paths, self.extractor, cache)
+        positions = updating.new_images(given.image_digests, parts.training_set)
+        features = given.subset(positions)
+        split = fitting.split_nominal([training.groups[i] for i in positions], settings)
+        fresh, held = features.subset(split.fit), features.subset(split.holdout)
+        holdout = given.of_content((*parts.training_set.holdout, *held.image_digests), files)
+        if mode == "fine-tune" and modulation is not None:
+            if parts.calibration is not None and not updating.can_recalibrate(parts.calibration, holdout):
+                raise ModelError(
+                    f"fine-tune changes every distance, and only {len(holdout)} of the "
+                    f"{parts.calibration.threshold.n} held-out images that the threshold needs are at hand; "
+                    "give the fit's images as `earlier`, the fit's feature cache, or use mode frozen"
+                )
+            modulation, bank = updating.fine_tune(modulation, bank, fresh, settings)
+        bank = updating.merge_bank(bank, fresh, modulation, settings)
+        return replace(
+            parts,
+            modulation=modulation,
+            bank=bank,
+            calibration=updating.recalibrate(parts.calibration, holdout, modulation, bank, settings),
+            training_set=updating.extend(parts.training_set, fresh.image_digests, held.image_digests),
+        )
+
+    def predict(self, images: ImageLike | Iterable[ImageLike]) -> list[Prediction]:
+        """Score images; `stream` is the same without keeping every map in memory.
+
+        Args:
+            images: one or many of: a path, an (H, W, 3) uint8 RGB array, a PIL image.
+
+        Raises:
+            DataError: an image cannot be read; the message names it.
+            ModelError: the detector is not fitted.
+        """
+        return list(self.stream(images))
+
+    def stream(self, images: ImageLike | Iterable[ImageLike]) -> Iterator[Prediction]:
+        """Yield one prediction an image, in order, a batch at a time."""
+        parts, extractor = self.parts, self.extractor
+        single = isinstance(images, (str, Path, np.ndarray, Image.Image))
+        listed = cast("list[ImageLike]", [images] if single else list(images))  # type: ignore[arg-type]
+        limit_threads(self.settings.threads)
+        for batch_images, features in self._features(listed, extractor):
+            scored = score_features(features, extractor.grid, parts.modulation, parts.bank, parts.settings)
+            for image, score, anomaly_map in zip(batch_images, scored.scores, scored.maps, strict=True):
+                path = str(image) if isinstance(image, (str, Path)) else None
+                verdict = None if self.threshold is None else bool(score > self.threshold)
+                yield Prediction(path, float(score), verdict, anomaly_map)
+
+    def _features(
+        self, images: list[ImageLike], extractor: PatchExtractor
+    ) -> Iterator[tuple[list[ImageLike], np.ndarray]]:
+        """Yield (images of a batch, their (B, P, D) features), from the cache where there is one."""
+        size = self.settings.features.batch_size
+        if self._cache is not None and all(isinstance(image, (str, Path)) for image in images):
+            stored: PatchFeatures = extract_features(
+                [Path(str(image)) for image in images], extractor, self._cache
+            )
+            for start in range(0, len(images), size):
+                stop = min(start + size, len(images))
+                yield images[start:stop], np.stack([stored.block(i) for i in range(start, stop)])
+            return
+        for indices, batch in iter_batches(images, self.settings.features, batch_size=size):
+            yield [images[i] for i in indices], extractor(batch)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the detector folder; it is complete or absent."""
+        write_model(Path(folder), self.parts)
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        device: str = "auto",
+        threads: int = 0,
+        cache: str | Path | FeatureCache | None = None,
+    ) -> "ReConPatch":
+        """Read a fitted detector.
+
+        Args:
+            source: a detector folder, or an MLflow URI such as ``models:/reconpatch-demo-brick@champion``.
+            device: ``auto``, ``cpu`` or ``cuda[:n]``; it belongs to this machine, not to the detector.
+            threads: CPU threads; 0 takes every core.
+            cache: the feature cache or its folder.
+
+        Raises:
+            ModelError: something is missing, cut short, altered, or of another schema or backbone.
+        """
+        if str(source).startswith("models:/"):
+            from reconpatch.integrations.mlflow_uri import download_detector
+
+            folder = download_detector(str(source))
+        else:
+            folder = Path(source)
+        parts = read_model(folder)
+        detector = cls(settings=parts.settings, params={"device": device, "threads": threads}, cache=cache)
+        detector._parts = parts
+        return detector
+
+
+def backbone_reference(extractor: PatchExtractor, settings: Settings) -> BackboneReference:
+    """Name, digest and source of the weights behind an extractor."""
+    backbone = extractor.backbone
+    return BackboneReference(settings.features.backbone, backbone.weights_sha256, backbone.weights_source)
+
+
+def _found_images(
+    images: str | Path | Sequence[str | Path] | pd.DataFrame, settings: Settings
+) -> TrainingImages:
+    # New images need not be laid out as those of the fit were.
+    return training_images(images, settings.data.model_copy(update={"layout": "auto"}))
+
+
+def _by_content(paths: Sequence[Path]) -> dict[str, Path]:
+    return {image_digest(path): path for path in paths}

@@ -1,0 +1,99 @@
+"""Ground-truth masks, moved as their images are, against anomaly maps."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from reconpatch.data.images import read_mask
+from reconpatch.errors import DataError
+from reconpatch.evaluation.pixel import PixelMetrics
+from reconpatch.evaluation.protocol import Prediction
+from reconpatch.evaluation.summary import Metrics, Reasons, record
+from reconpatch.features.preprocess import prepare_mask
+from reconpatch.settings import Settings
+
+_PIXEL_NAMES = (
+    "pixel_auroc",
+    "aupro",
+    "pixel_f1_max",
+    "pixel_f1_threshold",
+    "pixel_auroc_error",
+    "aupro_error",
+)
+
+
+def ground_truth(row: Any, root: Path, settings: Settings, prepared_as: Settings) -> NDArray[np.bool_] | None:
+    """(S, S) bool ground truth of a manifest row; None for a defect that no mask shows.
+
+    A defect whose mask is absent or empty at the threshold lies somewhere, unmarked: none of its pixels can
+    be called nominal, so such an image is left out of pixel metrics.
+
+    Raises:
+        DataError: the mask cannot be read or is not as large as its image.
+    """
+    size = prepared_as.features.image_size
+    if row.label == 0:
+        return np.zeros((size, size), dtype=bool)
+    if row.mask_path is None or pd.isna(row.mask_path):
+        return None
+    path = root / row.mask_path
+    mask = read_mask(path, settings.data.mask_threshold)
+    if mask.shape != (row.height, row.width):
+        raise DataError(
+            f"{path}: is {mask.shape[1]} x {mask.shape[0]} pixels, but its image {root / row.path} is "
+            f"{row.width} x {row.height}; give a mask of the image's size"
+        )
+    moved = prepare_mask(mask, prepared_as.features)
+    return moved if moved.any() else None
+
+
+class PixelRun:
+    """Pixel metrics of the images whose ground truth is known: nominal ones, and defects with a mask.
+
+    Args:
+        root: the category's.
+        settings: section ``data``.
+        prepared_as: the detector's settings, whose section ``features`` says how images are prepared.
+    """
+
+    def __init__(self, root: Path, settings: Settings, prepared_as: Settings) -> None:
+        self._root = root
+        self._settings = settings
+        self._prepared_as = prepared_as
+        self._metrics = PixelMetrics()
+        self._images = 0
+        self._without = 0
+
+    def add(self, row: Any, prediction: Prediction) -> None:
+        """Measure the map of a manifest row.
+
+        Raises:
+            DataError: see `ground_truth`.
+        """
+        mask = ground_truth(row, self._root, self._settings, self._prepared_as)
+        if mask is None:
+            self._without += 1
+            return
+        self._metrics.update(mask, prediction.anomaly_map)
+        self._images += 1
+
+    def finish(self, metrics: Metrics, reasons: Reasons, limit: float) -> None:
+        """Add the pixel metrics, or why there are none, and how many images they are from."""
+        metrics["n_test_pixel"] = self._images
+        metrics["n_test_without_mask"] = self._without
+
+        def compute() -> tuple[float, ...]:
+            found = self._metrics.compute(limit)
+            return (
+                found.pixel_auroc,
+                found.aupro,
+                found.f1_max,
+                found.f1_threshold,
+                found.pixel_auroc_error,
+                found.aupro_error,
+            )
+
+        record(metrics, reasons, _PIXEL_NAMES, compute)

@@ -1,0 +1,44 @@
+"""What evaluation needs of a detector: any object of this shape can be evaluated."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reconpatch.scoring.calibration import Calibration
+from reconpatch.settings import Settings
+
+
+class Prediction(Protocol):
+    """What a detector says of one image: score, verdict (None: not calibrated), (S, S) float32 map.
+
+    ``path`` is the image's as it was given; None for an array.
+    """
+
+    @property
+    def path(self) -> str | None: ...  # noqa: D102
+    @property
+    def score(self) -> float: ...  # noqa: D102
+    @property
+    def is_anomalous(self) -> bool | None: ...  # noqa: D102
+    @property
+    def anomaly_map(self) -> NDArray[np.float32]: ...  # noqa: D102
+
+
+class Detector(Protocol):
+    """A fitted detector: parameters, calibration (None: nothing was held out), held-out images, `stream`."""
+
+    @property
+    def settings(self) -> Settings: ...  # noqa: D102
+    @property
+    def calibration(self) -> Calibration | None: ...  # noqa: D102
+    @property
+    def held_out(self) -> frozenset[str]:
+        """Hex SHA-256 of the nominal images that calibrate it."""
+        ...
+
+    def stream(self, images: Iterable[Path | NDArray[np.uint8]]) -> Iterator[Any]:
+        """Yield one `Prediction` an image, in order, without keeping every map in memory."""
+        ...

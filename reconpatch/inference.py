@@ -1,0 +1,63 @@
+"""From patch features to scores and anomaly maps: the same steps for calibration and prediction."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from reconpatch.memory.bank import MemoryBank
+from reconpatch.modulation.head import Modulation
+from reconpatch.scoring.anomaly_map import anomaly_maps
+from reconpatch.scoring.patch_scores import score_patches
+from reconpatch.settings import Settings
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """Scores of B images.
+
+    Attributes:
+        scores: (B,) float32 image scores, larger is more anomalous.
+        maps: (B, S, S) float32 anomaly maps in the units of the distances.
+    """
+
+    scores: np.ndarray
+    maps: np.ndarray
+
+
+def score_features(
+    features: np.ndarray,
+    grid: tuple[int, int],
+    modulation: Modulation | None,
+    bank: MemoryBank,
+    settings: Settings,
+) -> ScoredBatch:
+    """Score the patch features of a batch against the bank (paper, eqs. 9 and 10).
+
+    Args:
+        features: (B, P, D) float16 or float32 patch features, P = h * w.
+        grid: (h, w) of the patches.
+        modulation: f, or None for plain PatchCore.
+        bank: (M, dim) nominal vectors in f's space.
+        settings: sections ``scoring`` and ``features.image_size``.
+    """
+    images, patches, width = features.shape
+    flat = features.reshape(-1, width)
+    queries = modulation.apply(flat) if modulation is not None else flat.astype(np.float32)
+    patch_scores, scores = score_patches(bank, queries.reshape(images, patches, -1), settings.scoring)
+    maps = anomaly_maps(
+        patch_scores.reshape(images, *grid), settings.features.image_size, settings.scoring.blur_sigma
+    )
+    return ScoredBatch(scores, maps)
+
+
+def score_blocks(
+    blocks: Iterable[np.ndarray],
+    grid: tuple[int, int],
+    modulation: Modulation | None,
+    bank: MemoryBank,
+    settings: Settings,
+) -> Iterator[ScoredBatch]:
+    """Score one image's (P, D) block after another; memory stays that of one image."""
+    for block in blocks:
+        yield score_features(block[None], grid, modulation, bank, settings)

@@ -1,0 +1,1 @@
+"""What the library does with mlflow and great_expectations; nothing here loads before it is asked for."""

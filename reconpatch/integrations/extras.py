@@ -1,0 +1,28 @@
+"""Import a package that only the pipeline needs, or say how to get it."""
+
+import importlib
+from types import ModuleType
+
+from reconpatch.errors import ReConPatchError
+from reconpatch.integrations.telemetry import switch_off
+
+
+def import_extra(name: str, purpose: str) -> ModuleType:
+    """Import ``name``, a package of the extra ``pipeline``, with its telemetry off.
+
+    Args:
+        name: module name, such as ``great_expectations``.
+        purpose: what it is needed for, for the message.
+
+    Raises:
+        ReConPatchError: the package is not installed.
+    """
+    switch_off()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != name.partition(".")[0]:
+            raise
+        raise ReConPatchError(
+            f"{purpose} needs the package {name}, which is not installed: pip install 'reconpatch[pipeline]'"
+        ) from None

@@ -1,0 +1,183 @@
+"""A fitted detector on disk: JSON and safetensors, a digest of every file, checked on load.
+
+    config.json           schema, kind, parameters, backbone reference, training-set digest, file digests
+    head.safetensors      the modulation f (absent for plain PatchCore)
+    bank.safetensors      the memory bank
+    calibration.json      threshold and robust statistics of held-out nominal images
+    training_set.json     content hashes of the images that it was fitted on, and of the held-out ones
+
+Loading runs no code from the folder and unpickles nothing.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from reconpatch.data.training import TrainingSet
+from reconpatch.errors import ModelError, SettingsError
+from reconpatch.files import atomic_folder, sha256_file, write_json
+from reconpatch.memory.bank import MemoryBank
+from reconpatch.modulation.head import Modulation
+from reconpatch.scoring.calibration import Calibration
+from reconpatch.settings import Settings, parse_settings
+
+SCHEMA_VERSION = 1
+CONFIG, HEAD, BANK, CALIBRATION = "config.json", "head.safetensors", "bank.safetensors", "calibration.json"
+TRAINING_SET = "training_set.json"
+
+# What belongs to a run or a machine and not to the detector: equal detectors are equal bytes.
+_NOT_THE_MODEL = {"pipeline", "device", "register", "validate", "evaluate", "threads"}
+
+
+@dataclass(frozen=True)
+class BackboneReference:
+    """Which weights the patch features came from.
+
+    Attributes:
+        name: timm model name.
+        weights_sha256: digest of the weights; loading with other weights is refused.
+        weights_source: where they came from, for people (a package, a file's name, the hub).
+    """
+
+    name: str
+    weights_sha256: str
+    weights_source: str
+
+
+@dataclass(frozen=True)
+class FittedParts:
+    """Everything that a fit yields.
+
+    Attributes:
+        settings: the parameters it was fitted with.
+        backbone: reference to the frozen network.
+        modulation: f, or None for plain PatchCore.
+        bank: (M, dim) nominal patch vectors.
+        calibration: nominal statistics and threshold, or None when nothing was held out.
+        training_set: the nominal training images, held-out ones included.
+    """
+
+    settings: Settings
+    backbone: BackboneReference
+    modulation: Modulation | None
+    bank: MemoryBank
+    calibration: Calibration | None
+    training_set: TrainingSet
+
+
+def write_model(folder: Path, parts: FittedParts) -> None:
+    """Write a detector folder; it is complete or absent, and takes the place of an earlier detector only.
+
+    Raises:
+        ModelError: ``folder`` exists and is no detector; it is left as it is.
+    """
+    check_target(folder)
+    with atomic_folder(folder) as temporary:
+        files = [BANK, TRAINING_SET]
+        parts.bank.save(temporary / BANK)
+        write_json(temporary / TRAINING_SET, asdict(parts.training_set))
+        if parts.modulation is not None:
+            parts.modulation.save(temporary / HEAD)
+            files.append(HEAD)
+        if parts.calibration is not None:
+            write_json(temporary / CALIBRATION, parts.calibration.to_dict())
+            files.append(CALIBRATION)
+        config = {
+            "schema_version": SCHEMA_VERSION,
+            "kind": "single",
+            "settings": parts.settings.model_dump(mode="json", by_alias=True, exclude=_excluded()),
+            "backbone": asdict(parts.backbone),
+            "training_set_sha256": parts.training_set.sha256,
+            "n_train": len(parts.training_set),
+            "files": {name: sha256_file(temporary / name) for name in sorted(files)},
+        }
+        write_json(temporary / CONFIG, config)
+
+
+def read_model(folder: Path) -> FittedParts:
+    """Read a detector folder.
+
+    Raises:
+        ModelError: a file is missing, cut short or altered, or the schema is another one.
+    """
+    config = read_config(folder)
+    for name, digest in config["files"].items():
+        path = folder / Path(name).name
+        if not path.is_file():
+            raise ModelError(f"{path}: is missing; the detector folder is incomplete, fit or copy it again")
+        if sha256_file(path) != digest:
+            raise ModelError(f"{path}: was cut short or altered since it was written; fit or copy it again")
+    try:
+        settings = parse_settings(config["settings"], source=str(folder / CONFIG))
+        backbone = BackboneReference(**config["backbone"])
+        modulation = Modulation.load(folder / HEAD) if HEAD in config["files"] else None
+        bank = MemoryBank.load(folder / BANK)
+        calibration = None
+        if CALIBRATION in config["files"]:
+            calibration = Calibration.from_dict(_read_json(folder / CALIBRATION))
+        training_set = _read_training_set(folder / TRAINING_SET)
+        return FittedParts(settings, backbone, modulation, bank, calibration, training_set)
+    except SettingsError as error:
+        raise ModelError(f"{error}; the detector was written by another version of reconpatch") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{folder / CONFIG}: does not describe a detector ({error!r}); fit it again"
+        ) from None
+
+
+def check_target(folder: Path) -> None:
+    """Refuse to write a detector over anything but nothing, an empty folder or an earlier detector.
+
+    Raises:
+        ModelError: ``folder`` is a file, or a folder with other content.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir() or not (folder / CONFIG).is_file() or not (folder / BANK).is_file():
+        raise ModelError(
+            f"{folder}: exists and is no detector folder; choose another name, nothing was changed"
+        )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read config.json and check its schema version.
+
+    Raises:
+        ModelError: no detector folder, not JSON, or another schema version.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: is not a folder; name one that `reconpatch fit --out` wrote")
+    config = _read_json(folder / CONFIG)
+    version = config.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ModelError(
+            f"{folder / CONFIG}: has schema version {version}, this reconpatch reads {SCHEMA_VERSION}; "
+            "fit the detector again or install the version that wrote it"
+        )
+    files = config.get("files")
+    for name, what in ((BANK, "memory bank"), (TRAINING_SET, "training set")):
+        if not isinstance(files, dict) or name not in files:
+            raise ModelError(f"{folder / CONFIG}: names no {what}; fit the detector again")
+    return config
+
+
+def _read_training_set(path: Path) -> TrainingSet:
+    values = _read_json(path)
+    return TrainingSet(tuple(values["fit"]), tuple(values["holdout"]), int(values["updates"]))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise ModelError(f"{path}: is missing or unreadable; this is no complete detector folder") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ModelError(f"{path}: is not valid JSON; fit or copy the detector again") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: must hold a JSON object; fit or copy the detector again")
+    return value
+
+
+def _excluded() -> set[str]:
+    return {name for name, field in Settings.model_fields.items() if (field.alias or name) in _NOT_THE_MODEL}

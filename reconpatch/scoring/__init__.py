@@ -1,0 +1,1 @@
+"""From distances to scores, maps and decisions."""

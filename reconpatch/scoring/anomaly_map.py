@@ -1,0 +1,53 @@
+"""From a grid of patch scores to a map of the image's size."""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
+
+from reconpatch.errors import DataError
+
+_REFERENCE_SIZE = 224
+
+
+def anomaly_maps(scores: NDArray[np.float32], size: int, blur_sigma: float) -> NDArray[np.float32]:
+    """Upsample patch scores bilinearly and smooth them with a Gaussian.
+
+    Args:
+        scores: (B, h, w) patch scores.
+        size: side S of the square map, in pixels.
+        blur_sigma: Gaussian sigma in pixels of a map of 224 px; it is scaled with S, so that maps of
+            all sizes are equally smooth. 0: no blur.
+
+    Returns:
+        (B, S, S) float32. Pixels beyond the outermost patch centres take the border's value before the
+        blur; for the blur the map is mirrored about its edge (scipy's ``reflect``, cut at 4 sigma), so
+        that a constant map stays constant.
+
+    Raises:
+        DataError: ``scores`` has another shape, or no rows or columns.
+    """
+    if scores.ndim != 3 or 0 in scores.shape[1:]:
+        raise DataError(f"patch scores have shape {scores.shape}; must be (B, h, w) with h and w above 0")
+    grid = torch.from_numpy(np.ascontiguousarray(scores, dtype=np.float32))
+    sigma = blur_sigma * size / _REFERENCE_SIZE
+    rows, columns = (_upsample_and_blur(length, size, sigma) for length in scores.shape[1:])
+    maps: NDArray[np.float32] = (rows @ (grid @ columns.T)).numpy()
+    return maps
+
+
+@lru_cache(maxsize=16)
+def _upsample_and_blur(length: int, size: int, sigma: float) -> Tensor:
+    """(size, length) float32 matrix that upsamples and blurs a signal of ``length`` samples.
+
+    Both steps are linear and separable, so that for each axis they are one small matrix.
+    """
+    unit = torch.eye(length, dtype=torch.float64)[None]
+    upsampling = F.interpolate(unit, size=size, mode="linear", align_corners=False)[0].T.numpy()
+    if sigma > 0:
+        upsampling = gaussian_filter1d(upsampling, sigma, axis=0, mode="reflect", truncate=4.0)
+    return torch.from_numpy(upsampling.astype(np.float32))

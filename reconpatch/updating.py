@@ -1,0 +1,145 @@
+"""The steps of an update: new nominal images for a fitted detector, without its old ones.
+
+docs/adr/0007-update.md says what an update keeps of a fit's guarantees.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import nn
+
+from reconpatch.data.training import TrainingSet
+from reconpatch.device import choose_device, limit_threads
+from reconpatch.errors import DataError, SettingsError
+from reconpatch.features.dataset import PatchFeatures
+from reconpatch.fitting import calibrate, modulated, sample_patches, select_bank
+from reconpatch.memory.bank import MemoryBank
+from reconpatch.memory.coreset import coreset_size
+from reconpatch.modulation.head import Modulation
+from reconpatch.modulation.training import train_modulation
+from reconpatch.scoring.calibration import Calibration
+from reconpatch.settings import Settings
+
+Mode = Literal["frozen", "fine-tune"]
+FINE_TUNE_STEPS = 100
+
+
+def check_mode(mode: str, settings: Settings) -> None:
+    """Refuse what cannot be done.
+
+    Raises:
+        SettingsError: there is no such mode, or there is no f to fine-tune.
+    """
+    if mode not in get_args(Mode):
+        raise SettingsError(f"mode: {mode!r} is none of {', '.join(get_args(Mode))}")
+    if mode == "fine-tune" and not settings.modulation.enabled:
+        raise SettingsError("mode fine-tune: this detector is plain PatchCore and has no f; use mode frozen")
+
+
+def new_images(image_digests: Sequence[str], known: TrainingSet) -> np.ndarray:
+    """Positions of the images that are not known yet, each content once: int64, ascending.
+
+    An image that calibrates the detector must not get into its bank, whatever it is called now.
+
+    Raises:
+        DataError: the detector knows every one of them.
+    """
+    seen = set(known.fit + known.holdout)
+    positions = []
+    for position, digest in enumerate(image_digests):
+        if digest not in seen:
+            positions.append(position)
+            seen.add(digest)
+    if not positions:
+        raise DataError(f"update: the detector knows all {len(image_digests)} images already; give new ones")
+    return np.array(positions)
+
+
+def fine_tune(
+    modulation: Modulation, bank: MemoryBank, features: PatchFeatures, settings: Settings
+) -> tuple[Modulation, MemoryBank]:
+    """Train f a little further, and move the bank with it.
+
+    A square map A, which starts as a rotation, is trained on f's outputs as f was on patch features: half
+    of them are the bank's vectors, so that what f knew is not forgotten, the other half new patches.
+    A f is the new f. A bank vector f(x) becomes A f(x) without its patch x, which is not kept.
+
+    Args:
+        modulation: f.
+        bank: (M, dim) vectors in f's space.
+        features: of the new images that fit.
+        settings: section ``modulation``; 100 steps take the place of its steps or epochs.
+    """
+    limit_threads(settings.threads)
+    short = settings.modulation.model_copy(
+        update={"steps": FINE_TUNE_STEPS, "epochs": None, "init": "isometry"}
+    )
+    fresh = modulation.apply(sample_patches(features, 2 * features.dim * len(bank), settings.seed))
+    rows = np.concatenate([bank.vectors, fresh])
+    trained = train_modulation(rows, short, seed=settings.seed, device=choose_device(settings.device))
+    further = trained.modulation.weight.detach()
+    # Only the linear part: shifting and scaling all vectors alike changes no comparison between them.
+    moved = Modulation(further @ modulation.weight.detach(), modulation.mean, modulation.scale)
+    vectors = nn.functional.linear(torch.from_numpy(bank.vectors), further).numpy()
+    return moved, MemoryBank(vectors)
+
+
+def merge_bank(
+    bank: MemoryBank, features: PatchFeatures, modulation: Modulation | None, settings: Settings
+) -> MemoryBank:
+    """Greedy k-center over the bank and the new patches together.
+
+    The bank grows by ``coreset.ratio`` of the new patches, up to ``coreset.max_bank``. With R the radius
+    within which the old bank covers the old patches and OPT the smallest that as many points as the new
+    bank has can reach over bank and new patches, every new patch lies within 2 OPT of the new bank, and
+    every old one within R + 2 OPT; beyond the memory budget 4 OPT stands for 2 OPT
+    (`reconpatch.memory.select_coreset`). Every update adds such a term for the patches before it.
+
+    Args:
+        bank: (M, dim) vectors in the space of ``modulation``.
+        features: of the new images that fit.
+        modulation: f, or None for plain PatchCore.
+        settings: section ``coreset`` and ``seed``.
+    """
+    cap = settings.coreset.max_bank
+    size = len(bank) + coreset_size(features.patches, settings.coreset.ratio)
+    size = size if cap is None else min(size, cap)
+    blocks = chain([bank.vectors], modulated(features, modulation))
+    return select_bank(blocks, len(bank) + features.patches, size, settings)
+
+
+def can_recalibrate(calibration: Calibration | None, holdout: PatchFeatures) -> bool:
+    """Whether a threshold from these held-out images promises no less than the one that there is."""
+    return len(holdout) > 0 and (calibration is None or len(holdout) >= calibration.threshold.n)
+
+
+def recalibrate(
+    calibration: Calibration | None,
+    holdout: PatchFeatures,
+    modulation: Modulation | None,
+    bank: MemoryBank,
+    settings: Settings,
+) -> Calibration | None:
+    """Calibrate the updated detector, or carry over what there is and say so.
+
+    Args:
+        calibration: of the detector before.
+        holdout: held-out images, old and new, whose features are at hand.
+        modulation: f as it ships.
+        bank: the bank as it ships.
+        settings: sections ``scoring`` and ``calibrate``.
+    """
+    if can_recalibrate(calibration, holdout):
+        return calibrate(holdout, modulation, bank, settings)
+    return None if calibration is None else replace(calibration, carried_over=True)
+
+
+def extend(known: TrainingSet, fit: Sequence[str], holdout: Sequence[str]) -> TrainingSet:
+    """The training set after an update with images of these digests."""
+    return TrainingSet(
+        tuple(sorted((*known.fit, *fit))), tuple(sorted((*known.holdout, *holdout))), known.updates + 1
+    )

@@ -1,0 +1,49 @@
+"""Stage calibrate: threshold and statistics from held-out nominal groups; the detector is complete."""
+
+from pathlib import Path
+
+from reconpatch.errors import ModelError
+from reconpatch.features.dataset import PatchFeatures
+from reconpatch.features.extract import extractor_digest
+from reconpatch.features.weights import find_weights
+from reconpatch.fitting import calibrate, split_nominal, training_set
+from reconpatch.memory.bank import MemoryBank
+from reconpatch.model_folder import BackboneReference, FittedParts, write_model
+from reconpatch.settings import FeatureSettings
+from tasks.inputs import load_features, load_modulation, load_training_images
+from tasks.job import Job
+from tasks.stage import main
+
+
+def run(job: Job, folder: Path) -> dict[str, float]:
+    """Write ``model/``, the detector folder that `ReConPatch.load` reads."""
+    settings, images = job.detector_settings, load_training_images(job)
+    features = load_features(job)
+    modulation = load_modulation(job.folder("train") / "head")
+    bank = MemoryBank.load(job.folder("coreset") / "bank.safetensors")
+    split = split_nominal(images.groups, settings)
+    parts = FittedParts(
+        settings,
+        _backbone_of(features, settings.features),
+        modulation,
+        bank,
+        calibrate(features.subset(split.holdout), modulation, bank, settings),
+        training_set(features, split),
+    )
+    write_model(folder / "model", parts)
+    return {}
+
+
+def _backbone_of(features: PatchFeatures, settings: FeatureSettings) -> BackboneReference:
+    """The weights that the features came from; the network itself is not loaded."""
+    weights = find_weights(settings.backbone, settings.weights)
+    if extractor_digest(settings, weights.sha256) != features.extractor_digest:
+        raise ModelError(
+            f"{settings.backbone}: its weights ({weights.source}) are not those that the stage `features` "
+            "used; delete that stage's folder of outputs and run again"
+        )
+    return BackboneReference(settings.backbone, weights.sha256, weights.source)
+
+
+if __name__ == "__main__":
+    main("calibrate")

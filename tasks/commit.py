@@ -1,0 +1,134 @@
+"""Record finished stages with DVC, after making sure that they are what params.yaml and the files say.
+
+`dvc commit -f` believes whatever lies there. So every input and output is hashed again first and
+compared with the stage's record, and dvc.lock is put back if anything moved while DVC read it, or
+whatever else kept the commit from ending.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from reconpatch.errors import ReConPatchError
+from reconpatch.files import atomic_file
+from reconpatch.settings import load_settings
+from tasks.hashing import Hasher
+from tasks.job import PARAMS, Job
+from tasks.record import changed_inputs, collect_inputs, hash_outputs, read_record
+from tasks.stage import Finished, hasher_of
+from tasks.stages import STAGES
+
+LOCK = "dvc.lock"
+_BUSY = "it is being blocked by"
+
+
+class CommitRefusedError(ReConPatchError):
+    """Outputs do not belong to the parameters, code and data that lie there now."""
+
+
+class DvcBusyError(ReConPatchError):
+    """Another process holds DVC's lock; trying again later helps."""
+
+
+def commit_stages(finished: Sequence[Finished], project: Path) -> list[str]:
+    """Write the finished stages of one run to dvc.lock.
+
+    Args:
+        finished: stages of a run with the parameters of params.yaml.
+        project: root of the project, where dvc.yaml lies.
+
+    Returns:
+        Names of the stages that dvc.lock did not know in this state, as dvc.yaml has them.
+
+    Raises:
+        CommitRefusedError: an input or an output changed since its stage ran; all are named.
+        DvcBusyError: DVC's lock is taken.
+    """
+    names = [dvc_name(item) for item in finished]
+    if not names:
+        return []
+    _refuse_changes(finished, project)
+    pending = _out_of_date(names, project)
+    if not pending:
+        return []
+    lock = project / LOCK
+    before = lock.read_bytes() if lock.exists() else None
+    try:
+        _dvc(project, "commit", "--quiet", "--force", *pending)
+        _refuse_changes(finished, project)
+    except BaseException:  # Ctrl-C too: whatever ended it, half a run must not stay recorded
+        _restore(lock, before)
+        raise
+    return pending
+
+
+def dvc_name(finished: Finished) -> str:
+    """The stage's name in dvc.yaml, such as ``train@bottle-tf_efficientnet_lite0``."""
+    parts = [finished.job.category]
+    if STAGES[finished.stage].per_backbone:
+        parts.append(str(finished.job.backbone))
+    return f"{finished.stage}@{'-'.join(parts)}"
+
+
+def find_changes(finished: Finished, project: Path, hasher: Hasher) -> list[str]:
+    """Inputs and outputs of a stage that are no longer what its record says; empty when none."""
+    stage, job = STAGES[finished.stage], finished.job
+    record = read_record(finished.folder)
+    if record is None:
+        return ["its record is missing"]
+    now: Job = replace(job, settings=load_settings(project / PARAMS))
+    try:
+        changes = changed_inputs(record["inputs"], collect_inputs(stage, now, hasher))
+        if hash_outputs(finished.folder, stage, hasher) != record["outputs"]:
+            changes.append("its outputs")
+    except FileNotFoundError as error:
+        return [f"{error.filename} is missing"]
+    return changes
+
+
+def _refuse_changes(finished: Sequence[Finished], project: Path) -> None:
+    hasher = hasher_of(project)
+    lines = []
+    for item in finished:
+        changes = find_changes(item, project, hasher)
+        if changes:
+            lines.append(f"  {dvc_name(item)}: {', '.join(changes)}")
+    if lines:
+        raise CommitRefusedError(
+            "nothing was recorded with DVC, for these changed since their stages ran; run the flow again:\n"
+            + "\n".join(lines)
+        )
+
+
+def _out_of_date(names: Sequence[str], project: Path) -> list[str]:
+    """The stages that dvc.lock knows in another state or not at all; asking is cheap, committing is not."""
+    status = json.loads(_dvc(project, "status", "--json", *names))
+    return [name for name in names if name in status]
+
+
+def _dvc(project: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=project,
+        env={**os.environ, "DVC_NO_ANALYTICS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if _BUSY in done.stderr:
+        raise DvcBusyError(f"dvc {arguments[0]}: {done.stderr.strip()}")
+    if done.returncode:
+        raise ReConPatchError(f"dvc {arguments[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def _restore(path: Path, content: bytes | None) -> None:
+    if content is None:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)

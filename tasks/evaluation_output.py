@@ -1,0 +1,93 @@
+"""A finished evaluation as registration sees it: which detector, which figures, and one digest of both."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reconpatch.files import sha256_file, sha256_json
+from reconpatch.model_folder import CONFIG
+from reconpatch.settings import Settings
+from tasks.record import read_record
+from tasks.stage import TIMINGS, Finished
+
+METRICS = "metrics.json"
+
+
+@dataclass(frozen=True)
+class FinishedEvaluation:
+    """One detector with its evaluation, complete on disk.
+
+    Attributes:
+        dataset: name of the data set.
+        category: its category.
+        backbone: timm model name.
+        settings: parameters of this detector.
+        model: the detector folder.
+        folder: the evaluation's outputs.
+        checks: the data checks' outputs, manifest and report.
+        record_digest: digest of the evaluation's recorded inputs; None when it has no record.
+    """
+
+    dataset: str
+    category: str
+    backbone: str
+    settings: Settings
+    model: Path
+    folder: Path
+    checks: Path
+    record_digest: str | None
+
+    @classmethod
+    def of(cls, finished: Finished) -> "FinishedEvaluation":
+        """From a finished stage ``evaluate``."""
+        job, record = finished.job, read_record(finished.folder)
+        return cls(
+            dataset=job.settings.pipeline.dataset,
+            category=job.category,
+            backbone=str(job.backbone),
+            settings=job.detector_settings,
+            model=job.folder("calibrate") / "model",
+            folder=finished.folder,
+            checks=job.folder("validate"),
+            record_digest=None if record is None else str(record["digest"]),
+        )
+
+    @property
+    def registered_name(self) -> str:
+        """Name of the registered model, one a category."""
+        return f"reconpatch-{self.dataset}-{self.category}"
+
+    @property
+    def output_digest(self) -> str:
+        """One hash of the detector (its config names every file's digest) and of its figures."""
+        files = {"detector": self.model / CONFIG, "metrics": self.folder / METRICS}
+        return sha256_json({name: sha256_file(path) for name, path in files.items()})
+
+    def config(self) -> dict[str, Any]:
+        """The detector's config.json."""
+        return _read(self.model / CONFIG)
+
+    def metrics(self) -> dict[str, float | None]:
+        """The figures of the whole test set and the timings; None for what is not available."""
+        timings = self.folder / TIMINGS
+        values = _read(self.folder / METRICS) | (_read(timings) if timings.is_file() else {})
+        return {
+            name: None if value is None else float(value)
+            for name, value in sorted(values.items())
+            if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+        }
+
+    def not_available(self) -> dict[str, str]:
+        """Why each figure that is None is not there."""
+        reasons = _read(self.folder / METRICS).get("not_available", {})
+        return {
+            name: str(reasons.get(name, "not available"))
+            for name, value in self.metrics().items()
+            if value is None
+        }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values

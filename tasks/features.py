@@ -1,0 +1,25 @@
+"""Stage features: patch features of the nominal training images go to the cache; the output is an index."""
+
+from pathlib import Path
+
+from reconpatch.device import choose_device, limit_threads
+from reconpatch.features.dataset import extract_features
+from reconpatch.features.extract import PatchExtractor
+from reconpatch.files import write_json
+from tasks.inputs import INDEX, feature_cache, load_training_images
+from tasks.job import Job
+from tasks.stage import main
+
+
+def run(job: Job, folder: Path) -> dict[str, float]:
+    """Write ``index.json``: which block of the cache belongs to which image, and what the blocks hold."""
+    settings = job.detector_settings
+    limit_threads(settings.threads)
+    extractor = PatchExtractor(settings.features, choose_device(settings.device))
+    features = extract_features(load_training_images(job).paths, extractor, feature_cache(job))
+    write_json(folder / INDEX, features.to_index(job.images))
+    return {}
+
+
+if __name__ == "__main__":
+    main("features")

@@ -1,0 +1,79 @@
+"""Commit dvc.lock and the metrics of finished evaluations to git, under an identity of the flow's own.
+
+For scheduled flows: the history then tells which figures each night gave. Whatever else is staged or
+edited in the working tree stays exactly that.
+"""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from reconpatch.errors import ReConPatchError
+from tasks.commit import LOCK
+from tasks.evaluation_output import METRICS
+from tasks.stage import Finished
+
+_NAME, _EMAIL = "reconpatch flow", "flow@localhost"
+_IDENTITY = {
+    f"GIT_{role}_{key}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for key, value in (("NAME", _NAME), ("EMAIL", _EMAIL))
+}
+
+
+def commit_results(finished: Sequence[Finished], project: Path) -> str | None:
+    """Commit ``dvc.lock`` and each finished evaluation's ``metrics.json``, and nothing else.
+
+    Args:
+        finished: stages of a run that DVC has recorded.
+        project: root of the project, in a git repository.
+
+    Returns:
+        The new commit's hash; None when HEAD has these files as they are.
+
+    Raises:
+        ReConPatchError: the project is in no git repository, or git refuses.
+    """
+    metrics = [item.folder / METRICS for item in finished if item.stage == "evaluate"]
+    files = [str(path.relative_to(project)) for path in (project / LOCK, *metrics) if path.is_file()]
+    if not files:
+        return None
+    _refuse_no_repository(project)
+    # -f: outputs/ is ignored, yet of all that lies there these few bytes belong into the history.
+    _git(project, "add", "--force", "--", *files)
+    if not _git(project, "diff", "--cached", "--name-only", "--", *files):
+        return None
+    # --only: other staged changes are a person's work; they stay staged. The flow has no key to sign with.
+    _git(project, "commit", "--quiet", "--no-gpg-sign", "--only", "-m", _message(finished), "--", *files)
+    return _git(project, "rev-parse", "HEAD")
+
+
+def _message(finished: Sequence[Finished]) -> str:
+    categories = dict.fromkeys(item.job.category for item in finished)
+    dataset = finished[0].job.settings.pipeline.dataset
+    return f"Results of {dataset}: {', '.join(categories)}"
+
+
+def _refuse_no_repository(project: Path) -> None:
+    try:
+        _git(project, "rev-parse", "--is-inside-work-tree")
+    except (OSError, ReConPatchError) as error:
+        raise ReConPatchError(
+            f"{project}: is in no git repository that can be used ({error}); "
+            "run `git init` there, or set pipeline.git_commit to false"
+        ) from None
+
+
+def _git(project: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "--literal-pathspecs", *arguments],
+        cwd=project,
+        env={**os.environ, **_IDENTITY},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise ReConPatchError(f"git {arguments[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout.strip()

@@ -1,0 +1,91 @@
+"""What a stage is run for, and where its files lie."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconpatch.errors import SettingsError
+from reconpatch.files import sha256_json
+from reconpatch.settings import Settings, load_settings
+from tasks.stages import STAGES
+
+PROJECT = Path(__file__).resolve().parents[1]
+PARAMS = "params.yaml"
+RECORDED = "outputs"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One category, and one backbone where the stage has any.
+
+    Attributes:
+        settings: all parameters, as params.yaml states them.
+        category: folder of the category under ``pipeline.root``.
+        backbone: timm model name; None for stages that run once a category.
+        project: root of the project; relative paths in the parameters start here.
+        outputs: folder that holds the stages' outputs.
+    """
+
+    settings: Settings
+    category: str
+    backbone: str | None
+    project: Path
+    outputs: Path
+
+    def folder(self, stage: str) -> Path:
+        """The stage's output folder."""
+        base = self.outputs / self.settings.pipeline.dataset / self.category
+        if not STAGES[stage].per_backbone:
+            return base / stage
+        if self.backbone is None:
+            raise SettingsError(f"stage {stage} of {self.category}: needs a backbone; give --backbone")
+        return base / self.backbone / stage
+
+    @property
+    def images(self) -> Path:
+        """The category's folder of images."""
+        return self.project / self.settings.pipeline.root / self.category
+
+    @property
+    def cache(self) -> Path:
+        """The feature cache."""
+        return self.project / self.settings.pipeline.cache
+
+    @property
+    def detector_settings(self) -> Settings:
+        """The parameters with this job's backbone in place of ``features.backbone``."""
+        if self.backbone is None:
+            return self.settings
+        features = self.settings.features.model_copy(update={"backbone": self.backbone})
+        return self.settings.model_copy(update={"features": features})
+
+    def __str__(self) -> str:
+        return self.category if self.backbone is None else f"{self.category}, {self.backbone}"
+
+
+def outputs_folder(settings: Settings, project: Path) -> Path:
+    """``outputs/`` for the parameters of params.yaml, ``runs/<digest>/`` for any others.
+
+    Only the former is known to DVC: overrides must never pass for what params.yaml says.
+    """
+    params = project / PARAMS
+    if params.is_file() and load_settings(params) == settings:
+        return project / RECORDED
+    values = settings.model_dump(mode="json", by_alias=True)
+    return project / "runs" / sha256_json(values)[:12]
+
+
+def is_recorded(outputs: Path, project: Path) -> bool:
+    """Whether these outputs are those of params.yaml, which dvc.lock and the registry's aliases are for."""
+    return outputs == project / RECORDED
+
+
+def jobs_of(stage: str, settings: Settings, project: Path, outputs: Path) -> Iterator[Job]:
+    """Every job of a stage: one a category, times one a backbone.
+
+    ``outputs`` is that of `outputs_folder`, asked once a run: params.yaml may be edited meanwhile.
+    """
+    backbones = settings.pipeline.backbones if STAGES[stage].per_backbone else (None,)
+    for category in settings.pipeline.categories:
+        for backbone in backbones:
+            yield Job(settings, category, backbone, project, outputs)

@@ -1,0 +1,209 @@
+"""MLflow runs of a pipeline run: one parent, a nested run a detector, each with its model version.
+
+Everything goes through a client with explicit run ids: MLflow's notion of an active run belongs to a
+thread and is lost, or ends the wrong run, inside Prefect tasks.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+
+from reconpatch.data.manifest import read_manifest
+from tasks.evaluation_output import FinishedEvaluation
+from tasks.mlflow_store import Experiment
+from tasks.packaging import save_pyfunc
+
+_LONGEST_DIGEST = 36  # characters of MLflow's column
+_BATCH = 100  # parameters a request
+
+
+@contextmanager
+def log_parent(
+    experiment: Experiment, dataset: str, evaluations: Sequence[FinishedEvaluation], tags: dict[str, str]
+) -> Iterator[str]:
+    """Run that holds a pipeline run together; yields its id, ends it as finished or failed."""
+    name = f"{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    with _run(experiment, name, tags | {"dataset": dataset}) as run_id:
+        yield run_id
+        rows = [{"category": one.category, "backbone": one.backbone, **one.metrics()} for one in evaluations]
+        table = pd.DataFrame(rows)
+        figures = table.drop(columns=["category", "backbone"]).astype("float64").mean().dropna()
+        _log_metrics(experiment, run_id, {f"mean_{key}": value for key, value in figures.items()})
+        experiment.client.log_table(run_id, table, "detectors.json")
+
+
+def log_detector(
+    experiment: Experiment, evaluation: FinishedEvaluation, tags: dict[str, str], parent: str
+) -> tuple[str, str]:
+    """Log one detector with its evaluation and register it.
+
+    Returns:
+        The nested run's id and the number of the new model version.
+    """
+    client, config, metrics = experiment.client, evaluation.config(), evaluation.metrics()
+    table = read_manifest(evaluation.checks / "manifest.parquet")
+    absent = [f"{name}: {reason}" for name, reason in evaluation.not_available().items()]
+    tags = tags | {
+        "dataset": evaluation.dataset,
+        "category": evaluation.category,
+        "kind": str(config["kind"]),
+        "backbone": evaluation.backbone,
+        "weights_sha256": str(config["backbone"]["weights_sha256"]),
+        "weights_source": str(config["backbone"]["weights_source"]),
+        "training_set_sha256": str(config["training_set_sha256"]),
+        "record_digest": evaluation.record_digest or "none",
+        "metrics_not_available": "; ".join(absent) or "none",
+        "reconpatch_version": metadata.version("reconpatch"),
+    }
+    name = f"{evaluation.category}-{evaluation.backbone}"
+    with _run(experiment, name, tags | {"mlflow.parentRunId": parent}) as run_id:
+        _log_params(experiment, run_id, _flat(evaluation.settings.model_dump(mode="json", by_alias=True)))
+        dataset = _dataset(evaluation, table, tags["dvc_data_hash"])
+        context = [InputTag("mlflow.data.context", "training and test")]
+        client.log_inputs(run_id, [DatasetInput(dataset, context)])
+        client.log_artifacts(run_id, str(evaluation.folder), "evaluation")
+        client.log_artifacts(run_id, str(evaluation.checks), "data")
+        model_id, source = _log_model(experiment, evaluation, tags, run_id)
+        figures = {key: value for key, value in metrics.items() if value is not None}
+        _log_metrics(experiment, run_id, figures, model_id=model_id, dataset=dataset)
+        version = _create_version(experiment, evaluation, tags, run_id, model_id, source)
+    return run_id, version
+
+
+@contextmanager
+def _run(experiment: Experiment, name: str, tags: dict[str, str]) -> Iterator[str]:
+    client = experiment.client
+    run_id: str = client.create_run(experiment.id, run_name=name, tags=tags).info.run_id
+    try:
+        yield run_id
+    except BaseException:
+        client.set_terminated(run_id, "FAILED")
+        raise
+    client.set_terminated(run_id, "FINISHED")
+
+
+def _log_model(
+    experiment: Experiment, evaluation: FinishedEvaluation, tags: dict[str, str], run_id: str
+) -> tuple[str, str]:
+    """Write the detector as a pyfunc model; returns its id and where its files lie."""
+    client = experiment.client
+    logged = client.create_logged_model(
+        experiment.id,
+        name=evaluation.registered_name,
+        source_run_id=run_id,
+        tags=tags,
+        model_type="reconpatch",
+    )
+    try:
+        with tempfile.TemporaryDirectory(prefix="reconpatch-") as scratch:
+            folder = Path(scratch) / "model"
+            model = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
+            save_pyfunc(evaluation.model, folder, model)
+            client.log_model_artifacts(logged.model_id, str(folder))
+    except BaseException:
+        client.finalize_logged_model(logged.model_id, "FAILED")
+        raise
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return logged.model_id, logged.artifact_location
+
+
+def _create_version(
+    experiment: Experiment,
+    evaluation: FinishedEvaluation,
+    tags: dict[str, str],
+    run_id: str,
+    model_id: str,
+    source: str,
+) -> str:
+    client, name = experiment.client, evaluation.registered_name
+    try:
+        client.create_registered_model(
+            name, description=f"Anomaly detectors for {evaluation.category} of {evaluation.dataset}."
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = client.create_model_version(
+        name, source, run_id, tags=tags, description=_describe(evaluation), model_id=model_id
+    )
+    # What mlflow.register_model leaves on a logged model, so that the UI links the two.
+    link = [{"name": name, "version": version.version}]
+    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": json.dumps(link)})
+    return str(version.version)
+
+
+def _describe(evaluation: FinishedEvaluation) -> str:
+    method = "ReConPatch" if evaluation.settings.modulation.enabled else "PatchCore"
+    metrics = evaluation.metrics()
+    labels = {
+        "image_auroc": "image AUROC",
+        "pixel_auroc": "pixel AUROC",
+        "aupro": "AUPRO",
+        "threshold": "threshold",
+    }
+    figures = ", ".join(f"{label} {_number(metrics.get(name))}" for name, label in labels.items())
+    return f"{method} on {evaluation.backbone}: {figures}."
+
+
+def _number(value: float | None) -> str:
+    return "not available" if value is None else f"{value:.4f}"
+
+
+def _dataset(evaluation: FinishedEvaluation, table: pd.DataFrame, data_hash: str) -> Dataset:
+    """The category's images as an MLflow input, under DVC's own hash."""
+    counts = table.groupby(["split", "label"]).size().reset_index(name="n")
+    profile = {
+        f"{split}_{'defective' if label else 'nominal'}": int(n)
+        for split, label, n in counts.itertuples(index=False)
+    }
+    source = {"uri": str(evaluation.settings.pipeline.root / evaluation.category)}
+    return Dataset(
+        name=f"{evaluation.dataset}-{evaluation.category}",
+        digest=data_hash[:_LONGEST_DIGEST],
+        source_type="local",
+        source=json.dumps(source),
+        profile=json.dumps(profile),
+    )
+
+
+def _log_metrics(
+    experiment: Experiment,
+    run_id: str,
+    values: dict[str, float],
+    *,
+    model_id: str | None = None,
+    dataset: Dataset | None = None,
+) -> None:
+    now = int(time.time() * 1000)
+    links = {"run_id": run_id, "model_id": model_id}
+    if dataset is not None:
+        links |= {"dataset_name": dataset.name, "dataset_digest": dataset.digest}
+    entries = [Metric(key, value, now, 0, **links) for key, value in values.items()]
+    experiment.client.log_batch(run_id, metrics=entries)
+
+
+def _log_params(experiment: Experiment, run_id: str, values: dict[str, str]) -> None:
+    entries = [Param(key, value) for key, value in values.items()]
+    for start in range(0, len(entries), _BATCH):
+        experiment.client.log_batch(run_id, params=entries[start : start + _BATCH])
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return flat

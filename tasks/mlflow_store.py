@@ -1,0 +1,79 @@
+"""Where runs and models are kept: one MLflow store for the flows, the commands and the UI."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from reconpatch.errors import ReConPatchError
+from reconpatch.settings import Settings
+
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+
+
+def tracking_uri(settings: Settings, project: Path) -> str:
+    """The store's URI: MLFLOW_TRACKING_URI, else ``register.tracking_uri``, else mlflow.db of the project.
+
+    The last is absolute: MLflow's own default depends on the folder that a process was started in.
+    """
+    named = os.environ.get(TRACKING_URI) or settings.register_.tracking_uri
+    return named or f"sqlite:///{project.resolve() / 'mlflow.db'}"
+
+
+def open_client(settings: Settings, project: Path) -> MlflowClient:
+    """A client bound to the store, for runs and registry alike."""
+    uri = tracking_uri(settings, project)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def mlflow_errors(what: str) -> Iterator[None]:
+    """Turn what MLflow raises into an error for people.
+
+    Raises:
+        ReConPatchError: MLflow refused ``what``.
+    """
+    try:
+        yield
+    except MlflowException as error:
+        raise ReConPatchError(
+            f"MLflow refused {what}: {error.message}; look at {TRACKING_URI} or, without it, at mlflow.db"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A client and the experiment it writes to; no MLflow state of the process is read or changed.
+
+    Attributes:
+        client: bound to one store.
+        id: of the experiment.
+    """
+
+    client: MlflowClient
+    id: str
+
+
+def open_experiment(name: str, settings: Settings, project: Path) -> Experiment:
+    """Connect, and create the experiment when it is new.
+
+    A local store keeps artifacts in ``mlartifacts/`` of the project; a server decides itself.
+    """
+    client = open_client(settings, project)
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return Experiment(client, found.experiment_id)
+    served = tracking_uri(settings, project).startswith(("http://", "https://"))
+    folder = project.resolve() / "mlartifacts"
+    try:
+        location = None if served else (folder / name).as_uri()
+        return Experiment(client, client.create_experiment(name, artifact_location=location))
+    except MlflowException as error:
+        again = client.get_experiment_by_name(name)
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or again is None:
+            raise
+        return Experiment(client, again.experiment_id)

@@ -1,0 +1,209 @@
+"""Log finished evaluations to MLflow and register their detectors: idempotent, keyed by output digest.
+
+python -m tasks.register [--params FILE]
+
+It is no DVC stage: DVC would skip its effects whenever it restores cached outputs.
+"""
+
+import argparse
+import fcntl
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reconpatch.errors import DataError, ReConPatchError
+from reconpatch.settings import Settings, load_settings
+from tasks.evaluation_output import METRICS, FinishedEvaluation
+from tasks.job import PARAMS, PROJECT, is_recorded, jobs_of, outputs_folder
+from tasks.lineage import lineage
+from tasks.mlflow_runs import log_detector, log_parent
+from tasks.mlflow_store import Experiment, mlflow_errors, open_experiment
+from tasks.stage import Finished
+
+CHALLENGER, CHAMPION = "challenger", "champion"
+OUTPUT_DIGEST = "output_digest"
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A version in the registry.
+
+    Attributes:
+        name: of the registered model, such as ``reconpatch-demo-brick``.
+        version: its number.
+        category: what the detector inspects.
+        backbone: timm model name.
+        run_id: the MLflow run that explains it.
+        created: False when an equal detector with equal figures was registered before.
+        aliases: what this run named it: ``challenger``, ``champion``, both or neither.
+    """
+
+    name: str
+    version: str
+    category: str
+    backbone: str
+    run_id: str
+    created: bool
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def uri(self) -> str:
+        """``models:/NAME/VERSION``."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def register_run(
+    settings: Settings, finished: Sequence[Finished], *, flow_run_id: str | None = None
+) -> list[RegisteredModel]:
+    """Register the detectors of one pipeline run.
+
+    What an earlier call registered is found by its digest and not logged again. Of each category
+    exactly one version gets the alias ``challenger`` (`choose_candidates`), and ``champion`` too when
+    the category has none yet; a champion that is there is never moved. A run beside params.yaml, with
+    its outputs in ``runs/``, gets versions and no alias: it is a try, and no candidate.
+
+    Args:
+        settings: parameters of the run.
+        finished: its finished stages ``evaluate``.
+        flow_run_id: of the Prefect flow run, for lineage.
+
+    Returns:
+        One entry an evaluation, in their order.
+
+    Raises:
+        ReConPatchError: the MLflow store cannot be used.
+    """
+    if not finished:
+        return []
+    project = finished[0].job.project
+    evaluations = [FinishedEvaluation.of(item) for item in finished]
+    with mlflow_errors("a registration"), _one_at_a_time(project):
+        experiment = open_experiment(settings.register_.experiment, settings, project)
+        models = _register(experiment, evaluations, settings, project, flow_run_id)
+        if not is_recorded(finished[0].job.outputs, project):
+            return models
+        chosen = choose_candidates(evaluations, settings.register_.candidate_metric)
+        return [
+            _name_candidate(experiment, model) if evaluation in chosen else model
+            for evaluation, model in zip(evaluations, models, strict=True)
+        ]
+
+
+def choose_candidates(evaluations: Sequence[FinishedEvaluation], metric: str) -> list[FinishedEvaluation]:
+    """One evaluation a category: the best by a metric, the earlier one of equals.
+
+    An evaluation without the metric (no labelled defects) stands behind all that have it, so that a
+    category without labels still gets a candidate: that of the first backbone in the parameters.
+    """
+    best: dict[str, tuple[float, FinishedEvaluation]] = {}
+    for evaluation in evaluations:
+        value = evaluation.metrics().get(metric)
+        rank = float("-inf") if value is None else value
+        if evaluation.category not in best or rank > best[evaluation.category][0]:
+            best[evaluation.category] = (rank, evaluation)
+    return [evaluation for _, evaluation in best.values()]
+
+
+def finished_evaluations(settings: Settings, project: Path) -> list[Finished]:
+    """The evaluations of these parameters that lie complete on disk, for the explicit command."""
+    outputs = outputs_folder(settings, project)
+    return [
+        Finished("evaluate", job, job.folder("evaluate"), ran=False)
+        for job in jobs_of("evaluate", settings, project, outputs)
+        if (job.folder("evaluate") / METRICS).is_file()
+    ]
+
+
+def _register(
+    experiment: Experiment,
+    evaluations: Sequence[FinishedEvaluation],
+    settings: Settings,
+    project: Path,
+    flow_run_id: str | None,
+) -> list[RegisteredModel]:
+    known = [_find(experiment, evaluation) for evaluation in evaluations]
+    if None not in known:
+        return [model for model in known if model is not None]
+    tags = lineage(settings, project) | {"flow_run_id": flow_run_id or "none"}
+    models = []
+    with log_parent(experiment, settings.pipeline.dataset, evaluations, tags) as parent:
+        for evaluation, found in zip(evaluations, known, strict=True):
+            if found is not None:
+                models.append(found)
+                continue
+            own = tags | {OUTPUT_DIGEST: evaluation.output_digest}
+            run_id, version = log_detector(experiment, evaluation, own, parent)
+            models.append(
+                RegisteredModel(
+                    evaluation.registered_name,
+                    version,
+                    evaluation.category,
+                    evaluation.backbone,
+                    run_id,
+                    True,
+                )
+            )
+            _LOG.info("registered %s, version %s", evaluation.registered_name, version)
+    return models
+
+
+def _find(experiment: Experiment, evaluation: FinishedEvaluation) -> RegisteredModel | None:
+    name = evaluation.registered_name
+    found = experiment.client.search_model_versions(
+        f"name = '{name}' and tags.{OUTPUT_DIGEST} = '{evaluation.output_digest}'"
+    )
+    if not found:
+        return None
+    first = min(found, key=lambda version: int(version.version))
+    return RegisteredModel(
+        name, str(first.version), evaluation.category, evaluation.backbone, first.run_id or "", False
+    )
+
+
+def _name_candidate(experiment: Experiment, model: RegisteredModel) -> RegisteredModel:
+    client = experiment.client
+    names = [CHALLENGER]
+    if CHAMPION not in client.get_registered_model(model.name).aliases:
+        names.append(CHAMPION)
+    for name in names:
+        client.set_registered_model_alias(model.name, name, model.version)
+    return replace(model, aliases=tuple(names))
+
+
+@contextmanager
+def _one_at_a_time(project: Path) -> Iterator[None]:
+    """Two runs that end together must not both find a digest missing."""
+    path = project / ".cache" / "register.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Register what `dvc repro` finished; exit status 1 when there is nothing or MLflow refuses."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tasks.register", description="Register finished detectors."
+    )
+    parser.add_argument("--params", type=Path, default=PROJECT / PARAMS)
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        settings = load_settings(given.params)
+        finished = finished_evaluations(settings, PROJECT)
+        if not finished:
+            raise DataError("no finished evaluation; run `python -m flows.train` or `dvc repro` first")
+        for model in register_run(settings, finished):
+            state = "registered" if model.created else "registered before"
+            print(f"{model.uri} ({model.backbone}): {state}", *model.aliases)
+    except ReConPatchError as error:
+        sys.exit(f"register failed: {error}")
+
+
+if __name__ == "__main__":
+    main()

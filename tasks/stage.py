@@ -1,0 +1,134 @@
+"""Run one stage: skip what is done, leave a complete folder or none."""
+
+import argparse
+import fcntl
+import importlib
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from reconpatch.errors import DataError, ReConPatchError
+from reconpatch.files import atomic_folder, write_json
+from reconpatch.settings import load_settings
+from tasks.code import refuse_changed_code
+from tasks.hashing import Hasher
+from tasks.job import PARAMS, PROJECT, Job, outputs_folder
+from tasks.record import collect_inputs, is_done, write_record
+from tasks.stages import STAGES, Stage
+
+# How long it took is no output: it differs from run to run, so no record and no DVC knows this file.
+TIMINGS = "timings.json"
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A stage whose outputs are complete and current.
+
+    Attributes:
+        stage: its name.
+        job: what it was run for.
+        folder: its output folder.
+        ran: False when the outputs were there already.
+    """
+
+    stage: str
+    job: Job
+    folder: Path
+    ran: bool
+
+
+@cache
+def hasher_of(project: Path) -> Hasher:
+    """The project's one memory of file hashes in this process."""
+    return Hasher(project)
+
+
+def run_stage(
+    name: str, job: Job, around: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Finished:
+    """Bring a stage's outputs up to date.
+
+    The stage's body ``tasks.<name>.run(job, folder) -> dict`` writes into a folder beside the real
+    one, which it replaces when all is there; what it returns is kept in timings.json.
+
+    Args:
+        name: of the stage.
+        job: what to run it for.
+        around: gives what must be held while the body runs, such as a slot on the GPU.
+
+    Raises:
+        DataError: an input of the stage is missing.
+        CodeChangedError: the stage's code was edited since this process started.
+        ReConPatchError: whatever the body raises; the old outputs are left as they were.
+    """
+    stage, folder, hasher = STAGES[name], job.folder(name), hasher_of(job.project)
+    with _alone(folder):
+        try:
+            inputs = collect_inputs(stage, job, hasher)
+        except FileNotFoundError as error:
+            raise DataError(f"{name} ({job}): {_missing(stage, job, Path(error.filename))}") from None
+        if is_done(folder, stage, inputs, hasher):
+            hasher.remember()
+            _LOG.info("%s (%s): up to date", name, job)
+            return Finished(name, job, folder, ran=False)
+        refuse_changed_code(inputs["code"], job.project)
+        body = importlib.import_module(f"tasks.{name}").run
+        with around(), atomic_folder(folder) as temporary:
+            start = time.perf_counter()
+            timings = body(job, temporary)
+            write_record(temporary, stage, inputs, hasher)
+            seconds = time.perf_counter() - start
+            write_json(temporary / TIMINGS, {"seconds": round(seconds, 3), **timings})
+        hasher.remember()
+    _LOG.info("%s (%s): done in %.1f s", name, job, seconds)
+    return Finished(name, job, folder, ran=True)
+
+
+def main(name: str, arguments: Sequence[str] | None = None) -> None:
+    """Command line of a stage, for `dvc repro` and for people; exit status 1 when it fails."""
+    stage = STAGES[name]
+    parser = argparse.ArgumentParser(prog=f"python -m tasks.{name}")
+    parser.add_argument("--category", required=True)
+    if stage.per_backbone:
+        parser.add_argument("--backbone", required=True)
+    parser.add_argument("--params", type=Path, default=PROJECT / PARAMS)
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        settings = load_settings(given.params)
+        backbone = given.backbone if stage.per_backbone else None
+        run_stage(name, Job(settings, given.category, backbone, PROJECT, outputs_folder(settings, PROJECT)))
+    except ReConPatchError as error:
+        sys.exit(f"{name} failed: {error}")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the stage's lock: a second process waits, then finds the work done.
+
+    The system frees the lock of a process that was killed; what that left half written is removed.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for abandoned in folder.parent.glob(f".{folder.name}.*/"):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        yield
+
+
+def _missing(stage: Stage, job: Job, path: Path) -> str:
+    if path == job.images:
+        return f"{path}: no such folder of images; correct pipeline.root and pipeline.categories"
+    for reference in stage.upstream:
+        upstream = reference.partition("/")[0]
+        if path.is_relative_to(job.folder(upstream)):
+            return f"{path}: is missing; run the stage `{upstream}` first"
+    return f"{path}: is missing; put it back"

@@ -1,0 +1,105 @@
+"""The table of stages: what each one reads, runs and writes.
+
+dvc.yaml names exactly the same inputs and outputs, and a test compares the two.
+"""
+
+from dataclasses import dataclass
+
+# Every stage parses its parameters, writes its files and is run by these.
+_COMMON = ("reconpatch/errors.py", "reconpatch/files.py", "reconpatch/settings.py", "tasks/stage.py")
+_FEATURES = (*_COMMON, "reconpatch/device.py", "reconpatch/data", "reconpatch/features")
+_SCORES = ("reconpatch/modulation", "reconpatch/memory", "reconpatch/scoring", "reconpatch/inference.py")
+
+_MANIFEST = "validate/manifest.parquet"
+_INDEX = "features/index.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the pipeline.
+
+    Attributes:
+        name: of the stage, its file in tasks/, its task in Prefect and its stage in dvc.yaml.
+        params: parameters it depends on, by full name or by section, as in params.yaml.
+        code: files and folders of source code whose change makes its outputs stale.
+        upstream: outputs of other stages that it reads, as ``stage/output``.
+        outputs: files and folders that it writes into its own folder.
+        data: whether it reads the category's images.
+        per_backbone: whether it runs for each backbone, or once for a category.
+    """
+
+    name: str
+    params: tuple[str, ...]
+    code: tuple[str, ...]
+    upstream: tuple[str, ...]
+    outputs: tuple[str, ...]
+    data: bool = False
+    per_backbone: bool = True
+
+
+_TABLE = (
+    Stage(
+        "validate",
+        params=("data", "validate"),
+        code=(
+            *_COMMON, "reconpatch/data", "reconpatch/integrations/expectation_suite.py",
+            "reconpatch/integrations/expectations.py", "tasks/validate.py",
+        ),
+        upstream=(),
+        outputs=("manifest.parquet", "report.json"),
+        data=True,
+        per_backbone=False,
+    ),
+    Stage(
+        "features",
+        params=("device", "threads", "features"),
+        code=(*_FEATURES, "tasks/inputs.py", "tasks/features.py"),
+        upstream=(_MANIFEST,),
+        outputs=("index.json",),
+        data=True,
+    ),
+    Stage(
+        "train",
+        params=("seed", "device", "threads", "features", "modulation", "calibrate.holdout"),
+        code=(
+            *_FEATURES, "reconpatch/modulation", "reconpatch/fitting.py", "tasks/inputs.py", "tasks/train.py",
+        ),
+        upstream=(_MANIFEST, _INDEX),
+        outputs=("head", "history.csv"),
+    ),
+    Stage(
+        "coreset",
+        params=("seed", "device", "threads", "features", "coreset", "calibrate.holdout"),
+        code=(
+            *_FEATURES, "reconpatch/modulation", "reconpatch/memory", "reconpatch/fitting.py",
+            "tasks/inputs.py", "tasks/coreset.py",
+        ),
+        upstream=(_MANIFEST, _INDEX, "train/head"),
+        outputs=("bank.safetensors",),
+    ),
+    Stage(
+        "calibrate",
+        params=(
+            "seed", "device", "threads", "data", "features", "modulation", "coreset", "scoring", "calibrate",
+        ),
+        code=(
+            *_FEATURES, *_SCORES, "reconpatch/fitting.py", "reconpatch/model_folder.py",
+            "reconpatch/detector.py", "tasks/inputs.py", "tasks/calibrate.py",
+        ),
+        upstream=(_MANIFEST, _INDEX, "train/head", "coreset/bank.safetensors"),
+        outputs=("model",),
+    ),
+    Stage(
+        "evaluate",
+        params=("seed", "device", "threads", "data", "calibrate.holdout", "evaluate"),
+        code=(
+            *_FEATURES, *_SCORES, "reconpatch/fitting.py", "reconpatch/model_folder.py",
+            "reconpatch/detector.py", "reconpatch/evaluation", "tasks/inputs.py", "tasks/evaluate.py",
+        ),
+        upstream=(_MANIFEST, "calibrate/model"),
+        outputs=("metrics.json", "scores.csv", "report.html", "plots"),
+        data=True,
+    ),
+)  # fmt: skip
+
+STAGES: dict[str, Stage] = {stage.name: stage for stage in _TABLE}

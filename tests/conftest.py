@@ -1,0 +1,37 @@
+"""What every test can ask for."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from reconpatch.integrations.telemetry import switch_off
+
+switch_off()
+
+
+def missing(what: str) -> None:
+    """Fail under CI=true, skip (and be counted) elsewhere."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what}, and CI must not skip it")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def real_images() -> Path:
+    """The folder that holds mvtec/bottle and magnetic_tile/magnetic_tile."""
+    root = Path(os.environ.get("RECONPATCH_TEST_DATA", ""))
+    if not os.environ.get("RECONPATCH_TEST_DATA") or not (root / "mvtec" / "bottle").is_dir():
+        missing("RECONPATCH_TEST_DATA does not name the folder of real images")
+    return root
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database; making one takes seconds, so tests copy this one."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    uri = f"sqlite:///{path}"
+    MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments()
+    return path

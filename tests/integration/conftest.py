@@ -1,0 +1,138 @@
+"""A Prefect server for the session, and a small project of its own for every test that needs one."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from flows import environment
+
+environment.apply()
+ROOT = Path(__file__).resolve().parents[2]
+SIDE = 72
+# What the pipeline's records and dvc.yaml refer to; tests edit these copies.
+_SOURCES = ("reconpatch", "tasks", "flows", "mlflow")
+_FILES = ("dvc.yaml", ".dvcignore", "constraints.txt", "pyproject.toml")
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The one Prefect server of the session."""
+    os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project folder with sources, parameters and images, under DVC and git.
+
+    Attributes:
+        root: its root.
+    """
+
+    root: Path
+
+    def dvc(self, *arguments: str) -> str:
+        """Run dvc as a person would and return what it printed."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=self.root,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def outputs(self) -> dict[str, bytes]:
+        """Every output byte that must not differ from run to run, by path."""
+        folder = self.root / "outputs"
+        return {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.name != "timings.json" and not path.name.endswith(".lock")
+        }
+
+    def set(self, name: str, value: object) -> None:
+        """Change one parameter of params.yaml."""
+        section, _, key = name.partition(".")
+        values = yaml.safe_load((self.root / "params.yaml").read_text())
+        values[section][key] = value
+        (self.root / "params.yaml").write_text(yaml.safe_dump(values))
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One copy of the sources for all projects, which may be edited under a running session."""
+    copy = tmp_path_factory.mktemp("sources")
+    for source in _SOURCES:
+        shutil.copytree(ROOT / source, copy / source, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in _FILES:
+        shutil.copy(ROOT / file, copy / file)
+    return copy
+
+
+@pytest.fixture
+def make_project(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Project]:
+    """Build projects with the categories that a test names; equal names give equal images."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def build(name: str = "project", *, dents: bool = True, plain: bool = True) -> Project:
+        root = tmp_path / name
+        shutil.copytree(sources, root)
+        categories = [name for name, wanted in (("dents", dents), ("plain", plain)) if wanted]
+        for category in categories:
+            _write_category(root / "data" / "tiny" / category, defects=category == "dents")
+        params = yaml.safe_load((ROOT / "params.yaml").read_text())
+        params["features"]["image_size"] = 64
+        params["modulation"] |= {"dim": 16, "projection_dim": 8, "steps": 20, "batch_size": 64}
+        params["coreset"]["ratio"] = 0.1
+        params["evaluate"]["pictures"] = 2
+        params["pipeline"] |= {"dataset": "tiny", "root": "data/tiny", "categories": categories}
+        (root / "params.yaml").write_text(yaml.safe_dump(params))
+        project = Project(root)
+        subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+        project.dvc("init", "-q")
+        project.dvc("add", "-q", "data/tiny")
+        return project
+
+    return build
+
+
+def _write_category(root: Path, *, defects: bool) -> None:
+    """Twelve nominal training images and four for testing; if wanted, four dented ones with masks."""
+    random = np.random.default_rng(list(root.name.encode()))
+    for split, count in (("train", 12), ("test", 4)):
+        for number in range(count):
+            _write(root / split / "good" / f"{number:03}.png", _texture(random))
+    for number in range(4 if defects else 0):
+        image, mask = _texture(random), np.zeros((SIDE, SIDE), np.uint8)
+        top, left = random.integers(8, SIDE - 28, 2)
+        mask[top : top + 20, left : left + 20] = 255
+        image[mask > 0] = 255 - image[mask > 0] // 2
+        _write(root / "test" / "dent" / f"{number:03}.png", image)
+        _write(root / "ground_truth" / "dent" / f"{number:03}_mask.png", mask)
+
+
+def _texture(random: np.random.Generator) -> np.ndarray:
+    ramp = np.linspace(40, 120, SIDE)[None, :, None] + np.zeros((SIDE, SIDE, 3))
+    return (ramp + random.normal(0, 8, (SIDE, SIDE, 3))).clip(0, 255).astype(np.uint8)
+
+
+def _write(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)

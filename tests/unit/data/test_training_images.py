@@ -1,0 +1,52 @@
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from reconpatch.data.training import training_images
+from reconpatch.errors import DataError
+from reconpatch.settings import DataSettings
+
+
+def _image(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
+
+
+def test_a_category_gives_its_training_split_with_groups(tmp_path):
+    for name in ("train/good/a.png", "train/good/b.png", "test/good/c.png", "test/hole/d.png"):
+        _image(tmp_path / name)
+    (tmp_path / "groups.csv").write_text("path,group\ntrain/good/a.png,part-1\ntrain/good/b.png,part-1\n")
+    images = training_images(tmp_path, DataSettings())
+    assert images.paths == (tmp_path / "train/good/a.png", tmp_path / "train/good/b.png")
+    assert images.groups == ("part-1", "part-1")
+
+
+def test_a_list_of_paths_is_a_group_each():
+    images = training_images(["x/a.png", "x/b.png"], DataSettings())
+    assert len(set(images.groups)) == 2
+
+
+def test_a_manifest_gives_its_training_rows(tmp_path):
+    table = pd.DataFrame(
+        {"path": ["a.png", "b.png"], "split": ["train", "test"], "group": ["g", "h"], "problem": [None, None]}
+    )
+    table.attrs["root"] = str(tmp_path)
+    assert training_images(table, DataSettings()).paths == (tmp_path / "a.png",)
+
+
+def test_an_unreadable_manifest_row_is_named():
+    table = pd.DataFrame({"path": ["a.png"], "split": ["train"], "group": ["g"], "problem": ["is cut short"]})
+    with pytest.raises(DataError, match="attrs"):
+        training_images(table, DataSettings())
+    table.attrs["root"] = "somewhere"
+    with pytest.raises(DataError, match=r"a\.png: is cut short"):
+        training_images(table, DataSettings())
+
+
+def test_nothing_to_fit_on(tmp_path):
+    with pytest.raises(DataError, match="list of images is empty"):
+        training_images([], DataSettings())
+    _image(tmp_path / "test/good/c.png")
+    with pytest.raises(DataError, match="no training image"):
+        training_images(tmp_path, DataSettings())

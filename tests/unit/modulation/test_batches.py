@@ -1,0 +1,43 @@
+"""Random batches over all patches."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from reconpatch.errors import DataError
+from reconpatch.modulation.batches import as_rows, load_batch, random_batches
+
+
+def take(count, size, how_many, seed=0):
+    return list(islice(random_batches(count, size, torch.Generator().manual_seed(seed)), how_many))
+
+
+def test_a_pass_holds_every_patch_at_most_once_and_leaves_only_the_remainder_out():
+    batches = take(23, 5, 8)
+    assert all(len(batch) == 5 for batch in batches)
+    assert len(set(np.concatenate(batches[:4]))) == len(set(np.concatenate(batches[4:]))) == 20
+    assert not np.array_equal(batches[0], batches[4])
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_few_patches_make_one_batch_of_all(count):
+    assert [sorted(batch) for batch in take(count, 5, 2)] == [list(range(count))] * 2
+
+
+def test_the_generator_alone_decides_the_order():
+    np.testing.assert_array_equal(take(50, 7, 9), take(50, 7, 9))
+    assert not np.array_equal(take(50, 7, 9), take(50, 7, 9, seed=1))
+
+
+def test_load_batch_picks_rows_as_float32():
+    rows = np.arange(12, dtype=np.float16).reshape(4, 3)
+    batch = load_batch(rows, np.array([2, 0]), torch.device("cpu"))
+    assert torch.equal(batch, torch.tensor([[6.0, 7.0, 8.0], [0.0, 1.0, 2.0]]))
+
+
+@pytest.mark.parametrize("bad", [np.zeros((0, 3), "f4"), np.zeros((2, 3, 4), "f4"), np.zeros((2, 3), "i4")])
+def test_other_features_are_refused(bad):
+    with pytest.raises(DataError, match=r"validation features of shape \(.*must be \(n, D\)"):
+        as_rows(bad, "validation features")

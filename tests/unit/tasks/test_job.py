@@ -1,0 +1,29 @@
+from pathlib import Path
+
+from reconpatch.settings import load_settings, parse_settings
+from tasks.job import is_recorded, jobs_of, outputs_folder
+
+
+def test_only_what_params_yaml_says_is_recorded(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("seed: 3\n")
+    outputs = outputs_folder(load_settings(tmp_path / "params.yaml"), tmp_path)
+    assert outputs == tmp_path / "outputs"
+    assert is_recorded(outputs, tmp_path)
+    tried = outputs_folder(load_settings(tmp_path / "params.yaml", ["coreset.ratio=0.1"]), tmp_path)
+    assert tried.parent == tmp_path / "runs"
+    assert not is_recorded(tried, tmp_path)
+
+
+def test_an_edit_of_params_yaml_does_not_split_a_run(tmp_path: Path) -> None:
+    settings = parse_settings({"pipeline": {"categories": ["a", "b"], "backbones": ["net"]}})
+    (tmp_path / "params.yaml").write_text("pipeline: {categories: [a, b], backbones: [net]}\n")
+    outputs = outputs_folder(settings, tmp_path)
+    jobs = jobs_of("train", settings, tmp_path, outputs)
+    first = next(jobs)
+    (tmp_path / "params.yaml").write_text("seed: 9\n")
+    folders = [
+        job.folder(stage)
+        for stage in ("train", "coreset")
+        for job in (first, *jobs_of(stage, settings, tmp_path, outputs))
+    ]
+    assert all(folder.is_relative_to(tmp_path / "outputs") for folder in folders)

@@ -1,0 +1,124 @@
+"""The stages' own bodies on a few small images, one after another as the flow calls them."""
+
+import importlib
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reconpatch import ReConPatch
+from reconpatch.data.manifest import build_manifest, write_manifest
+from reconpatch.errors import DataError, ModelError
+from reconpatch.features.weights import Weights, find_weights
+from reconpatch.settings import parse_settings
+from tasks import calibrate
+from tasks.job import Job
+
+NET = "tf_efficientnet_lite0"
+LATER = ("train", "coreset", "calibrate")
+
+
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A job whose stages `validate` and `features` are done."""
+    root = tmp_path_factory.mktemp("project")
+    images = root / "data" / "tiny" / "nut"
+    random = np.random.default_rng(0)
+    (images / "train" / "good").mkdir(parents=True)
+    for number in range(6):
+        pixels = random.integers(90, 140, (64, 64, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(images / "train" / "good" / f"{number}.png")
+    settings = parse_settings(
+        {
+            "threads": 1,
+            "device": "cpu",
+            "features": {"image_size": 64},
+            "modulation": {"dim": 16, "projection_dim": 8, "steps": 3, "batch_size": 64},
+            "coreset": {"ratio": 0.2},
+            "calibrate": {"holdout": 0.3},
+            "pipeline": {
+                "dataset": "tiny",
+                "root": "data/tiny",
+                "categories": ["nut"],
+                "backbones": [NET],
+                "cache": "cache",
+            },
+        }
+    )
+    job = Job(settings, "nut", NET, root, root / "outputs")
+    job.folder("validate").mkdir(parents=True)
+    write_manifest(build_manifest(images, settings.data), job.folder("validate") / "manifest.parquet")
+    run("features", job)
+    return job
+
+
+@pytest.fixture
+def job(indexed: Job, tmp_path: Path) -> Job:
+    """A copy of it that a test may spoil."""
+    shutil.copytree(indexed.project, tmp_path / "project")
+    return replace(indexed, project=tmp_path / "project", outputs=tmp_path / "project" / "outputs")
+
+
+def run(stage: str, job: Job) -> None:
+    job.folder(stage).mkdir(parents=True)
+    importlib.import_module(f"tasks.{stage}").run(job, job.folder(stage))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def edit_images(job: Job) -> None:
+    for path in (job.images / "train" / "good").iterdir():
+        Image.new("RGB", (64, 64)).save(path)
+
+
+def test_images_edited_after_features_change_no_later_stage_and_none_loads_the_network(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ReConPatch(settings=job.detector_settings, cache=job.cache).fit(job.images).save(tmp_path / "before")
+    edit_images(job)
+
+    def load(*_: object) -> None:
+        raise AssertionError("the network was loaded")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("reconpatch.features.dataset.PatchExtractor", load)
+        for stage in LATER:
+            run(stage, job)
+    assert contents(job.folder("calibrate") / "model") == contents(tmp_path / "before")
+
+
+@pytest.mark.parametrize("stage", ["train", "coreset"])
+def test_edited_images_whose_features_left_the_cache_is_refused(job: Job, stage: str) -> None:
+    if stage == "coreset":
+        run("train", job)
+    edit_images(job)
+    shutil.rmtree(job.cache)
+    with pytest.raises(DataError, match=r"\.png: has changed since its features were indexed"):
+        run(stage, job)
+
+
+def test_features_that_left_the_cache_are_computed_again(job: Job) -> None:
+    run("train", job)
+    before = contents(job.folder("train") / "head")
+    shutil.rmtree(job.cache)
+    shutil.rmtree(job.folder("train"))
+    run("train", job)
+    assert contents(job.folder("train") / "head") == before
+
+
+def test_a_detector_never_names_other_weights_than_those_of_its_features(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_others(name: str, file: Path | None) -> Weights:
+        return replace(find_weights(name, file), sha256="f" * 64)
+
+    for stage in LATER[:-1]:
+        run(stage, job)
+    monkeypatch.setattr(calibrate, "find_weights", find_others)
+    with pytest.raises(ModelError, match="are not those that the stage `features` used"):
+        run("calibrate", job)

@@ -1,0 +1,233 @@
+"""The command line in this process: what it prints, where, and with which exit status."""
+
+import csv
+import json
+import shutil
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reconpatch import cli
+
+TINY = (
+    "features.image_size=64", "modulation.steps=5", "modulation.batch_size=64", "coreset.ratio=0.1",
+    "calibrate.holdout=0.3", "threads=1", "evaluate.pictures=2", "validate.min_train_images=4",
+)  # fmt: skip
+SET = [part for override in TINY for part in ("--set", override)]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["reconpatch", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        out, err = capsys.readouterr()
+        return SimpleNamespace(status=left.value.code, out=out, err=err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def category(tmp_path_factory):
+    """A category whose own name looks like markup."""
+    root = tmp_path_factory.mktemp("plant") / "line [b] [old]"
+    rng = np.random.default_rng(0)
+    for where, count in (("train/good", 8), ("test/good", 2), ("test/hole", 2)):
+        (root / where).mkdir(parents=True)
+        for i in range(count):
+            picture = rng.normal(128, 12, (64, 64, 3))
+            mask = np.zeros((64, 64), np.uint8)
+            if where == "test/hole":
+                picture[20:40, 20:40], mask[20:40, 20:40] = [250, 20, 20], 255
+                (root / "ground_truth/hole").mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask).save(root / f"ground_truth/hole/{i}_mask.png")
+            Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(root / where / f"{i}.png")
+    return root
+
+
+@pytest.fixture
+def spoiled(category, tmp_path):
+    """A copy to do harm to."""
+    return shutil.copytree(category, tmp_path / "spoiled")
+
+
+@pytest.fixture(scope="module")
+def model(category, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "fitted"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "argv", ["reconpatch", "fit", str(category), "--out", str(folder), *SET])
+        with pytest.raises(SystemExit, match="0"):
+            cli.main()
+    return folder
+
+
+def assert_one_line(done, status, *parts):
+    assert done.status == status
+    assert done.err.startswith("error ")
+    assert done.err.count("\n") == 1
+    assert "Traceback" not in done.err
+    for part in parts:
+        assert part in done.err
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_fit_says_what_it_wrote(run, category, tmp_path):
+    params = tmp_path / "params.yaml"
+    params.write_text("modulation: {enabled: false}\ncoreset: {ratio: 0.5}\n")
+    out, written = tmp_path / "[/b]", tmp_path / "fit.json"
+    done = run("fit", category, "--out", out, "--params", params, *SET, "--json", written)
+    assert done.status == 0
+    assert done.out.startswith(f"{out}: 8 images, bank ")
+    # --params holds where --set says nothing, --set goes before it.
+    settings = json.loads((out / "config.json").read_text())["settings"]
+    assert settings["modulation"]["enabled"] is False
+    assert settings["coreset"]["ratio"] == 0.1
+    values = json.loads(written.read_text())
+    assert (values["model"], values["n_train"]) == (str(out), 8)
+    assert values["threshold"] > 0
+
+
+def test_evaluate(run, model, category, tmp_path):
+    done = run("evaluate", model, category, "--json", tmp_path / "e.json", "--out", tmp_path / "report")
+    assert done.status == 0
+    assert "line [b] [old]" in done.out
+    values = json.loads((tmp_path / "e.json").read_text())
+    assert values.keys() >= {
+        "image_auroc", "pixel_auroc", "aupro", "image_f1_max", "threshold", "n_train", "n_test",
+        "seconds_per_image",
+    }  # fmt: skip
+    assert values["image_auroc"] == 1.0
+    assert values["pixel_auroc"] > 0.8
+    assert (values["n_train"], values["n_test"]) == (8, 4)
+    assert values["seconds_per_image"] > 0
+    assert f"{values['aupro']:.4f}" in done.out
+    assert values["not_available"]
+    for name, reason in values["not_available"].items():
+        assert values[name] is None
+        assert f"{name}: not available ({reason})\n" in done.out
+    metrics = json.loads((tmp_path / "report/metrics.json").read_text())
+    assert metrics["image_auroc"] == values["image_auroc"]
+    assert "seconds_per_image" not in metrics
+
+
+def test_predict_prints_a_line_an_image_with_its_path_as_given(run, model, category, tmp_path):
+    images = [category / "test/good/0.png", category / "test/hole/0.png"]
+    done = run("predict", model, *images, "--maps", tmp_path / "maps", "--json", tmp_path / "p.json")
+    assert done.status == 0
+    good, hole = csv.reader(done.out.splitlines(), delimiter="\t")
+    assert [good[0], hole[0]] == [str(image) for image in images]
+    assert float(hole[1]) > float(good[1])
+    assert hole[2] == "anomalous"
+    rows = json.loads((tmp_path / "p.json").read_text())
+    assert [row["path"] for row in rows] == [str(image) for image in images]
+    assert rows[1]["is_anomalous"] is True
+    assert len(list((tmp_path / "maps").rglob("*.png"))) == 2
+
+
+def test_data_demo(run, tmp_path, monkeypatch):
+    asked = []
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "reconpatch.data.demo.make_demo", lambda *given, **named: asked.append((given, named))
+        )
+        done = run("data", "demo", tmp_path / "[red]", "--seed", 3)
+    assert (done.status, done.out) == (0, f"Demo data set in {tmp_path}/[red]\n")
+    assert asked == [((tmp_path / "[red]",), {"seed": 3})]
+    (tmp_path / "mine.png").touch()
+    assert_one_line(run("data", "demo", tmp_path), 1, f"{tmp_path}: is not empty")
+
+
+def test_data_check(run, category, spoiled, tmp_path):
+    done = run("data", "check", category, *SET, "--json", tmp_path / "c.json")
+    assert done.status == 0
+    assert done.out.splitlines()[-1] == "line [b] [old]: 12 images, 0 problems, passed"
+    assert json.loads((tmp_path / "c.json").read_text())["line [b] [old]"]["success"] is True
+
+    cut_off(spoiled / "train/good/3.png")
+    Image.new("L", (32, 64), 255).save(spoiled / "ground_truth/hole/1_mask.png")
+    done = run("data", "check", spoiled, *SET)
+    assert done.status == 1
+    critical = [line for line in done.out.splitlines() if line.startswith("critical")]
+    assert [line.split()[1] for line in critical] == ["spoiled/test/hole/1.png:", "spoiled/train/good/3.png:"]
+    assert "the mask ground_truth/hole/1_mask.png is 32x64 pixels, the image 64x64" in critical[0]
+    assert done.out.splitlines()[-1] == "spoiled: 12 images, 2 problems, FAILED"
+    assert done.err == ""
+
+
+def test_a_truncated_image(run, model, spoiled, tmp_path):
+    image = spoiled / "train/good/3.png"
+    cut_off(image)
+    assert_one_line(run("fit", spoiled, "--out", tmp_path / "m", *SET), 1, "train/good/3.png")
+    assert not (tmp_path / "m").exists()
+    assert_one_line(run("predict", model, image), 1, str(image))
+
+
+def test_an_empty_category(run, model, tmp_path):
+    (tmp_path / "[empty]").mkdir()
+    for arguments in (("fit", tmp_path / "[empty]", "--out", tmp_path / "m"), ("data", "check", tmp_path)):
+        assert_one_line(run(*arguments), 1, str(tmp_path))
+    assert_one_line(run("evaluate", model, tmp_path / "[empty]"), 1, str(tmp_path / "[empty]"))
+    assert_one_line(run("fit", tmp_path / "nowhere", "--out", tmp_path / "m"), 1, "there is no such folder")
+
+
+def test_a_mask_of_the_wrong_size(run, model, spoiled):
+    Image.new("L", (32, 64), 255).save(spoiled / "ground_truth/hole/1_mask.png")
+    assert_one_line(run("evaluate", model, spoiled), 1, "ground_truth/hole/1_mask.png", "32", "64")
+
+
+def test_an_unknown_parameter_suggests_the_right_one(run, category, tmp_path):
+    fit = ("fit", category, "--out", tmp_path / "m")
+    assert_one_line(run(*fit, "--set", "coreset.ration=0.1"), 2, "did you mean `coreset.ratio`?")
+    (tmp_path / "p.yaml").write_text("features: {imagesize: 64}\n")
+    assert_one_line(run(*fit, "--params", tmp_path / "p.yaml"), 2, "p.yaml: ", "`features.image_size`?")
+    assert_one_line(run(*fit, "--params", tmp_path / "no.yaml"), 2, "no.yaml: cannot be read")
+    (tmp_path / "p.yaml").write_text("features: [64\n")
+    assert_one_line(run(*fit, "--params", tmp_path / "p.yaml"), 2, "p.yaml: is not valid YAML")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("fit", "--wrong"), ("fit",), ("nothing",), ("data", "check", "x", "--[/b]")]
+)
+def test_wrong_usage(run, arguments):
+    done = run(*arguments)
+    assert done.status == 2
+    assert done.out == ""
+    assert "Usage: " in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_cut_off_bank(run, model, category, tmp_path):
+    broken = shutil.copytree(model, tmp_path / "broken")
+    cut_off(broken / "bank.safetensors")
+    for command in ("predict", "evaluate"):
+        assert_one_line(run(command, broken, category), 1, str(broken / "bank.safetensors"), "cut short")
+
+
+def test_a_missing_model(run, category, tmp_path):
+    for command in ("predict", "evaluate"):
+        assert_one_line(run(command, tmp_path / "[/b] :smile:", category), 1, f"{tmp_path}/[/b] :smile:")
+
+
+def test_an_error_is_printed_as_it_is_on_one_line(monkeypatch, run, tmp_path):
+    def fail(*_, **__):
+        raise cli.ReConPatchError("/data/[old]/:dog:/[/b].png: is\n  broken" + " and long" * 30)
+
+    monkeypatch.setattr("reconpatch.data.demo.make_demo", fail)
+    done = run("data", "demo", tmp_path)
+    assert done.err == "error /data/[old]/:dog:/[/b].png: is broken" + " and long" * 30 + "\n"
+    assert done.status == 1
+
+
+def test_help_needs_no_torch_and_ends_well(run):
+    done = run("--help")
+    assert done.status == 0
+    for command in ("data", "init", "fit", "evaluate", "predict"):
+        assert command in done.out

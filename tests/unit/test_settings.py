@@ -1,0 +1,99 @@
+import pytest
+from pydantic import ValidationError
+
+from reconpatch.errors import SettingsError
+from reconpatch.settings import Settings, all_parameters, load_settings, parse_settings
+
+
+def test_defaults_are_frozen():
+    settings = Settings()
+    with pytest.raises(ValidationError):
+        settings.features.image_size = 320
+
+
+def test_names_that_scripts_rely_on_exist():
+    promised = {
+        "seed", "device", "features.backbone", "features.levels", "features.image_size", "modulation.enabled",
+        "modulation.dim", "coreset.ratio", "coreset.max_bank", "scoring.reweighting",
+    }  # fmt: skip
+    assert promised <= set(all_parameters())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "suggestion"),
+    [
+        ("features.imagesize=320", "features.image_size"),
+        ("coreset.ration=0.1", "coreset.ratio"),
+        ("modulaton.enabled=false", "modulation"),
+        ("backbone=resnet18", "features.backbone"),
+    ],
+)
+def test_unknown_parameter_suggests_the_right_one(wrong, suggestion):
+    with pytest.raises(SettingsError, match=f"did you mean `{suggestion}`"):
+        load_settings(None, [wrong])
+
+
+def test_every_problem_is_reported_at_once():
+    with pytest.raises(SettingsError) as caught:
+        load_settings(None, ["coreset.ratio=7", "modulation.neighbours=1", "features.patch_size=2"])
+    text = str(caught.value)
+    assert "coreset.ratio" in text
+    assert "modulation.neighbours" in text
+    assert "patch_size must be odd" in text
+
+
+def test_overrides_reach_nested_sections_and_keep_the_base():
+    base = load_settings(None, ["features.image_size=320"])
+    changed = load_settings(None, {"coreset.ratio": 0.1}, base=base)
+    assert (changed.features.image_size, changed.coreset.ratio) == (320, 0.1)
+    assert base.coreset.ratio == Settings().coreset.ratio
+
+
+def test_dump_and_parse_are_inverse():
+    settings = load_settings(None, ["validate.min_train_images=3", "features.levels=[1, 2, 3]"])
+    assert parse_settings(settings.model_dump(mode="json", by_alias=True)) == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("features: [", "not valid YAML"), ("- 1\n- 2\n", "must hold sections"), ("seed: -1", "seed")],
+)
+def test_bad_params_file_names_the_file(tmp_path, text, message):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=message) as caught:
+        load_settings(path)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_params_file(tmp_path):
+    with pytest.raises(SettingsError, match=r"absent\.yaml: cannot be read"):
+        load_settings(tmp_path / "absent.yaml")
+
+
+def test_steps_and_epochs_exclude_each_other():
+    with pytest.raises(SettingsError, match="either steps or epochs"):
+        load_settings(None, ["modulation.epochs=3"])
+    assert load_settings(None, ["modulation.epochs=3", "modulation.steps=null"]).modulation.epochs == 3
+
+
+@pytest.mark.parametrize("override", ["seed", "=3", "seed.deeper=1"])
+def test_malformed_override(override):
+    with pytest.raises(SettingsError):
+        load_settings(None, ["seed=1", override])
+
+
+@pytest.mark.parametrize("name", ["Line A", "a/b", "..", ".hidden", "-x", "", "1:30", "a\n", "größe"])
+def test_categories_that_no_stage_or_model_can_carry(name):
+    with pytest.raises(SettingsError, match=r"pipeline.categories.1: .*rename the category's folder"):
+        parse_settings({"pipeline": {"categories": ["bottle", name]}})
+
+
+def test_categories_that_fit():
+    names = ("01", "Line-A", "v1.2_left", "on")
+    assert parse_settings({"pipeline": {"categories": names}}).pipeline.categories == names
+
+
+def test_git_commit_needs_the_dvc_commit() -> None:
+    with pytest.raises(SettingsError, match=r"pipeline.*git_commit needs commit"):
+        parse_settings({"pipeline": {"git_commit": True, "commit": False}})
