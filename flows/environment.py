@@ -22,6 +22,8 @@ DEFAULTS = {
     # Leases in memory die with the server: a killed flow would hold its concurrency slot for ever.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(LOGGERS),
+    # The same loggers also speak outside a flow, in `python -m tasks.register` for one.
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
 
 

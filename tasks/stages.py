@@ -6,7 +6,7 @@ dvc.yaml names exactly the same inputs and outputs, and a test compares the two.
 from dataclasses import dataclass
 
 # Every stage parses its parameters, writes its files and is run by these.
-_COMMON = ("reconpatch/errors.py", "reconpatch/files.py", "reconpatch/settings.py", "tasks/stage.py")
+_COMMON = ("reconpatch/errors.py", "reconpatch/files.py", "reconpatch/settings", "tasks/stage.py")
 _FEATURES = (*_COMMON, "reconpatch/device.py", "reconpatch/data", "reconpatch/features")
 _SCORES = ("reconpatch/modulation", "reconpatch/memory", "reconpatch/scoring", "reconpatch/inference.py")
 

@@ -161,7 +161,8 @@ def _write_many(root, start):
 
 
 def test_several_processes_write_evict_and_read_without_a_wrong_block(tmp_path):
-    context = multiprocessing.get_context("fork")
+    # Not forked: a child would inherit whatever threads and at-exit hooks earlier tests left in this process.
+    context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_write_many, args=(tmp_path, start)) for start in (0, 10, 20)]
     for process in processes:
         process.start()

@@ -1,0 +1,45 @@
+"""The command line: thin commands over the library.
+
+Exit status: 0 done, 1 the data or the model failed a check, 2 wrong usage.
+"""
+
+import logging
+import sys
+from typing import NoReturn
+
+import typer
+from rich.text import Text
+
+from reconpatch.cli import data, fitting, inspection, project
+from reconpatch.cli.options import err
+from reconpatch.errors import ReConPatchError, SettingsError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(data.app, name="data")
+for _command in (
+    project.init,
+    fitting.fit,
+    fitting.update,
+    inspection.evaluate,
+    inspection.predict,
+    inspection.bench,
+):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Run the command line and turn the library's errors into one clear line and an exit status."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("reconpatch").setLevel(logging.INFO)
+    try:
+        app()
+    except SettingsError as error:
+        _fail(error, 2)
+    except ReConPatchError as error:
+        _fail(error, 1)
+
+
+def _fail(error: ReConPatchError, status: int) -> NoReturn:
+    line = " ".join(part.strip() for part in str(error).splitlines())
+    err.print(Text.assemble(("error", "red"), f" {line}"), soft_wrap=True)
+    sys.exit(status)

@@ -1,0 +1,76 @@
+"""`reconpatch fit` and `update`: from good images to a detector folder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reconpatch.cli.options import Device, Images, Json, Model, Overrides, Params, write
+
+if TYPE_CHECKING:
+    from reconpatch.model_folder import FittedParts
+
+
+def fit(
+    category: Annotated[Path, typer.Argument(help="folder of one category, such as data/mvtec/bottle")],
+    out: Annotated[Path, typer.Option("--out", help="detector folder to write")],
+    params: Params = None,
+    overrides: Overrides = None,
+    cache: Annotated[Path | None, typer.Option(help="folder of the feature cache")] = None,
+    json_file: Json = None,
+) -> None:
+    """Fit a detector on the good images of a category."""
+    from reconpatch.detector import ReConPatch
+    from reconpatch.model_folder import check_target
+    from reconpatch.settings import load_settings
+
+    check_target(out)
+    detector = ReConPatch(settings=load_settings(params, overrides or ()), cache=cache).fit(category)
+    detector.save(out)
+    _describe(out, detector.parts, json_file)
+
+
+def update(
+    model: Model,
+    images: Images,
+    out: Annotated[Path, typer.Option("--out", help="detector folder to write")],
+    mode: Annotated[str, typer.Option(help="frozen keeps f, fine-tune trains it further")] = "frozen",
+    earlier: Annotated[
+        list[Path] | None, typer.Option(help="images of the fit, to recalibrate on; repeatable")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="folder of the feature cache, best the fit's")] = None,
+    device: Device = "auto",
+    json_file: Json = None,
+) -> None:
+    """Add good images to a fitted detector, at a small part of the cost of a fit."""
+    from reconpatch.detector import ReConPatch
+    from reconpatch.model_folder import check_target
+
+    check_target(out)
+    detector = ReConPatch.load(model, device=device, cache=cache)
+    before = len(detector.parts.training_set)
+    detector.update(images, mode=mode, earlier=earlier)  # type: ignore[arg-type]
+    detector.save(out)
+    typer.echo(f"{len(detector.parts.training_set) - before} new images added to {model}")
+    _describe(out, detector.parts, json_file)
+
+
+def _describe(out: Path, parts: "FittedParts", json_file: Path | None) -> None:
+    calibration, size = parts.calibration, len(parts.training_set)
+    if calibration is None:
+        verdicts = "not calibrated (too few groups to hold any out)"
+    else:
+        verdicts = f"threshold {calibration.threshold.value:.4f} from {calibration.threshold.n} images"
+        if calibration.carried_over:
+            verdicts += (
+                ", carried over: the held-out images were not at hand; give them by --earlier or --cache"
+            )
+    typer.echo(f"{out}: {size} images, bank {len(parts.bank)} x {parts.bank.dim}, {verdicts}")
+    values = {
+        "model": str(out),
+        "n_train": size,
+        "bank": [len(parts.bank), parts.bank.dim],
+        "threshold": None if calibration is None else calibration.threshold.value,
+        "carried_over": calibration is not None and calibration.carried_over,
+    }
+    write(json_file, values)

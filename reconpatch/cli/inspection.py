@@ -1,0 +1,92 @@
+"""`reconpatch evaluate`, `predict` and `bench`: what a fitted detector says, and how fast."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from reconpatch.cli.options import Device, Images, Json, Model, console, write
+
+
+def evaluate(
+    model: Model,
+    category: Annotated[Path, typer.Argument(help="folder of one category with test images")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="folder for pictures and the table of scores")
+    ] = None,
+    device: Device = "auto",
+    json_file: Json = None,
+) -> None:
+    """Measure a detector on labelled test images."""
+    from reconpatch.data.manifest import build_manifest
+    from reconpatch.detector import ReConPatch
+    from reconpatch.evaluation.evaluate import evaluate as run_evaluation
+
+    detector = ReConPatch.load(model, device=device)
+    evaluation = run_evaluation(detector, build_manifest(category, detector.settings.data), detector.settings)
+    values = evaluation.to_dict()
+    table = Table("metric", "value", title=f"{category.name}")
+    for name, value in values.items():
+        if isinstance(value, (int, float)) or value is None:
+            table.add_row(
+                name,
+                "not available"
+                if value is None
+                else f"{value:.4f}"
+                if isinstance(value, float)
+                else str(value),
+            )
+    console.print(table)
+    for name, reason in evaluation.not_available.items():
+        typer.echo(f"{name}: not available ({reason})")
+    if out is not None:
+        evaluation.write(out)
+    write(json_file, values)
+
+
+def predict(
+    model: Model,
+    images: Images,
+    maps: Annotated[Path | None, typer.Option("--maps", help="folder for the heat maps")] = None,
+    device: Device = "auto",
+    json_file: Json = None,
+) -> None:
+    """Score images: one line each with path, score and verdict."""
+    from reconpatch.data.listing import expand_images
+    from reconpatch.detector import ReConPatch
+    from reconpatch.evaluation.heatmaps import write_heatmap
+
+    detector = ReConPatch.load(model, device=device)
+    rows = []
+    for prediction in detector.stream(expand_images(images)):
+        verdict = {True: "anomalous", False: "good", None: "not calibrated"}[prediction.is_anomalous]
+        typer.echo(f"{prediction.path}\t{prediction.score:.6f}\t{verdict}")
+        rows.append(
+            {"path": prediction.path, "score": prediction.score, "is_anomalous": prediction.is_anomalous}
+        )
+        if maps is not None:
+            write_heatmap(maps, prediction, detector)
+    write(json_file, rows)
+
+
+def bench(
+    model: Model,
+    images: Images,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: every core")] = 0,
+    device: Device = "auto",
+    json_file: Json = None,
+) -> None:
+    """Time predictions on this machine: latency of single images, images per second of many."""
+    from reconpatch.benchmarking import measure_speed
+    from reconpatch.data.listing import expand_images
+    from reconpatch.detector import ReConPatch
+
+    detector = ReConPatch.load(model, device=device, threads=threads)
+    speed = measure_speed(detector, expand_images(images))
+    typer.echo(f"{speed.hardware}, {speed.threads} threads, torch {speed.torch}")
+    typer.echo(
+        f"one image: p50 {speed.latency_p50_ms:.1f} ms, p95 {speed.latency_p95_ms:.1f} ms; "
+        f"many: {speed.images_per_second:.1f} images/s; peak memory {speed.peak_rss_mib:.0f} MiB"
+    )
+    write(json_file, speed.to_dict())

@@ -1,0 +1,35 @@
+"""Every parameter, typed, frozen and parsed once from params.yaml.
+
+A section belongs to one room of the library or one stage of the pipeline. Unknown keys are errors
+that suggest the right one. The defaults here are the ones that params.yaml states.
+"""
+
+from reconpatch.settings.library import (
+    CalibrateSettings,
+    CoresetSettings,
+    DataSettings,
+    EvaluateSettings,
+    FeatureSettings,
+    ModulationSettings,
+    ScoringSettings,
+)
+from reconpatch.settings.parameters import Settings
+from reconpatch.settings.parsing import all_parameters, load_settings, parse_settings
+from reconpatch.settings.pipeline import PipelineSettings, RegisterSettings, ValidateSettings
+
+__all__ = [
+    "CalibrateSettings",
+    "CoresetSettings",
+    "DataSettings",
+    "EvaluateSettings",
+    "FeatureSettings",
+    "ModulationSettings",
+    "PipelineSettings",
+    "RegisterSettings",
+    "ScoringSettings",
+    "Settings",
+    "ValidateSettings",
+    "all_parameters",
+    "load_settings",
+    "parse_settings",
+]

@@ -1,0 +1,110 @@
+"""Sections that the library reads, one a room."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from reconpatch.settings.section import Section
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class DataSettings(Section):
+    """How a folder of images is read."""
+
+    layout: Literal["auto", "mvtec", "btad", "folder"] = "auto"
+    mask_threshold: int = Field(127, ge=0, le=254, description="a mask pixel above this (0-255) is defective")
+    group_pattern: str | None = Field(
+        None, description="regex with one capture on the relative path; images that share it are one group"
+    )
+
+
+class FeatureSettings(Section):
+    """Patch features of a frozen ImageNet CNN (paper, section 3.1)."""
+
+    backbone: str = Field("tf_efficientnet_lite0", description="any timm model name")
+    weights: Path | None = Field(
+        None, description="local .safetensors or state dict; None: package, then hub"
+    )
+    levels: tuple[int, ...] = Field((2, 3), min_length=1, description="timm feature levels (2 = stride 8)")
+    patch_size: int = Field(3, ge=1, description="side s of the neighbourhood that is averaged")
+    aggregation: Literal["average_pool", "adaptive"] = "average_pool"
+    image_size: int = Field(224, ge=32, description="side of the square network input, in pixels")
+    resize: int | None = Field(
+        None, ge=32, description="side resized to before the centre crop to image_size; None: no crop"
+    )
+    batch_size: int = Field(16, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> "FeatureSettings":
+        if self.resize is not None and self.resize < self.image_size:
+            raise ValueError(f"resize ({self.resize}) must be at least image_size ({self.image_size})")
+        if self.patch_size % 2 == 0:
+            raise ValueError(f"patch_size must be odd, not {self.patch_size}")
+        return self
+
+
+class ModulationSettings(Section):
+    """The contrastively trained linear modulation f (paper, sections 3.2 and 3.3)."""
+
+    enabled: bool = Field(True, description="False: plain PatchCore")
+    dim: int = Field(512, ge=1, description="width of f's output")
+    projection_dim: int = Field(128, ge=1, description="width of g's output, the space of the loss")
+    init: Literal["isometry", "random"] = "isometry"
+    neighbours: int = Field(5, ge=2, description="k of the contextual similarity")
+    alpha: float = Field(0.5, ge=0, le=1, description="weight of the PAIRWISE similarity (eq. 6)")
+    margin: float = Field(1.0, gt=0)
+    sigma: float | None = Field(
+        None, gt=0, description="width of the pairwise similarity; None: batch median"
+    )
+    ema: float = Field(0.999, ge=0, lt=1, description="gamma of the teacher")
+    batch_size: int = Field(512, ge=2, description="patches a step")
+    steps: int | None = Field(1000, ge=0, description="steps in all; None: by epochs")
+    epochs: int | None = Field(None, ge=1, description="passes over all patches, when steps is None")
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> "ModulationSettings":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs, and set the other to null")
+        return self
+
+
+class CoresetSettings(Section):
+    """Greedy k-center selection of the memory bank."""
+
+    ratio: float = Field(0.01, gt=0, le=1, description="share of the nominal patches that is kept")
+    max_bank: int | None = Field(None, ge=1, description="most vectors kept, whatever the ratio")
+    memory_budget_mib: int | None = Field(
+        None, ge=16, description="beyond it selection is merge-reduce; None: 2 GiB, more for a large bank"
+    )
+
+
+class ScoringSettings(Section):
+    """From distances to scores and anomaly maps (paper, eqs. 9 and 10)."""
+
+    reweighting: Literal["none", "image", "patch"] = "none"
+    neighbours: int = Field(9, ge=2, description="b of eq. 10")
+    blur_sigma: float = Field(
+        4.0, ge=0, description="Gaussian on the map, in pixels at 224 px, scaled with it"
+    )
+
+
+class CalibrateSettings(Section):
+    """Nominal-only statistics and threshold from held-out groups."""
+
+    holdout: float = Field(
+        0.15, ge=0, le=0.5, description="share of nominal images held out, whole groups; 0: none"
+    )
+    false_reject_rate: float | None = Field(
+        None, gt=0, lt=1, description="None: the larger of 1 % and 1/(n+1)"
+    )
+
+
+class EvaluateSettings(Section):
+    """Metrics and pictures of a labelled test set."""
+
+    aupro_limit: Share = Field(0.3, description="false-positive rate up to which AUPRO integrates")
+    pictures: int = Field(12, ge=0, description="test images shown as heat maps")

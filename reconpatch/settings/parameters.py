@@ -1,0 +1,33 @@
+"""All parameters, section by section."""
+
+from pydantic import Field
+
+from reconpatch.settings.library import (
+    CalibrateSettings,
+    CoresetSettings,
+    DataSettings,
+    EvaluateSettings,
+    FeatureSettings,
+    ModulationSettings,
+    ScoringSettings,
+)
+from reconpatch.settings.pipeline import PipelineSettings, RegisterSettings, ValidateSettings
+from reconpatch.settings.section import Section
+
+
+class Settings(Section):
+    """All parameters of the library and the pipeline."""
+
+    seed: int = Field(0, ge=0, lt=2**31)
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    threads: int = Field(0, ge=0, description="CPU threads of one fit; 0: every core")
+    data: DataSettings = DataSettings()
+    validate_: ValidateSettings = Field(ValidateSettings(), alias="validate")
+    features: FeatureSettings = FeatureSettings()
+    modulation: ModulationSettings = ModulationSettings()
+    coreset: CoresetSettings = CoresetSettings()
+    scoring: ScoringSettings = ScoringSettings()
+    calibrate: CalibrateSettings = CalibrateSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    register_: RegisterSettings = Field(RegisterSettings(), alias="register")
+    pipeline: PipelineSettings = PipelineSettings()

@@ -1,0 +1,107 @@
+"""From params files and overrides to settings; every wrong key or value is named at once."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from reconpatch.errors import SettingsError
+from reconpatch.settings.parameters import Settings
+
+
+def parse_settings(values: Mapping[str, Any], *, source: str = "settings") -> Settings:
+    """Parse nested mappings into frozen settings.
+
+    Args:
+        values: sections and keys as in params.yaml.
+        source: the file's name, for messages.
+
+    Raises:
+        SettingsError: with every wrong key or value at once, a suggestion for each unknown key.
+    """
+    try:
+        return Settings.model_validate(dict(values))
+    except ValidationError as error:
+        problems = [_explain(dict(item)) for item in error.errors()]
+        raise SettingsError(f"{source}: " + "; ".join(problems)) from None
+
+
+def load_settings(
+    path: Path | None = None,
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    *,
+    base: Settings | None = None,
+) -> Settings:
+    """Read a params file (None: ``base`` or the defaults) and apply overrides.
+
+    Args:
+        path: a params file.
+        overrides: ``section.key=value`` texts, or values by full parameter name.
+        base: what to start from when there is no params file.
+
+    Raises:
+        SettingsError: the file is missing or no YAML mapping, or a key or value is wrong.
+    """
+    values: dict[str, Any] = base.model_dump(mode="json", by_alias=True) if base is not None else {}
+    if path is not None:
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except OSError as error:
+            raise SettingsError(
+                f"{path}: cannot be read ({error.strerror}); give an existing params file"
+            ) from None
+        except yaml.YAMLError as error:
+            raise SettingsError(f"{path}: is not valid YAML: {error}") from None
+        if not isinstance(values, dict):
+            raise SettingsError(
+                f"{path}: must hold sections such as `features:`, not {type(values).__name__}"
+            )
+    named = overrides.items() if isinstance(overrides, Mapping) else map(_parse_override, overrides)
+    for name, value in named:
+        _set(values, name, value)
+    return parse_settings(values, source=str(path) if path else "settings")
+
+
+def _parse_override(override: str) -> tuple[str, Any]:
+    name, separator, text = override.partition("=")
+    if not separator or not name.strip():
+        raise SettingsError(f"--set {override}: must read section.key=value")
+    try:
+        return name.strip(), yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SettingsError(f"--set {override}: the value is not valid YAML") from None
+
+
+def _set(values: dict[str, Any], name: str, value: Any) -> None:
+    *sections, key = name.split(".")
+    place = values
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise SettingsError(f"{name}: `{section}` is a value, not a section")
+    place[key] = value
+
+
+def _explain(item: dict[str, Any]) -> str:
+    location = [str(part) for part in item["loc"]]
+    name = ".".join(location)
+    if item["type"] != "extra_forbidden":
+        return f"{name}: {item['msg'].removeprefix('Value error, ')}"
+    known = all_parameters()
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = near or [full for full in known if full.split(".")[-1] == location[-1]][:1]
+    return f"unknown parameter `{name}`" + (f"; did you mean `{near[0]}`?" if near else "")
+
+
+def all_parameters() -> list[str]:
+    """Every parameter's full name, such as ``features.backbone``, and every section's."""
+    names: list[str] = []
+    for name, field in Settings.model_fields.items():
+        public = field.alias or name
+        names.append(public)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += [f"{public}.{key}" for key in field.annotation.model_fields]
+    return names

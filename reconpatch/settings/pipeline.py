@@ -1,0 +1,70 @@
+"""Sections that the stages and flows read."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from reconpatch.settings.section import Section
+
+_CATEGORY_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+
+
+def _check_category(name: str) -> str:
+    if not re.fullmatch(_CATEGORY_NAME, name):
+        raise ValueError(
+            f"{name!r} cannot name folders, stages and models: rename the category's folder, with letters "
+            "(a-z, A-Z), digits, dot, dash and underscore, a letter or digit first"
+        )
+    return name
+
+
+Category = Annotated[str, AfterValidator(_check_category)]
+
+
+class ValidateSettings(Section):
+    """What the data checks demand of a category."""
+
+    min_train_images: int = Field(10, ge=1)
+
+
+class RegisterSettings(Section):
+    """Where finished evaluations are logged, and which of them becomes the candidate."""
+
+    tracking_uri: str | None = Field(
+        None, description="MLflow; MLFLOW_TRACKING_URI goes before it; None: mlflow.db under the project"
+    )
+    experiment: str = Field("reconpatch", min_length=1)
+    candidate_metric: Literal["image_auroc", "pixel_auroc", "aupro", "image_f1_max"] = Field(
+        "image_auroc", description="of several backbones, the best by this becomes `challenger`"
+    )
+
+
+class PipelineSettings(Section):
+    """What the flows and dvc.yaml run; of it the library alone reads ``cache_max_gib``."""
+
+    dataset: str = Field("demo", pattern=r"^[a-z0-9][a-z0-9_-]*$", description="name of the data set")
+    root: Path = Path("data/demo")
+    categories: tuple[Category, ...] = ("brick", "grass", "gravel")
+    backbones: tuple[str, ...] = ("tf_efficientnet_lite0",)
+    concurrency: int = Field(2, ge=1, description="stages that run at the same time")
+    cache: Path = Field(Path(".cache/features"), description="the feature cache; safe to delete")
+    cache_max_gib: float | None = Field(
+        20.0, gt=0, description="features used least recently go when the cache is full; None: no bound"
+    )
+    commit: bool = Field(True, description="record finished stages with dvc commit")
+    git_commit: bool = Field(
+        False, description="then commit dvc.lock and the metrics to git; for scheduled flows"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "PipelineSettings":
+        if self.git_commit and not self.commit:
+            raise ValueError("git_commit needs commit: without it there is no new dvc.lock to commit to git")
+        return self
+
+    @property
+    def cache_max_bytes(self) -> int | None:
+        """``cache_max_gib`` in bytes."""
+        return None if self.cache_max_gib is None else int(self.cache_max_gib * 2**30)
