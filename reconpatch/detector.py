@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from reconpatch import fitting, updating
-from reconpatch.data.training import TrainingImages, training_images
+from reconpatch.data.training import TrainingImages, TrainingSet, training_images
 from reconpatch.device import choose_device, limit_threads
 from reconpatch.errors import ModelError
 from reconpatch.features.cache import FeatureCache
@@ -25,7 +25,7 @@ from reconpatch.features.dataset import (
 from reconpatch.features.extract import PatchExtractor
 from reconpatch.inference import score_features
 from reconpatch.model_folder import BackboneReference, FittedParts, read_model, write_model
-from reconpatch.scoring.calibration import Calibration
+from reconpatch.scoring.calibration import Band, Calibration
 from reconpatch.settings import Settings, load_settings
 
 
@@ -38,12 +38,17 @@ class Prediction:
         score: image score, 0 or larger, larger is more anomalous (a distance in feature space).
         is_anomalous: whether the score lies above the threshold; None when not calibrated.
         anomaly_map: (S, S) float32 distances at the network's input size, S = ``features.image_size``.
+        false_reject_probability: the score on a scale that people can read: how probable a score as large is
+            for a good image, in [1/(n+1), 1] with n calibration groups; None when not calibrated.
+        band: ``accept``, ``review`` or ``reject``; None when not calibrated.
     """
 
     path: str | None
     score: float
     is_anomalous: bool | None
     anomaly_map: np.ndarray
+    false_reject_probability: float | None = None
+    band: Band | None = None
 
 
 class ReConPatch:
@@ -101,9 +106,9 @@ class ReConPatch:
         return self.parts.calibration
 
     @property
-    def held_out(self) -> frozenset[str]:
-        """Hex SHA-256 of the nominal images that calibrate it."""
-        return frozenset(self.parts.training_set.holdout)
+    def training_set(self) -> TrainingSet:
+        """The nominal images that it was fitted and calibrated on."""
+        return self.parts.training_set
 
     @property
     def threshold(self) -> float | None:
@@ -153,19 +158,21 @@ class ReConPatch:
     def _fit(self, training: TrainingImages, cache: FeatureCache) -> "ReConPatch":
         settings, extractor = self.settings, self.extractor
         features = extract_features(training.paths, extractor, cache)
-        split = fitting.split_nominal(training.groups, settings)
+        groups = training.groups
+        split = fitting.split_nominal(groups, features.image_digests, settings)
+        fitting.check_false_reject_rate(groups, split, settings)
         fit_features = features.subset(split.fit)
         trained = fitting.fit_modulation(fit_features, settings)
         modulation = None if trained is None else trained.modulation
         bank = fitting.fit_bank(fit_features, modulation, settings)
-        calibration = fitting.calibrate(features.subset(split.holdout), modulation, bank, settings)
+        calibration = fitting.calibrate_fit(features, groups, split, modulation, bank, settings)
         self._parts = FittedParts(
             settings,
             backbone_reference(extractor, settings),
             modulation,
             bank,
             calibration,
-            fitting.training_set(features, split),
+            fitting.training_set(features, groups, split),
         )
         return self
 
@@ -220,14 +227,18 @@ class ReConPatch:
         given = extract_features(training.paths, self.extractor, cache)
         positions = updating.new_images(given.image_digests, parts.training_set)
         features = given.subset(positions)
-        split = fitting.split_nominal([training.groups[i] for i in positions], settings)
-        fresh, held = features.subset(split.fit), features.subset(split.holdout)
-        holdout = given.of_content((*parts.training_set.holdout, *held.image_digests), files)
+        groups = [training.groups[i] for i in positions]
+        split = fitting.split_nominal(groups, features.image_digests, settings)
+        added = fitting.training_set(features, groups, split)
+        fresh, known = features.subset(split.fit), parts.training_set
+        holdout = given.of_content((*known.holdout, *added.holdout), files)
+        group_of = dict([*known.holdout_pairs, *added.holdout_pairs])
+        held_groups = [group_of[digest] for digest in holdout.image_digests]
         if mode == "fine-tune" and modulation is not None:
-            if parts.calibration is not None and not updating.can_recalibrate(parts.calibration, holdout):
+            if parts.calibration is not None and not updating.can_recalibrate(parts.calibration, held_groups):
                 raise ModelError(
-                    f"fine-tune changes every distance, and only {len(holdout)} of the "
-                    f"{parts.calibration.threshold.n} held-out images that the threshold needs are at hand; "
+                    f"fine-tune changes every distance, and only {len(set(held_groups))} of the "
+                    f"{parts.calibration.threshold.n} held-out groups that the threshold needs are at hand; "
                     "give the fit's images as `earlier`, the fit's feature cache, or use mode frozen"
                 )
             modulation, bank = updating.fine_tune(modulation, bank, fresh, settings)
@@ -236,8 +247,10 @@ class ReConPatch:
             parts,
             modulation=modulation,
             bank=bank,
-            calibration=updating.recalibrate(parts.calibration, holdout, modulation, bank, settings),
-            training_set=updating.extend(parts.training_set, fresh.image_digests, held.image_digests),
+            calibration=updating.recalibrate(
+                parts.calibration, holdout, held_groups, modulation, bank, settings
+            ),
+            training_set=updating.extend(known, added.fit_pairs, added.holdout_pairs),
         )
 
     def predict(self, images: ImageLike | Iterable[ImageLike]) -> list[Prediction]:
@@ -262,8 +275,15 @@ class ReConPatch:
             scored = score_features(features, extractor.grid, parts.modulation, parts.bank, parts.settings)
             for image, score, anomaly_map in zip(batch_images, scored.scores, scored.maps, strict=True):
                 path = str(image) if isinstance(image, (str, Path)) else None
-                verdict = None if self.threshold is None else bool(score > self.threshold)
-                yield Prediction(path, float(score), verdict, anomaly_map)
+                yield self._judge(path, float(score), anomaly_map)
+
+    def _judge(self, path: str | None, score: float, anomaly_map: np.ndarray) -> Prediction:
+        calibration = self.calibration
+        if calibration is None:
+            return Prediction(path, score, None, anomaly_map)
+        probability = float(calibration.nominal.false_reject_probability(score))
+        band = calibration.band(score)
+        return Prediction(path, score, band == "reject", anomaly_map, probability, band)
 
     def _features(
         self, images: list[ImageLike], extractor: PatchExtractor

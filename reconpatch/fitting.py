@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reconpatch.data.groups import hold_out_groups
-from reconpatch.data.training import TrainingSet
+from reconpatch.data.groups import hold_out_groups, join_groups
+from reconpatch.data.training import TrainingSet, group_keys
 from reconpatch.device import choose_device, limit_threads
 from reconpatch.errors import DataError
 from reconpatch.features.dataset import PatchFeatures
@@ -17,7 +17,8 @@ from reconpatch.memory.streaming import select_coreset
 from reconpatch.modulation.head import Modulation
 from reconpatch.modulation.training import TrainedModulation, train_modulation
 from reconpatch.progress import track
-from reconpatch.scoring.calibration import PIXEL_STRIDE, Calibration, calibrate_scores
+from reconpatch.scoring.calibration import PIXEL_STRIDE, Calibration, Method, calibrate_scores
+from reconpatch.scoring.threshold import check_rate
 from reconpatch.settings import Settings
 
 _MIB = 1 << 20
@@ -38,31 +39,38 @@ class NominalSplit:
     holdout: np.ndarray
 
 
-def split_nominal(groups: Sequence[str], settings: Settings) -> NominalSplit:
+def split_nominal(groups: Sequence[str], digests: Sequence[str], settings: Settings) -> NominalSplit:
     """Hold out whole groups of the nominal training images for calibration.
+
+    Images of the same content are of one group, whatever they are called: no content is on both sides.
 
     Args:
         groups: group of each nominal training image.
-        settings: ``calibrate.holdout`` (0 holds nothing out) and ``seed``.
+        digests: content hash of each.
+        settings: ``calibrate.calibration`` (``crossfit`` holds nothing out), ``calibrate.holdout`` (0 holds
+            nothing out) and ``seed``.
 
     Raises:
         DataError: there is no nominal training image.
     """
     if not len(groups):
         raise DataError("no nominal training image was given; at least one is needed to fit a detector")
-    if settings.calibrate.holdout == 0:
+    if settings.calibrate.holdout == 0 or settings.calibrate.calibration == "crossfit":
         held = np.zeros(len(groups), dtype=bool)
     else:
-        held = hold_out_groups(groups, settings.calibrate.holdout, settings.seed)
+        joined = join_groups(groups, digests)
+        held = hold_out_groups(joined, settings.calibrate.holdout, settings.seed)
     return NominalSplit(np.flatnonzero(~held), np.flatnonzero(held))
 
 
-def training_set(features: PatchFeatures, split: NominalSplit) -> TrainingSet:
+def training_set(features: PatchFeatures, groups: Sequence[str], split: NominalSplit) -> TrainingSet:
     """What the detector keeps of its training images."""
+    keys = group_keys(features.paths, groups, features.image_digests)
     fit, holdout = (
-        tuple(sorted(features.image_digests[i] for i in part)) for part in (split.fit, split.holdout)
+        tuple(sorted((features.image_digests[i], keys[i]) for i in part))
+        for part in (split.fit, split.holdout)
     )
-    return TrainingSet(fit, holdout)
+    return TrainingSet.from_pairs(fit, holdout)
 
 
 def fit_modulation(features: PatchFeatures, settings: Settings) -> TrainedModulation | None:
@@ -124,19 +132,102 @@ def select_bank(blocks: Iterable[np.ndarray], total: int, size: int, settings: S
 
 
 def calibrate(
-    features: PatchFeatures, modulation: Modulation | None, bank: MemoryBank, settings: Settings
+    features: PatchFeatures,
+    groups: Sequence[str],
+    modulation: Modulation | None,
+    bank: MemoryBank,
+    settings: Settings,
 ) -> Calibration | None:
-    """Statistics and threshold from the held-out images; None when there is none."""
+    """Statistics and thresholds from the held-out images and their groups; None when there is none."""
     if not len(features):
         return None
+    nominal = score_nominal(features, modulation, bank, settings)
+    return _calibration(nominal, groups, settings, "holdout")
+
+
+def crossfit(features: PatchFeatures, groups: Sequence[str], settings: Settings) -> Calibration | None:
+    """The same without holding out: each part of the groups is scored by a detector fitted on the others.
+
+    The shipped detector knows all images, so its own scores of new ones are a little lower than these, and
+    it rejects rather less than is promised (docs/benchmarks.md). None with fewer than two groups.
+
+    Args:
+        features: of all nominal images, which the shipped detector is fitted on too.
+        groups: the group of each.
+        settings: as for the fit; ``calibrate.folds``.
+    """
+    joined = np.asarray(join_groups(groups, features.image_digests), dtype=str)
+    names, member = np.unique(joined, return_inverse=True)
+    parts = min(settings.calibrate.folds, len(names))
+    if parts < 2:
+        return None
+    part = np.random.default_rng(settings.seed).permutation(len(names))[member] % parts
+    found = []
+    for number in range(parts):
+        rest = features.subset(np.flatnonzero(part != number))
+        trained = fit_modulation(rest, settings)
+        modulation = None if trained is None else trained.modulation
+        bank = fit_bank(rest, modulation, settings)
+        found.append(
+            score_nominal(features.subset(np.flatnonzero(part == number)), modulation, bank, settings)
+        )
+    scores, pixels, peaks = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    order = np.argsort(part, kind="stable")
+    return _calibration((scores, pixels, peaks), [joined[i] for i in order], settings, "crossfit")
+
+
+def calibrate_fit(
+    features: PatchFeatures,
+    groups: Sequence[str],
+    split: NominalSplit,
+    modulation: Modulation | None,
+    bank: MemoryBank,
+    settings: Settings,
+) -> Calibration | None:
+    """Calibrate a fitted detector as ``calibrate.calibration`` says; arguments as of the steps before."""
+    if settings.calibrate.calibration == "crossfit":
+        return crossfit(features, groups, settings)
+    held = [groups[i] for i in split.holdout]
+    return calibrate(features.subset(split.holdout), held, modulation, bank, settings)
+
+
+def check_false_reject_rate(groups: Sequence[str], split: NominalSplit, settings: Settings) -> None:
+    """Refuse before the work is done a rate that the groups to calibrate on cannot promise.
+
+    Raises:
+        SettingsError: an explicit rate needs more groups; the message says how many.
+    """
+    rate = settings.calibrate.false_reject_rate
+    if rate is None or settings.calibrate.holdout == 0:
+        return
+    crossfitted = settings.calibrate.calibration == "crossfit"
+    check_rate(len(set(groups) if crossfitted else {groups[i] for i in split.holdout}), rate)
+
+
+def score_nominal(
+    features: PatchFeatures, modulation: Modulation | None, bank: MemoryBank, settings: Settings
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image scores (n,), every fourth pixel of the maps (m,) and the largest pixel of each map (n,)."""
     limit_threads(settings.threads)
-    scores, pixels = [], []
+    scores, pixels, peaks = [], [], []
     batches = score_blocks(features.blocks(), features.grid, modulation, bank, settings)
     for batch in track(batches, "calibrate", total=len(features)):
         scores.append(batch.scores)
         pixels.append(batch.maps[:, ::PIXEL_STRIDE, ::PIXEL_STRIDE].ravel())
+        peaks.append(batch.maps.max(axis=(1, 2)))
+    return np.concatenate(scores), np.concatenate(pixels), np.concatenate(peaks)
+
+
+def _calibration(
+    nominal: tuple[np.ndarray, np.ndarray, np.ndarray],
+    groups: Sequence[str],
+    settings: Settings,
+    method: Method,
+) -> Calibration:
     return calibrate_scores(
-        np.concatenate(scores),
-        np.concatenate(pixels),
+        *nominal,
+        groups=groups,
         false_reject_rate=settings.calibrate.false_reject_rate,
+        review_rate=settings.calibrate.review_rate,
+        method=method,
     )

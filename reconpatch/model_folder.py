@@ -4,7 +4,7 @@
     head.safetensors      the modulation f (absent for plain PatchCore)
     bank.safetensors      the memory bank
     calibration.json      threshold and robust statistics of held-out nominal images
-    training_set.json     content hashes of the images that it was fitted on, and of the held-out ones
+    training_set.json     content hashes and groups of the images of the fit, and of the held-out ones
 
 Loading runs no code from the folder and unpickles nothing.
 """
@@ -22,7 +22,7 @@ from reconpatch.modulation.head import Modulation
 from reconpatch.scoring.calibration import Calibration
 from reconpatch.settings import Settings, parse_settings
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CONFIG, HEAD, BANK, CALIBRATION = "config.json", "head.safetensors", "bank.safetensors", "calibration.json"
 TRAINING_SET = "training_set.json"
 
@@ -164,7 +164,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def _read_training_set(path: Path) -> TrainingSet:
     values = _read_json(path)
-    return TrainingSet(tuple(values["fit"]), tuple(values["holdout"]), int(values["updates"]))
+    groups = (tuple(values[name]) for name in ("fit_groups", "holdout_groups"))
+    return TrainingSet(tuple(values["fit"]), tuple(values["holdout"]), int(values["updates"]), *groups)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

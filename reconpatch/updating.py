@@ -112,14 +112,15 @@ def merge_bank(
     return select_bank(blocks, len(bank) + features.patches, size, settings)
 
 
-def can_recalibrate(calibration: Calibration | None, holdout: PatchFeatures) -> bool:
-    """Whether a threshold from these held-out images promises no less than the one that there is."""
-    return len(holdout) > 0 and (calibration is None or len(holdout) >= calibration.threshold.n)
+def can_recalibrate(calibration: Calibration | None, groups: Sequence[str]) -> bool:
+    """Whether a threshold from held-out images of these groups promises no less than there is."""
+    return len(groups) > 0 and (calibration is None or len(set(groups)) >= calibration.threshold.n)
 
 
 def recalibrate(
     calibration: Calibration | None,
     holdout: PatchFeatures,
+    groups: Sequence[str],
     modulation: Modulation | None,
     bank: MemoryBank,
     settings: Settings,
@@ -129,17 +130,20 @@ def recalibrate(
     Args:
         calibration: of the detector before.
         holdout: held-out images, old and new, whose features are at hand.
+        groups: the group of each.
         modulation: f as it ships.
         bank: the bank as it ships.
         settings: sections ``scoring`` and ``calibrate``.
     """
-    if can_recalibrate(calibration, holdout):
-        return calibrate(holdout, modulation, bank, settings)
+    if can_recalibrate(calibration, groups):
+        return calibrate(holdout, groups, modulation, bank, settings)
     return None if calibration is None else replace(calibration, carried_over=True)
 
 
-def extend(known: TrainingSet, fit: Sequence[str], holdout: Sequence[str]) -> TrainingSet:
-    """The training set after an update with images of these digests."""
-    return TrainingSet(
-        tuple(sorted((*known.fit, *fit))), tuple(sorted((*known.holdout, *holdout))), known.updates + 1
+def extend(
+    known: TrainingSet, fit: Sequence[tuple[str, str]], holdout: Sequence[tuple[str, str]]
+) -> TrainingSet:
+    """The training set after an update with images of these (digest, group) pairs."""
+    return TrainingSet.from_pairs(
+        sorted([*known.fit_pairs, *fit]), sorted([*known.holdout_pairs, *holdout]), known.updates + 1
     )

@@ -6,7 +6,7 @@ from reconpatch.errors import ModelError
 from reconpatch.features.dataset import PatchFeatures
 from reconpatch.features.extract import extractor_digest
 from reconpatch.features.weights import find_weights
-from reconpatch.fitting import calibrate, split_nominal, training_set
+from reconpatch.fitting import calibrate_fit, check_false_reject_rate, split_nominal, training_set
 from reconpatch.memory.bank import MemoryBank
 from reconpatch.model_folder import BackboneReference, FittedParts, write_model
 from reconpatch.settings import FeatureSettings
@@ -21,14 +21,15 @@ def run(job: Job, folder: Path) -> dict[str, float]:
     features = load_features(job)
     modulation = load_modulation(job.folder("train") / "head")
     bank = MemoryBank.load(job.folder("coreset") / "bank.safetensors")
-    split = split_nominal(images.groups, settings)
+    split = split_nominal(images.groups, features.image_digests, settings)
+    check_false_reject_rate(images.groups, split, settings)
     parts = FittedParts(
         settings,
         _backbone_of(features, settings.features),
         modulation,
         bank,
-        calibrate(features.subset(split.holdout), modulation, bank, settings),
-        training_set(features, split),
+        calibrate_fit(features, images.groups, split, modulation, bank, settings),
+        training_set(features, images.groups, split),
     )
     write_model(folder / "model", parts)
     return {}

@@ -11,9 +11,10 @@ from tasks.stage import main
 def run(job: Job, folder: Path) -> dict[str, float]:
     """Write ``bank.safetensors``."""
     settings, images = job.detector_settings, load_training_images(job)
-    split = split_nominal(images.groups, settings)
+    features = load_features(job)
+    split = split_nominal(images.groups, features.image_digests, settings)
     modulation = load_modulation(job.folder("train") / "head")
-    fit_bank(load_features(job).subset(split.fit), modulation, settings).save(folder / "bank.safetensors")
+    fit_bank(features.subset(split.fit), modulation, settings).save(folder / "bank.safetensors")
     return {}
 
 

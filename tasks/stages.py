@@ -60,7 +60,10 @@ _TABLE = (
     ),
     Stage(
         "train",
-        params=("seed", "device", "threads", "features", "modulation", "calibrate.holdout"),
+        params=(
+            "seed", "device", "threads", "features", "modulation", "calibrate.calibration",
+            "calibrate.holdout",
+        ),
         code=(
             *_FEATURES, "reconpatch/modulation", "reconpatch/fitting.py", "tasks/inputs.py", "tasks/train.py",
         ),
@@ -69,7 +72,9 @@ _TABLE = (
     ),
     Stage(
         "coreset",
-        params=("seed", "device", "threads", "features", "coreset", "calibrate.holdout"),
+        params=(
+            "seed", "device", "threads", "features", "coreset", "calibrate.calibration", "calibrate.holdout",
+        ),
         code=(
             *_FEATURES, "reconpatch/modulation", "reconpatch/memory", "reconpatch/fitting.py",
             "tasks/inputs.py", "tasks/coreset.py",

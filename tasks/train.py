@@ -14,8 +14,9 @@ from tasks.stage import main
 def run(job: Job, folder: Path) -> dict[str, float]:
     """Write ``head/`` (empty for plain PatchCore) and ``history.csv``."""
     settings, images = job.detector_settings, load_training_images(job)
-    split = split_nominal(images.groups, settings)
-    trained = fit_modulation(load_features(job).subset(split.fit), settings)
+    features = load_features(job)
+    split = split_nominal(images.groups, features.image_digests, settings)
+    trained = fit_modulation(features.subset(split.fit), settings)
     (folder / "head").mkdir()
     if trained is not None:
         trained.modulation.save(folder / "head" / HEAD)

@@ -9,6 +9,7 @@ from reconpatch.cli.options import Device, Images, Json, Model, Overrides, Param
 
 if TYPE_CHECKING:
     from reconpatch.model_folder import FittedParts
+    from reconpatch.scoring.calibration import Calibration
 
 
 def fit(
@@ -57,20 +58,34 @@ def update(
 
 def _describe(out: Path, parts: "FittedParts", json_file: Path | None) -> None:
     calibration, size = parts.calibration, len(parts.training_set)
-    if calibration is None:
-        verdicts = "not calibrated (too few groups to hold any out)"
-    else:
-        verdicts = f"threshold {calibration.threshold.value:.4f} from {calibration.threshold.n} images"
-        if calibration.carried_over:
-            verdicts += (
-                ", carried over: the held-out images were not at hand; give them by --earlier or --cache"
-            )
-    typer.echo(f"{out}: {size} images, bank {len(parts.bank)} x {parts.bank.dim}, {verdicts}")
+    typer.echo(f"{out}: {size} images, bank {len(parts.bank)} x {parts.bank.dim}, {_verdicts(calibration)}")
+    threshold = None if calibration is None else calibration.threshold
     values = {
         "model": str(out),
         "n_train": size,
         "bank": [len(parts.bank), parts.bank.dim],
-        "threshold": None if calibration is None else calibration.threshold.value,
+        "threshold": None if threshold is None else threshold.value,
+        "false_reject_rate": None if threshold is None else threshold.false_reject_rate,
+        "false_reject_interval": None if threshold is None else list(threshold.interval),
+        "calibration": None if calibration is None else calibration.to_dict(),
         "carried_over": calibration is not None and calibration.carried_over,
     }
     write(json_file, values)
+
+
+def _verdicts(calibration: "Calibration | None") -> str:
+    if calibration is None:
+        return "not calibrated (too few groups to hold any out)"
+    threshold, review = calibration.threshold, calibration.review
+    low, high = threshold.interval
+    text = (
+        f"threshold {threshold.value:.4f} rejects {100 * threshold.false_reject_rate:.2g} % of good images "
+        f"(95 %: {100 * low:.2g} to {100 * high:.2g} %), from {threshold.n} groups, "
+        f"{len(calibration.nominal.values)} images; review from {review.value:.4f} "
+        f"({100 * review.false_reject_rate:.2g} %)"
+    )
+    if calibration.method == "crossfit":
+        text += "; approximate (crossfit)"
+    if calibration.carried_over:
+        text += "; carried over: the held-out images were not at hand; give them by --earlier or --cache"
+    return text

@@ -61,9 +61,17 @@ def predict(
     rows = []
     for prediction in detector.stream(expand_images(images)):
         verdict = {True: "anomalous", False: "good", None: "not calibrated"}[prediction.is_anomalous]
+        if prediction.band == "review":
+            verdict += " (review)"
         typer.echo(f"{prediction.path}\t{prediction.score:.6f}\t{verdict}")
         rows.append(
-            {"path": prediction.path, "score": prediction.score, "is_anomalous": prediction.is_anomalous}
+            {
+                "path": prediction.path,
+                "score": prediction.score,
+                "is_anomalous": prediction.is_anomalous,
+                "band": prediction.band,
+                "false_reject_probability": prediction.false_reject_probability,
+            }
         )
         if maps is not None:
             write_heatmap(maps, prediction, detector)

@@ -92,6 +92,31 @@ def hold_out_groups(groups: Sequence[str], share: float, seed: int) -> NDArray[n
     return held[member]
 
 
+def join_groups(groups: Sequence[str], digests: Sequence[str]) -> list[str]:
+    """Groups that share an image's content become one.
+
+    Args:
+        groups: (N,) the group of each image.
+        digests: (N,) content hash of each.
+
+    Returns:
+        (N,) names; where nothing is shared they are ``groups``, else the least name of those joined.
+    """
+    parent = {group: group for group in groups}
+
+    def root(group: str) -> str:
+        while parent[group] != group:
+            parent[group] = parent[parent[group]]
+            group = parent[group]
+        return group
+
+    seen: dict[str, str] = {}
+    for group, digest in zip(groups, digests, strict=True):
+        first, second = root(group), root(seen.setdefault(digest, group))
+        parent[max(first, second)] = min(first, second)
+    return [root(group) for group in groups]
+
+
 def _compile(pattern: str) -> re.Pattern[str]:
     try:
         expression = re.compile(pattern)

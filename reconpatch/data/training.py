@@ -35,19 +35,64 @@ class TrainingSet:
         fit: those that trained f and were coreset candidates, ascending.
         holdout: those that calibrate it, ascending.
         updates: how many updates came after the fit.
+        fit_groups: the group of each of ``fit``, as `group_keys` names it; empty: each is its own.
+        holdout_groups: likewise of ``holdout``.
     """
 
     fit: tuple[str, ...]
     holdout: tuple[str, ...]
     updates: int = 0
+    fit_groups: tuple[str, ...] = ()
+    holdout_groups: tuple[str, ...] = ()
+
+    @classmethod
+    def from_pairs(
+        cls, fit: Sequence[tuple[str, str]], holdout: Sequence[tuple[str, str]], updates: int = 0
+    ) -> "TrainingSet":
+        """From (digest, group) pairs, ascending."""
+        return cls(
+            tuple(digest for digest, _ in fit),
+            tuple(digest for digest, _ in holdout),
+            updates,
+            tuple(group for _, group in fit),
+            tuple(group for _, group in holdout),
+        )
 
     def __len__(self) -> int:
         return len(self.fit) + len(self.holdout)
 
     @property
+    def fit_pairs(self) -> list[tuple[str, str]]:
+        """(digest, group) of each image of the fit."""
+        return list(zip(self.fit, self.fit_groups or self.fit, strict=True))
+
+    @property
+    def holdout_pairs(self) -> list[tuple[str, str]]:
+        """(digest, group) of each held-out image."""
+        return list(zip(self.holdout, self.holdout_groups or self.holdout, strict=True))
+
+    @property
     def sha256(self) -> str:
         """Hex digest of the set, whichever of its images were held out and wherever they lie."""
         return sha256_json(sorted(self.fit + self.holdout))
+
+
+def group_keys(paths: Sequence[Path], groups: Sequence[str], digests: Sequence[str]) -> list[str]:
+    """Names of groups that hold wherever the images lie, and give no path away.
+
+    An image that is its own group, and so named by its path, is named by its content; other groups by a
+    hash of their name.
+
+    Args:
+        paths: (N,) where the images lie.
+        groups: (N,) their groups.
+        digests: (N,) hex SHA-256 of their bytes.
+    """
+    keys = []
+    for path, group, digest in zip(paths, groups, digests, strict=True):
+        own = path.as_posix() == group or path.as_posix().endswith(f"/{group}")
+        keys.append(digest if own else sha256_json(group))
+    return keys
 
 
 def training_images(

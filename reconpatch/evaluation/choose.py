@@ -45,7 +45,8 @@ def colour_scale(
 
     It starts at the median pixel of nominal images and ends where a tenth of the defective maps (of all
     maps, when none is defective) have their maximum, so that a single glaring image does not dim the others.
-    The contour lies at the pixels' F1-optimal threshold where there is ground truth, else at the detector's.
+    The contour lies at the pixels' F1-optimal threshold where there is ground truth, else at the
+    detector's pixel threshold.
 
     Args:
         scores: label, map_median, map_max of each test image.
@@ -62,7 +63,7 @@ def colour_scale(
     high = float((defective if len(defective) else scores)["map_max"].quantile(0.9))
     contour, name = metrics.get("pixel_f1_threshold"), "best pixel F1"
     if contour is None and calibration is not None:
-        contour, name = calibration.threshold.value, "threshold"
+        contour, name = calibration.pixel_threshold.value, "pixel threshold"
     if contour is not None:
         high = max(high, low + 2 * (contour - low))
     return ColourScale(low, max(high, low + 1e-6), contour, name if contour is not None else "")

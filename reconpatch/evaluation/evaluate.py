@@ -11,7 +11,9 @@ import pandas as pd
 from reconpatch.data.images import read_image
 from reconpatch.errors import DataError
 from reconpatch.evaluation.choose import choose_examples, colour_scale
+from reconpatch.evaluation.disjoint import check_disjoint
 from reconpatch.evaluation.ground_truth import PixelRun, ground_truth
+from reconpatch.evaluation.operating_points import choosing_part, judge
 from reconpatch.evaluation.protocol import Detector, Prediction
 from reconpatch.evaluation.result import Evaluation, Example
 from reconpatch.evaluation.summary import summarise_images, summarise_types
@@ -47,11 +49,16 @@ def evaluate(detector: Detector, table: pd.DataFrame, settings: Settings) -> Eva
             images and masks are prepared is the detector's own.
 
     Raises:
-        DataError: an image or mask cannot be read, or a mask does not fit its image.
+        DataError: an image or mask cannot be read, a mask does not fit its image, or the detector was fitted
+            on a test image or on one of its group.
     """
     root = Path(table.attrs["root"])
     test = table[table["split"] == "test"].reset_index(drop=True)
     _check_readable(test, root)
+    check_disjoint(test, detector.training_set)
+    share = settings.evaluate.choose_share
+    chosen = choosing_part(test, share, settings.seed)
+    choosing, test = test[chosen].reset_index(drop=True), test[~chosen].reset_index(drop=True)
     pixels = PixelRun(root, settings, detector.settings)
     clock = _Clock()
     rows: list[dict[str, Any]] = []
@@ -66,6 +73,11 @@ def evaluate(detector: Detector, table: pd.DataFrame, settings: Settings) -> Eva
     threshold = None if calibration is None else calibration.threshold.value
     metrics, reasons = summarise_images(scores, threshold, settings.seed)
     pixels.finish(metrics, reasons, settings.evaluate.aupro_limit)
+    if share > 0:
+        found = detector.stream([root / path for path in choosing["path"]])
+        judge(
+            choosing.assign(score=[one.score for one in found]), scores, settings.evaluate, metrics, reasons
+        )
     metrics["n_train"] = int(((table["split"] == "train") & (table["label"] == 0)).sum())
     metrics["n_test"] = len(test)
     if not (test["label"] == 1).any():

@@ -116,13 +116,13 @@ def _source_of(path: Path) -> str | None:
 
 
 def detector_scale(detector: Detector, anomaly_map: NDArray[np.float32]) -> ColourScale:
-    """From the median nominal pixel to as far above the threshold as it lies above that median."""
+    """From the median nominal pixel to as far above the pixel threshold as it lies above that median."""
     calibration = detector.calibration
     if calibration is None:
         low, high = float(anomaly_map.min()), float(anomaly_map.max())
         return ColourScale(low, max(high, low + 1e-6))
-    low, threshold = calibration.pixels.median, calibration.threshold.value
-    return ColourScale(low, max(2 * threshold - low, low + 1e-6), threshold, "threshold")
+    low, threshold = calibration.pixels.median, calibration.pixel_threshold.value
+    return ColourScale(low, max(2 * threshold - low, low + 1e-6), threshold, "pixel threshold")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from reconpatch.data.training import TrainingSet
 from reconpatch.scoring.calibration import Calibration
 from reconpatch.settings import Settings
 
@@ -28,16 +29,14 @@ class Prediction(Protocol):
 
 
 class Detector(Protocol):
-    """A fitted detector: parameters, calibration (None: nothing was held out), held-out images, `stream`."""
+    """A fitted detector: parameters, calibration (None: nothing was held out), training set, `stream`."""
 
     @property
     def settings(self) -> Settings: ...  # noqa: D102
     @property
     def calibration(self) -> Calibration | None: ...  # noqa: D102
     @property
-    def held_out(self) -> frozenset[str]:
-        """Hex SHA-256 of the nominal images that calibrate it."""
-        ...
+    def training_set(self) -> TrainingSet: ...  # noqa: D102
 
     def stream(self, images: Iterable[Path | NDArray[np.uint8]]) -> Iterator[Any]:
         """Yield one `Prediction` an image, in order, without keeping every map in memory."""

@@ -18,6 +18,7 @@ from reconpatch.evaluation.summary import Metrics, Reasons, record
 from reconpatch.evaluation.synthetic import KINDS, add_defect
 from reconpatch.features.preprocess import prepare_mask
 from reconpatch.progress import track
+from reconpatch.scoring.conformal import NominalScores
 from reconpatch.scoring.threshold import conformal_threshold
 from reconpatch.settings import Settings
 
@@ -60,7 +61,7 @@ def evaluate_unlabelled(
 def heldout_rows(detector: Detector, table: pd.DataFrame) -> pd.DataFrame:
     """Rows of nominal training images that this very detector's fit held out, known by their content."""
     train = (table["split"] == "train") & (table["label"] == 0) & table["problem"].isna()
-    return table[train & table["sha256"].isin(detector.held_out)]
+    return table[train & table["sha256"].isin(detector.training_set.holdout)]
 
 
 def _heldout(detector: Detector, held: pd.DataFrame) -> tuple[float, float, float]:
@@ -92,8 +93,9 @@ def leave_group_out_rate(
     rejected = 0
     for name in names:
         own = members == name
-        rate = max(false_reject_rate, 1 / (np.sum(~own) + 1))
-        rejected += int(np.sum(scores[own] > conformal_threshold(scores[~own], rate).value))
+        others = NominalScores.from_scores(scores[~own], members[~own].tolist())
+        rate = max(false_reject_rate, 1 / (others.groups + 1))
+        rejected += int(np.sum(scores[own] > conformal_threshold(others, rate).value))
     return rejected / len(scores)
 
 

@@ -93,14 +93,32 @@ class ScoringSettings(Section):
 
 
 class CalibrateSettings(Section):
-    """Nominal-only statistics and threshold from held-out groups."""
+    """Nominal-only statistics and thresholds, by whole groups."""
 
+    calibration: Literal["holdout", "crossfit"] = Field(
+        "holdout", description="holdout: exact; crossfit: every image fits the detector, approximate"
+    )
     holdout: float = Field(
         0.15, ge=0, le=0.5, description="share of nominal images held out, whole groups; 0: none"
     )
+    folds: int = Field(5, ge=2, description="crossfit: parts that are scored by fits on the other parts")
     false_reject_rate: float | None = Field(
-        None, gt=0, lt=1, description="None: the larger of 1 % and 1/(n+1)"
+        None, gt=0, lt=1, description="None: the larger of 1 % and 1/(n+1), n the number of groups"
     )
+    review_rate: float | None = Field(
+        None, gt=0, lt=1, description="rejected or to be reviewed; None: the larger of 5 % and 2/(n+1)"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "CalibrateSettings":
+        if None not in (self.review_rate, self.false_reject_rate) and (
+            self.review_rate < self.false_reject_rate  # type: ignore[operator]
+        ):
+            raise ValueError(
+                f"review_rate ({self.review_rate}) must be at least false_reject_rate "
+                f"({self.false_reject_rate}): what is rejected is reviewed too"
+            )
+        return self
 
 
 class EvaluateSettings(Section):
@@ -108,3 +126,8 @@ class EvaluateSettings(Section):
 
     aupro_limit: Share = Field(0.3, description="false-positive rate up to which AUPRO integrates")
     pictures: int = Field(12, ge=0, description="test images shown as heat maps")
+    choose_share: float = Field(
+        0.0, ge=0, le=0.5, description="share of the test groups that choose thresholds and are not evaluated"
+    )
+    miss_cost: float = Field(10.0, gt=0, description="cost of a defect that is accepted")
+    false_reject_cost: float = Field(1.0, gt=0, description="cost of a good part that is rejected")

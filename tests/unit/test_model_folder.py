@@ -11,7 +11,9 @@ from reconpatch.modulation.training import train_modulation
 from reconpatch.scoring.calibration import calibrate_scores
 from reconpatch.settings import load_settings
 
-_TRAINING_SET = TrainingSet(fit=("1" * 64, "3" * 64), holdout=("2" * 64,), updates=4)
+_TRAINING_SET = TrainingSet(
+    fit=("1" * 64, "3" * 64), holdout=("2" * 64,), updates=4, fit_groups=("a", "b"), holdout_groups=("c",)
+)
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def parts():
     features = rng.normal(size=(64, 4)).astype(np.float16)
     trained = train_modulation(features, settings.modulation, seed=0, device="cpu")
     bank = MemoryBank(trained.modulation.apply(features)[:8])
-    calibration = calibrate_scores(rng.random(30), rng.random(300))
+    calibration = calibrate_scores(rng.random(30), rng.random(300), rng.random(30))
     reference = BackboneReference("tf_efficientnet_lite0", "0" * 64, "test")
     return FittedParts(settings, reference, trained.modulation, bank, calibration, _TRAINING_SET)
 

@@ -82,7 +82,7 @@ def test_without_the_held_out_images_the_threshold_is_carried_over(fitted, folde
     loaded = ReConPatch.load(tmp_path / "m", threads=1)
     assert loaded.calibration.threshold == threshold
     assert loaded.calibration.carried_over
-    with pytest.raises(ModelError, match="only 2 of the 3 held-out images"):
+    with pytest.raises(ModelError, match="only 2 of the 3 held-out groups"):
         ReConPatch.load(fitted, threads=1).update(folder / "later", mode="fine-tune")
 
 

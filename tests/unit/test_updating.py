@@ -129,24 +129,25 @@ def test_images_known_under_any_name_and_repeats_are_not_new():
 
 
 def test_the_training_set_grows_by_both_parts():
-    grown = extend(TrainingSet(("b", "d"), ("c",), updates=1), fit=["a"], holdout=["e"])
-    assert grown == TrainingSet(("a", "b", "d"), ("c", "e"), updates=2)
+    grown = extend(TrainingSet(("b", "d"), ("c",), updates=1), fit=[("a", "a")], holdout=[("e", "g")])
+    assert grown == TrainingSet(("a", "b", "d"), ("c", "e"), 2, ("a", "b", "d"), ("c", "g"))
     assert grown.sha256 == TrainingSet(("e", "d", "c"), ("b", "a")).sha256
 
 
 def test_a_threshold_is_replaced_only_by_one_that_promises_no_less(make_features, blocks):
     bank = fit_bank(make_features(blocks[:6]), None, SETTINGS)
-    old = calibrate(make_features(blocks[6:9]), None, bank, SETTINGS)
+    old = calibrate(make_features(blocks[6:9]), list("abc"), None, bank, SETTINGS)
     few, enough, none = (make_features(part) for part in (blocks[9:11], blocks[9:12], blocks[:0]))
-    assert [can_recalibrate(old, held) for held in (none, few, enough)] == [False, False, True]
-    assert [can_recalibrate(None, held) for held in (none, few)] == [False, True]
-    carried = recalibrate(old, few, None, bank, SETTINGS)
+    groups = [], ["d", "e"], ["d", "d", "e"], ["d", "e", "f"]
+    assert [can_recalibrate(old, held) for held in groups] == [False, False, False, True]
+    assert [can_recalibrate(None, held) for held in groups[:2]] == [False, True]
+    carried = recalibrate(old, few, ["d", "e"], None, bank, SETTINGS)
     assert carried.carried_over
     assert carried.threshold == old.threshold
-    anew = recalibrate(old, enough, None, bank, SETTINGS)
-    assert anew == calibrate(enough, None, bank, SETTINGS)
+    anew = recalibrate(old, enough, list("def"), None, bank, SETTINGS)
+    assert anew == calibrate(enough, list("def"), None, bank, SETTINGS)
     assert not anew.carried_over
-    assert recalibrate(None, none, None, bank, SETTINGS) is None
+    assert recalibrate(None, none, [], None, bank, SETTINGS) is None
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from PIL import Image
 from reconpatch.data.groups import hold_out_groups
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import build_manifest
+from reconpatch.data.training import TrainingSet
 from reconpatch.features.preprocess import prepare_image
 from reconpatch.scoring.calibration import calibrate_scores
 from reconpatch.settings import Settings
@@ -31,7 +32,7 @@ class BrightnessDetector:
 
     settings: Settings
     calibration: object = None
-    held_out: frozenset = frozenset()
+    training_set: TrainingSet = field(default_factory=lambda: TrainingSet((), ()))
     asked: list = field(default_factory=list)
 
     def stream(self, images):
@@ -96,8 +97,10 @@ def detector(manifest, settings, category) -> BrightnessDetector:
     made = BrightnessDetector(settings)
     seen = list(made.stream([category / path for path in train.loc[held, "path"]]))
     made.calibration = calibrate_scores(
-        np.array([p.score for p in seen]), np.concatenate([p.anomaly_map.ravel() for p in seen])
+        np.array([p.score for p in seen]),
+        np.concatenate([p.anomaly_map.ravel() for p in seen]),
+        np.array([p.anomaly_map.max() for p in seen]),
     )
-    made.held_out = frozenset(train.loc[held, "sha256"])
+    made.training_set = TrainingSet(tuple(train.loc[~held, "sha256"]), tuple(train.loc[held, "sha256"]))
     made.asked.clear()
     return made

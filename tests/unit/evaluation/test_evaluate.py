@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from reconpatch.data.images import read_mask
 from reconpatch.data.manifest import build_manifest
+from reconpatch.data.training import TrainingSet
 from reconpatch.errors import DataError
 from reconpatch.evaluation.evaluate import evaluate
 from reconpatch.evaluation.unlabelled import leave_group_out_rate
@@ -173,7 +174,7 @@ def test_without_calibration(detector, manifest, settings):
 
 
 def test_images_of_another_fit_are_not_taken_for_held_out(detector, manifest, settings):
-    detector.held_out = frozenset({"0" * 64})
+    detector.training_set = TrainingSet((), ("0" * 64,))
     found = evaluate(detector, only(manifest, manifest["label"] == 0), settings)
     assert found.metrics["heldout_false_reject_rate"] is None
     assert "held out" in found.not_available["heldout_false_reject_rate"]

@@ -1,0 +1,112 @@
+"""Nominal scores in groups, and what they say of a new score whatever their distribution."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reconpatch.errors import DataError, ModelError
+
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class NominalScores:
+    """Scores of nominal images that the detector has not seen; every group counts as one observation.
+
+    Images of one group are not independent, so each has the weight 1 / (images of its group), and an unseen
+    group stands at infinity: hierarchical conformal prediction (Lee, Barber and Willett, "Distribution-free
+    inference with hierarchical data", 2023). With a group an image it is split conformal prediction.
+
+    Attributes:
+        values: (m,) scores, ascending.
+        weights: (m,) of each, above 0; they add up to the number of groups.
+    """
+
+    values: tuple[float, ...]
+    weights: tuple[float, ...]
+
+    @classmethod
+    def from_scores(cls, scores: ArrayLike, groups: Sequence[str] | None = None) -> "NominalScores":
+        """Weigh scores by their groups.
+
+        Args:
+            scores: (m,) finite.
+            groups: (m,) the group of each; None: each is its own.
+
+        Raises:
+            DataError: there are no scores, one is not finite, or there is not one group each.
+        """
+        values = np.asarray(scores, dtype=np.float64).ravel()
+        if not values.size or not np.isfinite(values).all():
+            raise DataError("nominal scores are absent or not finite; hold out nominal images and score them")
+        if groups is None:
+            weights = np.ones(values.size)
+        else:
+            if len(groups) != values.size:
+                raise DataError(
+                    f"{values.size} nominal scores and {len(groups)} groups: there must be one each"
+                )
+            _, member, sizes = np.unique(np.asarray(groups, str), return_inverse=True, return_counts=True)
+            weights = 1 / sizes[member]
+        order = np.lexsort((weights, values))
+        return cls(tuple(values[order].tolist()), tuple(weights[order].tolist()))
+
+    @property
+    def groups(self) -> int:
+        """n, the number of groups."""
+        return round(sum(self.weights))
+
+    @cached_property
+    def _arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return np.array(self.values), np.concatenate([[0.0], np.cumsum(self.weights)])
+
+    def quantile(self, rate: float) -> float | None:
+        """The smallest score that an image of a new group exceeds with probability at most ``rate``.
+
+        Returns:
+            None where n groups cannot promise that: ``rate`` is below 1 / (n + 1).
+        """
+        values, cumulated = self._arrays
+        needed = (self.groups + 1) * (1 - rate) - _ROUNDING
+        place = int(np.searchsorted(cumulated[1:], needed))
+        return float(values[place]) if place < values.size else None
+
+    def false_reject_probability(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """How probable a score as large or larger is for an image of a new group (conformal p-value).
+
+        Args:
+            scores: of any shape.
+
+        Returns:
+            The same shape, in [1 / (n + 1), 1]: n groups cannot tell less likely scores apart. It is at most
+            alpha exactly where the score lies above `quantile` of alpha.
+        """
+        values, cumulated = self._arrays
+        below = cumulated[np.searchsorted(values, np.asarray(scores, dtype=np.float64), side="left")]
+        return np.asarray((self.groups - below + 1) / (self.groups + 1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able values; :meth:`from_dict` reads them."""
+        return {"values": list(self.values), "weights": list(self.weights)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "NominalScores":
+        """The scores that :meth:`to_dict` wrote.
+
+        Raises:
+            ModelError: they are missing, not finite, not in order, or not of one length.
+        """
+        try:
+            scores = np.array(values["values"], dtype=np.float64)
+            weights = np.array(values["weights"], dtype=np.float64)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"nominal scores: {error!r}; calibrate the detector again") from None
+        sound = scores.ndim == 1 and scores.shape == weights.shape and scores.size > 0
+        sound = sound and bool(np.isfinite(scores).all() and (np.diff(scores) >= 0).all())
+        if not sound or not ((weights > 0) & (weights <= 1)).all():
+            raise ModelError("nominal scores: not an ascending list with a weight each; calibrate again")
+        return cls(tuple(scores.tolist()), tuple(weights.tolist()))
