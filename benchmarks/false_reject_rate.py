@@ -4,10 +4,10 @@
 
 The nominal images of train and test are pooled. Each of a few fits takes half of the groups, drawn anew; the
 other half is scored by it and re-split by group many times into a calibration and a test part. A false-reject
-rate is that of an image drawn from a group drawn from the test part. Its band is central 95 % beta-binomial, in
-two forms: `one a group` keeps one image of each group, where the law is exact; `all images` is what ships, and
-the law, which takes a group for one observation, is a little too wide for it. Crossfit is judged on the same
-fits: calibrated on the fit's own groups, the detector of all of these scores the other half.
+rate is that of an image drawn from a group drawn from the test part. Its band is central 95 % beta-binomial,
+in two forms: `one a group` keeps one image of each group, where the law is exact; `all images` is what ships,
+and the law, which takes a group for one observation, is a little too wide for it. Crossfit is judged on the
+same fits: calibrated on the fit's own groups, the detector of all of these scores the other half.
 """
 
 import argparse
@@ -103,17 +103,16 @@ def main() -> None:
             calibration = fitting.crossfit(of_fit, groups[fit].tolist(), cross)
             assert calibration is not None
             crossfitted.append(group_rate(scores, groups[~fit], calibration.threshold.value))
-            holdout = conformal_threshold(
-                NominalScores.from_scores(scores, groups[~fit].tolist()), given.rate
-            )
+            other = conformal_threshold(NominalScores.from_scores(scores, groups[~fit].tolist()), given.rate)
             print(
-                f"crossfit {number}: rate {crossfitted[-1]:.4f}, threshold {calibration.threshold.value:.4f}, "
-                f"of the other half itself {holdout.value:.4f}",
+                f"crossfit {number}: rate {crossfitted[-1]:.4f}, "
+                f"threshold {calibration.threshold.value:.4f}, "
+                f"of the other half itself {other.value:.4f}",
                 flush=True,
             )
     half = len(names) - len(names) // 2
     print(
-        f"{len(groups)} nominal images, {len(names)} groups; calibration {half // 2}, test {half - half // 2} groups"
+        f"{len(groups)} nominal images, {len(names)} groups: {half // 2} calibrate, {half - half // 2} test"
     )
     print("| form | mean rate | standard error over re-splits | smallest | largest | in the band |")
     print("|---|---|---|---|---|---|")
