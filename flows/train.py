@@ -1,6 +1,6 @@
 """The training flow: every stage for every category and backbone, then registration and the commits.
 
-python -m flows.train [--params FILE] [--set section.key=value ...]
+python -m flows.train [--params FILE] [--preset NAME] [--set section.key=value ...]
 """
 
 import argparse
@@ -26,7 +26,10 @@ class FlowFailedError(ReConPatchError):
 
 @flow(name="train")
 def train(
-    params: Path | None = None, overrides: Sequence[str] = (), project: Path = PROJECT
+    params: Path | None = None,
+    overrides: Sequence[str] = (),
+    project: Path = PROJECT,
+    preset: str | None = None,
 ) -> list[dict[str, str]]:
     """Run the whole pipeline.
 
@@ -37,6 +40,7 @@ def train(
         params: params file; None is the project's params.yaml.
         overrides: ``section.key=value`` texts; the outputs then go to ``runs/<digest>``.
         project: root of the project.
+        preset: name of a preset, which goes before the params file; the outputs then go there too.
 
     Returns:
         One row of metrics a detector.
@@ -45,7 +49,7 @@ def train(
         SettingsError: a parameter is unknown or out of range; nothing was started.
         FlowFailedError: a stage, the registration or the commit failed.
     """
-    settings = load_settings(params or project / PARAMS, overrides)
+    settings = load_settings(params or project / PARAMS, overrides, preset=preset)
     outputs = outputs_folder(settings, project)
     note_code(project)
     create_slots()
@@ -75,14 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
     parser = argparse.ArgumentParser(prog="python -m flows.train", description="Run the whole pipeline.")
     parser.add_argument("--params", type=Path, help="params file; default: params.yaml")
+    parser.add_argument("--preset", help="named parameters, which go before the params file")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     given = parser.parse_args(arguments)
     try:
-        load_settings(given.params or PROJECT / PARAMS, given.overrides)
+        load_settings(given.params or PROJECT / PARAMS, given.overrides, preset=given.preset)
     except SettingsError as error:
         parser.error(str(error))
     try:
-        train(given.params, given.overrides)
+        train(given.params, given.overrides, preset=given.preset)
     except FlowFailedError as error:
         sys.exit(str(error))
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +25,14 @@ from reconpatch.features.dataset import (
 )
 from reconpatch.features.extract import PatchExtractor
 from reconpatch.inference import score_features
-from reconpatch.model_folder import BackboneReference, FittedParts, read_model, write_model
+from reconpatch.model_folder import (
+    ENSEMBLE,
+    BackboneReference,
+    FittedParts,
+    read_config,
+    read_model,
+    write_model,
+)
 from reconpatch.scoring.calibration import Band, Calibration
 from reconpatch.settings import Settings, load_settings
 
@@ -150,10 +158,24 @@ class ReConPatch:
         """
         limit_threads(self.settings.threads)
         training = training_images(images, self.settings.data)
+        with self.feature_cache() as cache:
+            return self._fit(training, cache)
+
+    @contextmanager
+    def feature_cache(self) -> Iterator[FeatureCache]:
+        """The feature cache, or one that lasts as long as the block where none was given."""
         if self._cache is not None:
-            return self._fit(training, self._cache)
+            yield self._cache
+            return
         with tempfile.TemporaryDirectory(prefix="reconpatch-") as scratch:
-            return self._fit(training, FeatureCache(Path(scratch)))
+            yield FeatureCache(Path(scratch))
+
+    def held_out_features(self, images: str | Path | Sequence[str | Path] | pd.DataFrame) -> PatchFeatures:
+        """Features of those of the fit's images that were held out, in the order of ``images``."""
+        training, held = training_images(images, self.settings.data), set(self.training_set.holdout)
+        paths = [path for path in training.paths if image_digest(path) in held]
+        with self.feature_cache() as cache:
+            return extract_features(paths, self.extractor, cache)
 
     def _fit(self, training: TrainingImages, cache: FeatureCache) -> "ReConPatch":
         settings, extractor = self.settings, self.extractor
@@ -208,11 +230,8 @@ class ReConPatch:
         limit_threads(self.settings.threads)
         training = _found_images(images, self.settings)
         files = {} if earlier is None else _by_content(_found_images(earlier, self.settings).paths)
-        if self._cache is not None:
-            self._parts = self._update(parts, training, mode, files, self._cache)
-        else:
-            with tempfile.TemporaryDirectory(prefix="reconpatch-") as scratch:
-                self._parts = self._update(parts, training, mode, files, FeatureCache(Path(scratch)))
+        with self.feature_cache() as cache:
+            self._parts = self._update(parts, training, mode, files, cache)
         return self
 
     def _update(
@@ -268,8 +287,7 @@ class ReConPatch:
     def stream(self, images: ImageLike | Iterable[ImageLike]) -> Iterator[Prediction]:
         """Yield one prediction an image, in order, a batch at a time."""
         parts, extractor = self.parts, self.extractor
-        single = isinstance(images, (str, Path, np.ndarray, Image.Image))
-        listed = cast("list[ImageLike]", [images] if single else list(images))  # type: ignore[arg-type]
+        listed = as_list(images)
         limit_threads(self.settings.threads)
         for batch_images, features in self._features(listed, extractor):
             scored = score_features(features, extractor.grid, parts.modulation, parts.bank, parts.settings)
@@ -314,7 +332,7 @@ class ReConPatch:
         threads: int = 0,
         cache: str | Path | FeatureCache | None = None,
     ) -> "ReConPatch":
-        """Read a fitted detector.
+        """Read a fitted detector; where the folder holds an ensemble, an `Ensemble` is returned.
 
         Args:
             source: a detector folder, or an MLflow URI such as ``models:/reconpatch-demo-brick@champion``.
@@ -331,7 +349,22 @@ class ReConPatch:
             folder = download_detector(str(source))
         else:
             folder = Path(source)
-        parts = read_model(folder)
+        if read_config(folder).get("kind") == ENSEMBLE:
+            from reconpatch.ensemble import Ensemble  # it is made of detectors
+
+            return Ensemble.open(folder, device=device, threads=threads, cache=cache)
+        return cls.of_parts(read_model(folder), device=device, threads=threads, cache=cache)
+
+    @classmethod
+    def of_parts(
+        cls,
+        parts: FittedParts,
+        *,
+        device: str = "auto",
+        threads: int = 0,
+        cache: str | Path | FeatureCache | None = None,
+    ) -> "ReConPatch":
+        """A detector of fitted parts; the other arguments are those of `load`."""
         detector = cls(settings=parts.settings, params={"device": device, "threads": threads}, cache=cache)
         detector._parts = parts
         return detector
@@ -341,6 +374,12 @@ def backbone_reference(extractor: PatchExtractor, settings: Settings) -> Backbon
     """Name, digest and source of the weights behind an extractor."""
     backbone = extractor.backbone
     return BackboneReference(settings.features.backbone, backbone.weights_sha256, backbone.weights_source)
+
+
+def as_list(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
+    """One image or many as a list."""
+    single = isinstance(images, (str, Path, np.ndarray, Image.Image))
+    return cast("list[ImageLike]", [images] if single else list(images))  # type: ignore[arg-type]
 
 
 def _found_images(

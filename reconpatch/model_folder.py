@@ -6,10 +6,11 @@
     calibration.json      threshold and robust statistics of held-out nominal images
     training_set.json     content hashes and groups of the images of the fit, and of the held-out ones
 
-Loading runs no code from the folder and unpickles nothing.
+Loading runs no code from the folder and unpickles nothing. `ensemble_folder` says what an ensemble holds.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from reconpatch.settings import Settings, parse_settings
 SCHEMA_VERSION = 2
 CONFIG, HEAD, BANK, CALIBRATION = "config.json", "head.safetensors", "bank.safetensors", "calibration.json"
 TRAINING_SET = "training_set.json"
+SINGLE, UNIFIED, ENSEMBLE = "single", "unified", "ensemble"
 
 # What belongs to a run or a machine and not to the detector: equal detectors are equal bytes.
 _NOT_THE_MODEL = {"pipeline", "device", "register", "validate", "evaluate", "threads"}
@@ -56,6 +58,7 @@ class FittedParts:
         bank: (M, dim) nominal patch vectors.
         calibration: nominal statistics and threshold, or None when nothing was held out.
         training_set: the nominal training images, held-out ones included.
+        kind: ``single``, or ``unified`` when f was trained on several categories.
     """
 
     settings: Settings
@@ -64,6 +67,7 @@ class FittedParts:
     bank: MemoryBank
     calibration: Calibration | None
     training_set: TrainingSet
+    kind: str = SINGLE
 
 
 def write_model(folder: Path, parts: FittedParts) -> None:
@@ -85,8 +89,8 @@ def write_model(folder: Path, parts: FittedParts) -> None:
             files.append(CALIBRATION)
         config = {
             "schema_version": SCHEMA_VERSION,
-            "kind": "single",
-            "settings": parts.settings.model_dump(mode="json", by_alias=True, exclude=_excluded()),
+            "kind": parts.kind,
+            "settings": model_settings(parts.settings),
             "backbone": asdict(parts.backbone),
             "training_set_sha256": parts.training_set.sha256,
             "n_train": len(parts.training_set),
@@ -102,12 +106,7 @@ def read_model(folder: Path) -> FittedParts:
         ModelError: a file is missing, cut short or altered, or the schema is another one.
     """
     config = read_config(folder)
-    for name, digest in config["files"].items():
-        path = folder / Path(name).name
-        if not path.is_file():
-            raise ModelError(f"{path}: is missing; the detector folder is incomplete, fit or copy it again")
-        if sha256_file(path) != digest:
-            raise ModelError(f"{path}: was cut short or altered since it was written; fit or copy it again")
+    check_files(folder, config)
     try:
         settings = parse_settings(config["settings"], source=str(folder / CONFIG))
         backbone = BackboneReference(**config["backbone"])
@@ -115,9 +114,11 @@ def read_model(folder: Path) -> FittedParts:
         bank = MemoryBank.load(folder / BANK)
         calibration = None
         if CALIBRATION in config["files"]:
-            calibration = Calibration.from_dict(_read_json(folder / CALIBRATION))
+            calibration = read_calibration(folder / CALIBRATION)
         training_set = _read_training_set(folder / TRAINING_SET)
-        return FittedParts(settings, backbone, modulation, bank, calibration, training_set)
+        return FittedParts(
+            settings, backbone, modulation, bank, calibration, training_set, str(config["kind"])
+        )
     except SettingsError as error:
         raise ModelError(f"{error}; the detector was written by another version of reconpatch") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -134,7 +135,8 @@ def check_target(folder: Path) -> None:
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    if not folder.is_dir() or not (folder / CONFIG).is_file() or not (folder / BANK).is_file():
+    known = folder.is_dir() and (folder / CONFIG).is_file()
+    if not known or not ((folder / BANK).is_file() or _read_json(folder / CONFIG).get("kind") == ENSEMBLE):
         raise ModelError(
             f"{folder}: exists and is no detector folder; choose another name, nothing was changed"
         )
@@ -156,10 +158,46 @@ def read_config(folder: Path) -> dict[str, Any]:
             "fit the detector again or install the version that wrote it"
         )
     files = config.get("files")
-    for name, what in ((BANK, "memory bank"), (TRAINING_SET, "training set")):
+    needed = {BANK: "memory bank", TRAINING_SET: "training set"}
+    if config.get("kind") == ENSEMBLE:
+        needed = {CALIBRATION: "calibration"}
+    for name, what in needed.items():
         if not isinstance(files, dict) or name not in files:
             raise ModelError(f"{folder / CONFIG}: names no {what}; fit the detector again")
     return config
+
+
+def check_files(folder: Path, config: Mapping[str, Any]) -> None:
+    """Compare the files that a config names with their digests.
+
+    Raises:
+        ModelError: one is missing, cut short or altered, or does not lie in the folder.
+    """
+    for name, digest in config["files"].items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ModelError(f"{folder / CONFIG}: names {name}, which lies elsewhere; fit the detector again")
+        if not path.is_file():
+            raise ModelError(f"{path}: is missing; the detector folder is incomplete, fit or copy it again")
+        if sha256_file(path) != digest:
+            raise ModelError(f"{path}: was cut short or altered since it was written; fit or copy it again")
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read calibration.json.
+
+    Raises:
+        ModelError: it does not hold a calibration.
+    """
+    try:
+        return Calibration.from_dict(_read_json(path))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: does not hold a calibration ({error!r}); fit the detector again") from None
+
+
+def model_settings(settings: Settings) -> dict[str, Any]:
+    """The parameters that belong to the detector, as JSON values."""
+    return settings.model_dump(mode="json", by_alias=True, exclude=_excluded())
 
 
 def _read_training_set(path: Path) -> TrainingSet:

@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 from rich.text import Text
 
-from reconpatch.cli import data, fitting, inspection, project
+from reconpatch.cli import data, fitting, inspection, presets, project
 from reconpatch.cli.options import err
 from reconpatch.errors import ReConPatchError, SettingsError
 
@@ -23,6 +23,8 @@ for _command in (
     inspection.evaluate,
     inspection.predict,
     inspection.bench,
+    presets.presets,
+    presets.reproduce,
 ):
     app.command()(_command)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reconpatch.cli.options import Device, Images, Json, Model, Overrides, Params, write
+from reconpatch.cli.options import Device, Images, Json, Model, Overrides, Params, Preset, write
 
 if TYPE_CHECKING:
     from reconpatch.model_folder import FittedParts
@@ -16,19 +16,21 @@ def fit(
     category: Annotated[Path, typer.Argument(help="folder of one category, such as data/mvtec/bottle")],
     out: Annotated[Path, typer.Option("--out", help="detector folder to write")],
     params: Params = None,
+    preset: Preset = None,
     overrides: Overrides = None,
     cache: Annotated[Path | None, typer.Option(help="folder of the feature cache")] = None,
     json_file: Json = None,
 ) -> None:
-    """Fit a detector on the good images of a category."""
-    from reconpatch.detector import ReConPatch
+    """Fit a detector on the good images of a category, or an ensemble where `pipeline.fuse` asks for one."""
+    from reconpatch.ensemble import Ensemble, fit_detector
     from reconpatch.model_folder import check_target
     from reconpatch.settings import load_settings
 
     check_target(out)
-    detector = ReConPatch(settings=load_settings(params, overrides or ()), cache=cache).fit(category)
+    detector = fit_detector(category, load_settings(params, overrides or (), preset=preset), cache)
     detector.save(out)
-    _describe(out, detector.parts, json_file)
+    members = detector.members if isinstance(detector, Ensemble) else (detector,)
+    _describe(out, [member.parts for member in members], detector.calibration, json_file)
 
 
 def update(
@@ -53,17 +55,20 @@ def update(
     detector.update(images, mode=mode, earlier=earlier)  # type: ignore[arg-type]
     detector.save(out)
     typer.echo(f"{len(detector.parts.training_set) - before} new images added to {model}")
-    _describe(out, detector.parts, json_file)
+    _describe(out, [detector.parts], detector.calibration, json_file)
 
 
-def _describe(out: Path, parts: "FittedParts", json_file: Path | None) -> None:
-    calibration, size = parts.calibration, len(parts.training_set)
-    typer.echo(f"{out}: {size} images, bank {len(parts.bank)} x {parts.bank.dim}, {_verdicts(calibration)}")
+def _describe(
+    out: Path, members: "list[FittedParts]", calibration: "Calibration | None", json_file: Path | None
+) -> None:
+    size = len(members[0].training_set)
+    banks = " and ".join(f"{len(parts.bank)} x {parts.bank.dim}" for parts in members)
+    typer.echo(f"{out}: {size} images, bank {banks}, {_verdicts(calibration)}")
     threshold = None if calibration is None else calibration.threshold
     values = {
         "model": str(out),
         "n_train": size,
-        "bank": [len(parts.bank), parts.bank.dim],
+        "bank": [sum(len(parts.bank) for parts in members), members[0].bank.dim],
         "threshold": None if threshold is None else threshold.value,
         "false_reject_rate": None if threshold is None else threshold.false_reject_rate,
         "false_reject_interval": None if threshold is None else list(threshold.interval),

@@ -7,6 +7,9 @@ import typer
 from rich.console import Console
 
 Params = Annotated[Path | None, typer.Option("--params", help="params file; default: the built-in defaults")]
+Preset = Annotated[
+    str | None, typer.Option("--preset", help="named parameters; `reconpatch presets` lists them")
+]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=value, repeatable")]
 Json = Annotated[Path | None, typer.Option("--json", help="also write the result as JSON")]
 Model = Annotated[str, typer.Argument(help="detector folder or MLflow URI (models:/name@alias)")]

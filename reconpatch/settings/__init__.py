@@ -16,6 +16,7 @@ from reconpatch.settings.library import (
 from reconpatch.settings.parameters import Settings
 from reconpatch.settings.parsing import all_parameters, load_settings, parse_settings
 from reconpatch.settings.pipeline import PipelineSettings, RegisterSettings, ValidateSettings
+from reconpatch.settings.presets import describe_preset, paper_figures, preset_names
 
 __all__ = [
     "CalibrateSettings",
@@ -30,6 +31,9 @@ __all__ = [
     "Settings",
     "ValidateSettings",
     "all_parameters",
+    "describe_preset",
     "load_settings",
+    "paper_figures",
     "parse_settings",
+    "preset_names",
 ]

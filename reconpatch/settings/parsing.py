@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from reconpatch.errors import SettingsError
 from reconpatch.settings.parameters import Settings
+from reconpatch.settings.presets import merge, read_preset
 
 
 def parse_settings(values: Mapping[str, Any], *, source: str = "settings") -> Settings:
@@ -34,16 +35,19 @@ def load_settings(
     overrides: Iterable[str] | Mapping[str, Any] = (),
     *,
     base: Settings | None = None,
+    preset: str | None = None,
 ) -> Settings:
-    """Read a params file (None: ``base`` or the defaults) and apply overrides.
+    """Read a params file (None: ``base`` or the defaults) and apply a preset, then overrides.
 
     Args:
         path: a params file.
         overrides: ``section.key=value`` texts, or values by full parameter name.
         base: what to start from when there is no params file.
+        preset: name of a preset; what it states goes before the params file.
 
     Raises:
-        SettingsError: the file is missing or no YAML mapping, or a key or value is wrong.
+        SettingsError: the file is missing or no YAML mapping, there is no such preset, or a key or value
+            is wrong.
     """
     values: dict[str, Any] = base.model_dump(mode="json", by_alias=True) if base is not None else {}
     if path is not None:
@@ -59,6 +63,8 @@ def load_settings(
             raise SettingsError(
                 f"{path}: must hold sections such as `features:`, not {type(values).__name__}"
             )
+    if preset is not None:
+        values = merge(values, read_preset(preset))
     named = overrides.items() if isinstance(overrides, Mapping) else map(_parse_override, overrides)
     for name, value in named:
         _set(values, name, value)

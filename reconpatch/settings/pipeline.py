@@ -48,6 +48,9 @@ class PipelineSettings(Section):
     root: Path = Path("data/demo")
     categories: tuple[Category, ...] = ("brick", "grass", "gravel")
     backbones: tuple[str, ...] = ("tf_efficientnet_lite0",)
+    fuse: tuple[Literal["modified_z"], ...] = Field(
+        (), max_length=1, description="how the backbones' detectors are fused to one more; empty: not at all"
+    )
     concurrency: int = Field(2, ge=1, description="stages that run at the same time")
     cache: Path = Field(Path(".cache/features"), description="the feature cache; safe to delete")
     cache_max_gib: float | None = Field(
@@ -62,6 +65,8 @@ class PipelineSettings(Section):
     def _check(self) -> "PipelineSettings":
         if self.git_commit and not self.commit:
             raise ValueError("git_commit needs commit: without it there is no new dvc.lock to commit to git")
+        if self.fuse and len(set(self.backbones)) < 2:
+            raise ValueError(f"fuse needs at least two backbones, not {', '.join(self.backbones) or 'none'}")
         return self
 
     @property

@@ -94,7 +94,7 @@ def _edit(path, **changes):
         ({"files": {"bank.safetensors": "0"}}, "names no training set"),
         (
             {"files": {"../../etc/passwd": "0", "bank.safetensors": "0", "training_set.json": "0"}},
-            "passwd: is missing",
+            "passwd, which lies elsewhere",
         ),
         ({"backbone": {"name": "x"}}, "does not describe a detector"),
         ({"settings": {"from_the_future": 1}}, "another version of reconpatch"),

@@ -1,0 +1,107 @@
+"""A preset over a whole data set, with the paper's figures beside ours."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconpatch.data.layouts import find_categories
+from reconpatch.data.manifest import build_manifest
+from reconpatch.ensemble import fit_detector
+from reconpatch.errors import SettingsError
+from reconpatch.evaluation.evaluate import evaluate
+from reconpatch.features.cache import FeatureCache
+from reconpatch.files import sha256_json, write_json
+from reconpatch.settings import Settings, paper_figures
+
+METRICS = ("image_auroc", "pixel_auroc", "aupro")
+MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One category's figures, or their mean.
+
+    Attributes:
+        category: its name, or ``mean``.
+        ours: image AUROC, pixel AUROC and AUPRO in [0, 1]; None where not available.
+        paper: the paper's image and pixel AUROC in [0, 1]; None where it gives none.
+    """
+
+    category: str
+    ours: tuple[float | None, ...]
+    paper: tuple[float | None, float | None]
+
+
+def reproduce(
+    root: Path,
+    settings: Settings,
+    out: Path,
+    *,
+    preset: str,
+    categories: Sequence[str] | None = None,
+    cache: FeatureCache | Path | None = None,
+    report: Callable[[Row], None] = lambda _: None,
+) -> list[Row]:
+    """Fit and evaluate every category of a data set; what an earlier call finished is not done again.
+
+    Args:
+        root: folder of the categories.
+        settings: the preset's parameters, with overrides.
+        out: a folder of metrics for each category; other parameters get another one.
+        preset: name of the preset, for the paper's figures.
+        categories: some of the data set's; None takes all.
+        cache: the feature cache or its folder.
+        report: told of each row as soon as it is known.
+
+    Returns:
+        A row a category and their mean.
+
+    Raises:
+        SettingsError: a category is unknown.
+        DataError: ``root`` holds no category, or an image cannot be read.
+    """
+    found = find_categories(root)
+    unknown = sorted(set(categories or ()) - set(found))
+    if unknown:
+        raise SettingsError(f"categories: {root} has no {unknown[0]}; it has {', '.join(found)}")
+    digest = sha256_json(settings.model_dump(mode="json", by_alias=True))[:12]
+    paper = paper_figures(preset)
+    rows = []
+    for category in categories or found:
+        metrics = _measure(root / category, settings, out / preset / digest / category, cache)
+        ours = tuple(metrics.get(name) for name in METRICS)
+        row = Row(category, ours, tuple(_share(paper.get(kind, {}).get(category)) for kind in _KINDS))  # type: ignore[arg-type]
+        report(row)
+        rows.append(row)
+    means = tuple(_mean([row.ours[i] for row in rows]) for i in range(len(METRICS)))
+    complete = set(found) == set(categories or found)
+    published = paper.get(MEAN, (None, None)) if complete else (None, None)
+    rows.append(Row(MEAN, means, (_share(published[0]), _share(published[1]))))
+    report(rows[-1])
+    return rows
+
+
+_KINDS = ("image", "pixel")
+
+
+def _measure(
+    images: Path, settings: Settings, folder: Path, cache: FeatureCache | Path | None
+) -> dict[str, float | None]:
+    file = folder / "metrics.json"
+    if not file.is_file():
+        detector = fit_detector(images, settings, cache)
+        evaluation = evaluate(detector, build_manifest(images, settings.data), settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(file, evaluation.to_dict())
+    values: dict[str, float | None] = json.loads(file.read_text(encoding="utf-8"))
+    return values
+
+
+def _share(percent: float | None) -> float | None:
+    return None if percent is None else percent / 100
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
