@@ -27,7 +27,11 @@ def run_stages(settings: Settings, project: Path, outputs: Path) -> tuple[list[F
         for stage in STAGES.values():
             task = stage_task(stage.name)
             for job in jobs_of(stage.name, settings, project, outputs):
-                before = [futures[_key(upstream, job)] for upstream in _upstream(stage)]
+                before = [
+                    futures[_key(upstream, one)]
+                    for upstream in _upstream(stage)
+                    for one in job.upstream(upstream.name)
+                ]
                 futures[_key(stage, job)] = runner.submit(task, {"job": job}, wait_for=before)
         states = {key: _wait(future) for key, future in futures.items()}
     finished = [state.result() for state in states.values() if state.is_completed()]
@@ -49,6 +53,8 @@ def failure_of(what: str, state: State[Any]) -> list[str]:
 
 def _upstream(stage: Stage) -> list[Stage]:
     names = dict.fromkeys(reference.partition("/")[0] for reference in stage.upstream)
+    if stage.fuses:
+        names["evaluate"] = None  # DVC sees the category's whole folder as its input
     return [STAGES[name] for name in names]
 
 

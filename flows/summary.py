@@ -17,14 +17,15 @@ _COLUMNS = {
     "aupro": "AUPRO",
 }
 _ABSENT = "not available"
+_ENSEMBLE = "ensemble"
 
 
 def summarise(evaluations: Sequence[Finished]) -> list[dict[str, str]]:
     """One row a finished evaluation; a metric without its labels is "not available"."""
     rows = []
-    for item in sorted(evaluations, key=lambda item: (item.job.category, str(item.job.backbone))):
-        metrics = json.loads((item.folder / "metrics.json").read_text(encoding="utf-8"))
-        row = {"category": item.job.category, "backbone": str(item.job.backbone)}
+    for item in sorted(evaluations, key=lambda item: (item.job.category, item.job.backbone or "~")):
+        metrics = json.loads((item.evaluation / "metrics.json").read_text(encoding="utf-8"))
+        row = {"category": item.job.category, "backbone": item.job.backbone or _ENSEMBLE}
         for name in list(_COLUMNS)[2:]:
             row[name] = _ABSENT if metrics.get(name) is None else f"{metrics[name]:.4f}"
         rows.append(row)

@@ -18,6 +18,7 @@ from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.settings import load_settings
 from tasks.code import note_code
 from tasks.job import PARAMS, PROJECT, is_recorded, outputs_folder
+from tasks.stages import EVALUATIONS
 
 
 class FlowFailedError(ReConPatchError):
@@ -55,7 +56,7 @@ def train(
     create_slots()
 
     finished, failures = run_stages(settings, project, outputs)
-    evaluations = [item for item in finished if item.stage == "evaluate"]
+    evaluations = [item for item in finished if item.stage in EVALUATIONS]
     rows = summarise(evaluations)
     if rows:
         print_table(rows, f"{settings.pipeline.dataset} ({outputs})")

@@ -194,7 +194,7 @@ def check_members(parts: Sequence[FittedParts]) -> None:
 def _calibration(parts: FittedParts) -> Calibration:
     if parts.calibration is None or not parts.training_set.holdout:
         raise ModelError(
-            f"member {parts.backbone.name}: is not calibrated on held-out images, so its scores have no common "
-            "unit; fit it with calibrate.holdout above 0 and calibrate.calibration holdout"
+            f"member {parts.backbone.name}: is not calibrated on held-out images, so its scores have no "
+            "common unit; fit it with calibrate.holdout above 0 and calibrate.calibration: holdout"
         )
     return parts.calibration

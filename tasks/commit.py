@@ -71,6 +71,8 @@ def dvc_name(finished: Finished) -> str:
     parts = [finished.job.category]
     if STAGES[finished.stage].per_backbone:
         parts.append(str(finished.job.backbone))
+    if STAGES[finished.stage].fuses:
+        parts += finished.job.settings.pipeline.fuse
     return f"{finished.stage}@{'-'.join(parts)}"
 
 

@@ -1,10 +1,12 @@
 """Stage evaluate: figures, scores, pictures and the report of the detector on the category's test images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from reconpatch.detector import ReConPatch
 from reconpatch.device import limit_threads
 from reconpatch.evaluation.evaluate import evaluate
+from reconpatch.evaluation.result import Evaluation
 from reconpatch.model_folder import FittedParts
 from tasks.inputs import load_manifest
 from tasks.job import Job
@@ -19,20 +21,28 @@ def run(job: Job, folder: Path) -> dict[str, float | None]:
         job.folder("calibrate") / "model", device=settings.device, threads=settings.threads, cache=job.cache
     )
     evaluation = evaluate(detector, load_manifest(job), settings)
-    evaluation.write(folder, _lineage(detector.parts))
-    # Which pictures there are depends on the test set, and a stage's outputs have fixed names.
-    (folder / "plots").mkdir()
-    for picture in folder.glob("*.png"):
-        picture.rename(folder / "plots" / picture.name)
+    write_evaluation(evaluation, folder, lineage_of([detector.parts]))
     return evaluation.timings
 
 
-def _lineage(parts: FittedParts) -> dict[str, str]:
+def write_evaluation(evaluation: Evaluation, folder: Path, lineage: dict[str, str]) -> None:
+    """Write an evaluation under names that do not depend on the test set, as a stage's outputs must be."""
+    evaluation.write(folder, lineage)
+    (folder / "plots").mkdir()
+    for picture in folder.glob("*.png"):
+        picture.rename(folder / "plots" / picture.name)
+
+
+def lineage_of(members: Sequence[FittedParts]) -> dict[str, str]:
+    """What the report says of a detector's origin."""
+    training = members[0].training_set
+    weights = (f"{one.backbone.weights_source}, sha256 {one.backbone.weights_sha256}" for one in members)
+    banks = (f"{len(one.bank)} vectors of {one.bank.dim}" for one in members)
     return {
-        "backbone": parts.backbone.name,
-        "weights": f"{parts.backbone.weights_source}, sha256 {parts.backbone.weights_sha256}",
-        "training images": f"{len(parts.training_set)}, sha256 {parts.training_set.sha256}",
-        "memory bank": f"{len(parts.bank)} vectors of {parts.bank.dim}",
+        "backbone": " + ".join(one.backbone.name for one in members),
+        "weights": "; ".join(weights),
+        "training images": f"{len(training)}, sha256 {training.sha256}",
+        "memory bank": "; ".join(banks),
     }
 
 

@@ -26,6 +26,7 @@ class FinishedEvaluation:
         model: the detector folder.
         folder: the evaluation's outputs.
         checks: the data checks' outputs, manifest and report.
+        timings: how long it took, beside the record.
         record_digest: digest of the evaluation's recorded inputs; None when it has no record.
     """
 
@@ -36,20 +37,23 @@ class FinishedEvaluation:
     model: Path
     folder: Path
     checks: Path
+    timings: Path
     record_digest: str | None
 
     @classmethod
     def of(cls, finished: Finished) -> "FinishedEvaluation":
-        """From a finished stage ``evaluate``."""
+        """From a finished stage ``evaluate`` or ``ensemble``."""
         job, record = finished.job, read_record(finished.folder)
+        single = job.backbone is not None
         return cls(
             dataset=job.settings.pipeline.dataset,
             category=job.category,
-            backbone=str(job.backbone),
+            backbone=job.backbone or "+".join(job.settings.pipeline.backbones),
             settings=job.detector_settings,
-            model=job.folder("calibrate") / "model",
-            folder=finished.folder,
+            model=(job.folder("calibrate") if single else finished.folder) / "model",
+            folder=finished.evaluation,
             checks=job.folder("validate"),
+            timings=finished.folder / TIMINGS,
             record_digest=None if record is None else str(record["digest"]),
         )
 
@@ -70,8 +74,8 @@ class FinishedEvaluation:
 
     def metrics(self) -> dict[str, float | None]:
         """The figures of the whole test set and the timings; None for what is not available."""
-        timings = self.folder / TIMINGS
-        values = _read(self.folder / METRICS) | (_read(timings) if timings.is_file() else {})
+        timings = _read(self.timings) if self.timings.is_file() else {}
+        values = _read(self.folder / METRICS) | timings
         return {
             name: None if value is None else float(value)
             for name, value in sorted(values.items())

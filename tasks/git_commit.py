@@ -13,6 +13,7 @@ from reconpatch.errors import ReConPatchError
 from tasks.commit import LOCK
 from tasks.evaluation_output import METRICS
 from tasks.stage import Finished
+from tasks.stages import EVALUATIONS
 
 _NAME, _EMAIL = "reconpatch flow", "flow@localhost"
 _IDENTITY = {
@@ -35,7 +36,7 @@ def commit_results(finished: Sequence[Finished], project: Path) -> str | None:
     Raises:
         ReConPatchError: the project is in no git repository, or git refuses.
     """
-    metrics = [item.folder / METRICS for item in finished if item.stage == "evaluate"]
+    metrics = [item.evaluation / METRICS for item in finished if item.stage in EVALUATIONS]
     files = [str(path.relative_to(project)) for path in (project / LOCK, *metrics) if path.is_file()]
     if not files:
         return None

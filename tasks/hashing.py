@@ -11,7 +11,7 @@ from reconpatch.files import sha256_file, sha256_json, write_json
 
 # A file that was written this recently may be written again without its time stamp moving on.
 _SETTLED_SECONDS = 2.0
-_IGNORED = "__pycache__"  # the one name in .dvcignore, so that DVC hashes the same files
+_IGNORED = "__pycache__"  # in .dvcignore too, so that DVC hashes the same files of data and code
 
 
 class Hasher:

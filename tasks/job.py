@@ -1,7 +1,7 @@
 """What a stage is run for, and where its files lie."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconpatch.errors import SettingsError
@@ -35,6 +35,9 @@ class Job:
     def folder(self, stage: str) -> Path:
         """The stage's output folder."""
         base = self.outputs / self.settings.pipeline.dataset / self.category
+        if STAGES[stage].fuses:
+            # Beside the category's folder, which DVC takes as its input. No category's name holds a plus.
+            return base.with_name(f"{self.category}+{stage}")
         if not STAGES[stage].per_backbone:
             return base / stage
         if self.backbone is None:
@@ -59,6 +62,15 @@ class Job:
         features = self.settings.features.model_copy(update={"backbone": self.backbone})
         return self.settings.model_copy(update={"features": features})
 
+    @property
+    def members(self) -> tuple["Job", ...]:
+        """The same for each backbone that is fused."""
+        return tuple(replace(self, backbone=backbone) for backbone in self.settings.pipeline.backbones)
+
+    def upstream(self, stage: str) -> tuple["Job", ...]:
+        """The jobs of an earlier stage that a stage of this job may read: one, or one a backbone."""
+        return self.members if self.backbone is None and STAGES[stage].per_backbone else (self,)
+
     def __str__(self) -> str:
         return self.category if self.backbone is None else f"{self.category}, {self.backbone}"
 
@@ -81,10 +93,12 @@ def is_recorded(outputs: Path, project: Path) -> bool:
 
 
 def jobs_of(stage: str, settings: Settings, project: Path, outputs: Path) -> Iterator[Job]:
-    """Every job of a stage: one a category, times one a backbone.
+    """Every job of a stage: one a category, times one a backbone; none where nothing is to be fused.
 
     ``outputs`` is that of `outputs_folder`, asked once a run: params.yaml may be edited meanwhile.
     """
+    if STAGES[stage].fuses and not settings.pipeline.fuse:
+        return
     backbones = settings.pipeline.backbones if STAGES[stage].per_backbone else (None,)
     for category in settings.pipeline.categories:
         for backbone in backbones:

@@ -35,7 +35,11 @@ def collect_inputs(stage: Stage, job: Job, hasher: Hasher) -> Inputs:
         "backbone": job.backbone if stage.per_backbone else None,
         "params": {name: _value(params, name) for name in stage.params},
         "code": {path: hasher.digest(job.project / path) for path in stage.code},
-        "upstream": {path: hasher.digest(output_path(job, path)) for path in stage.upstream},
+        "upstream": {
+            _upstream_name(stage, reference, one): hasher.digest(output_path(one, reference))
+            for reference in stage.upstream
+            for one in job.upstream(reference.partition("/")[0])
+        },
         "data": hasher.digest(job.images) if stage.data else None,
     }
     weights = _weights(stage, job.settings)
@@ -107,6 +111,10 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
         elif left != right:
             names.append(f"{prefix}{key}")
     return names
+
+
+def _upstream_name(stage: Stage, reference: str, job: Job) -> str:
+    return f"{job.backbone}/{reference}" if stage.fuses and job.backbone is not None else reference
 
 
 def _value(params: Mapping[str, Any], name: str) -> Any:

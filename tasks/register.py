@@ -22,6 +22,7 @@ from tasks.lineage import lineage
 from tasks.mlflow_runs import log_detector, log_parent
 from tasks.mlflow_store import Experiment, mlflow_errors, open_experiment
 from tasks.stage import Finished
+from tasks.stages import EVALUATIONS
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 OUTPUT_DIGEST = "output_digest"
@@ -113,9 +114,11 @@ def finished_evaluations(settings: Settings, project: Path) -> list[Finished]:
     """The evaluations of these parameters that lie complete on disk, for the explicit command."""
     outputs = outputs_folder(settings, project)
     return [
-        Finished("evaluate", job, job.folder("evaluate"), ran=False)
-        for job in jobs_of("evaluate", settings, project, outputs)
-        if (job.folder("evaluate") / METRICS).is_file()
+        item
+        for stage in EVALUATIONS
+        for job in jobs_of(stage, settings, project, outputs)
+        for item in [Finished(stage, job, job.folder(stage), ran=False)]
+        if (item.evaluation / METRICS).is_file()
     ]
 
 

@@ -44,6 +44,11 @@ class Finished:
     folder: Path
     ran: bool
 
+    @property
+    def evaluation(self) -> Path:
+        """Where the figures lie, of a stage that ends with some."""
+        return self.folder / "evaluation" if STAGES[self.stage].fuses else self.folder
+
 
 @cache
 def hasher_of(project: Path) -> Hasher:
@@ -129,6 +134,6 @@ def _missing(stage: Stage, job: Job, path: Path) -> str:
         return f"{path}: no such folder of images; correct pipeline.root and pipeline.categories"
     for reference in stage.upstream:
         upstream = reference.partition("/")[0]
-        if path.is_relative_to(job.folder(upstream)):
+        if any(path.is_relative_to(one.folder(upstream)) for one in job.upstream(upstream)):
             return f"{path}: is missing; run the stage `{upstream}` first"
     return f"{path}: is missing; put it back"

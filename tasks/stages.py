@@ -26,6 +26,7 @@ class Stage:
         outputs: files and folders that it writes into its own folder.
         data: whether it reads the category's images.
         per_backbone: whether it runs for each backbone, or once for a category.
+        fuses: whether it reads its upstream of every backbone, and runs only where ``pipeline.fuse`` asks.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Stage:
     outputs: tuple[str, ...]
     data: bool = False
     per_backbone: bool = True
+    fuses: bool = False
 
 
 _TABLE = (
@@ -105,6 +107,29 @@ _TABLE = (
         outputs=("metrics.json", "scores.csv", "report.html", "plots"),
         data=True,
     ),
+    Stage(
+        "ensemble",
+        params=(
+            "seed", "device", "threads", "data", "features", "calibrate", "evaluate", "pipeline.fuse",
+            "pipeline.backbones",
+        ),
+        code=(
+            *_FEATURES, *_SCORES, "reconpatch/fitting.py", "reconpatch/model_folder.py",
+            "reconpatch/detector.py", "reconpatch/ensemble.py", "reconpatch/ensemble_folder.py",
+            "reconpatch/evaluation", "tasks/inputs.py", "tasks/evaluate.py", "tasks/ensemble.py",
+        ),
+        upstream=(_MANIFEST, _INDEX, "calibrate/model"),
+        outputs=(
+            "model", "evaluation/metrics.json", "evaluation/scores.csv", "evaluation/report.html",
+            "evaluation/plots",
+        ),
+        data=True,
+        per_backbone=False,
+        fuses=True,
+    ),
 )  # fmt: skip
+
+# The stages that end with a detector and its figures.
+EVALUATIONS = ("evaluate", "ensemble")
 
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _TABLE}

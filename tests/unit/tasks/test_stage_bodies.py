@@ -122,3 +122,28 @@ def test_a_detector_never_names_other_weights_than_those_of_its_features(
     monkeypatch.setattr(calibrate, "find_weights", find_others)
     with pytest.raises(ModelError, match="are not those that the stage `features` used"):
         run("calibrate", job)
+
+
+def test_an_ensemble_is_the_mean_of_the_backbones_detectors_and_reads_no_training_image(job: Job) -> None:
+    nets = [NET, "tf_efficientnet_lite1"]
+    pipeline = job.settings.pipeline.model_copy(update={"backbones": tuple(nets), "fuse": ("modified_z",)})
+    job = replace(job, settings=job.settings.model_copy(update={"pipeline": pipeline}), backbone=None)
+    run("features", job.members[1])
+    for one in job.members:
+        for stage in LATER:
+            run(stage, one)
+    test = job.images / "test" / "good"
+    test.mkdir(parents=True)
+    Image.fromarray(np.full((64, 64, 3), 250, np.uint8)).save(test / "new.png")
+    manifest = build_manifest(job.images, job.settings.data)
+    write_manifest(manifest, job.folder("validate") / "manifest.parquet")
+    run("ensemble", job)
+    assert job.folder("ensemble").name == "nut+ensemble"
+    ensemble = ReConPatch.load(job.folder("ensemble") / "model", threads=1)
+    z = []
+    for one in job.members:
+        member = ReConPatch.load(one.folder("calibrate") / "model", threads=1)
+        statistics = member.calibration.scores
+        z.append(float(statistics.modified_z(member.predict(test / "new.png")[0].score)))
+    assert ensemble.predict(test / "new.png")[0].score == pytest.approx(np.mean(z), rel=1e-5)
+    assert (job.folder("ensemble") / "evaluation" / "metrics.json").is_file()
