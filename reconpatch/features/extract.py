@@ -48,6 +48,7 @@ class PatchExtractor:
         self.backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._mean = 255 * torch.tensor(self.backbone.mean, device=device).view(3, 1, 1)
         self._std = 255 * torch.tensor(self.backbone.std, device=device).view(3, 1, 1)
+        self._bfloat16 = settings.precision == "bfloat16"
         self._chunk = 1 if device.type == "cpu" else settings.batch_size
         self._workers: tuple[int, ThreadPoolExecutor] | None = None
         side = settings.image_size
@@ -99,7 +100,11 @@ class PatchExtractor:
         """(B, S, S, 3) uint8 to (B, h, w, D) float32."""
         with torch.inference_mode():
             pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
-            levels = self.backbone((pixels.float() - self._mean) / self._std)
+            normalised = (pixels.float() - self._mean) / self._std
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
+                levels = self.backbone(normalised)
+            # Averages of patches are taken in float32 either way.
+            levels = [level.float() for level in levels]
             return aggregate_patches(levels, self.settings.patch_size, self.settings.aggregation)
 
     def _pool(self, threads: int) -> ThreadPoolExecutor:

@@ -35,6 +35,9 @@ class FeatureSettings(Section):
         None, ge=32, description="side resized to before the centre crop to image_size; None: no crop"
     )
     batch_size: int = Field(16, ge=1)
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the network's arithmetic; bfloat16 only gains on hardware that has it"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "FeatureSettings":

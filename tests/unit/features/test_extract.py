@@ -87,6 +87,14 @@ def test_other_shapes_and_types_are_refused(extractor, images):
         extractor(images)
 
 
+def test_bfloat16_rounds_as_its_eight_bits_do_and_no_worse(extractor, small):
+    exact = extractor(noise(3)).astype(np.float64)
+    rounded = PatchExtractor(small.model_copy(update={"precision": "bfloat16"}), _CPU)(noise(3))
+    assert rounded.dtype == np.float16
+    difference = np.linalg.norm(rounded - exact, axis=2) / np.linalg.norm(exact, axis=2)
+    assert 1e-4 < difference.max() < 5e-2
+
+
 @pytest.mark.parametrize("factor", [float("nan"), 1e6])
 def test_features_beyond_float16_are_an_error(weight_file, tmp_path, factor):
     tensors = load_file(weight_file("test_resnet"))
@@ -120,6 +128,7 @@ def test_the_digest_changes_with_whatever_changes_the_features(weight_file, tmp_
         {"aggregation": "adaptive"},
         {"image_size": 96},
         {"resize": 80},
+        {"precision": "bfloat16"},
     ]
     digests = {PatchExtractor(base.model_copy(update=change), _CPU).digest for change in changes}
     assert len(digests) == len(changes)
