@@ -1,0 +1,110 @@
+"""The review table: appended by many, read by all, whole after a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from reconpatch.data.reviews import COLUMNS, Review, append_review, read_reviews
+from reconpatch.errors import DataError
+
+ONE, TWO = "a" * 64, "b" * 64
+_APPEND = """
+import sys
+from pathlib import Path
+from reconpatch.data.reviews import Review, append_review
+for number in range(int(sys.argv[3])):
+    append_review(Path(sys.argv[1]), Review(image_sha256=f"{int(sys.argv[2]) * 10**6 + number:064x}",
+                                            verdict="good", who="w" * 3000))
+    if number == 0:
+        print("started", flush=True)
+"""
+
+
+def test_no_table_is_no_verdict_with_the_same_columns(tmp_path):
+    table = read_reviews(tmp_path / "none.jsonl")
+    assert len(table) == 0
+    assert dict(table.dtypes.astype(str)) == COLUMNS
+
+
+def test_the_last_verdict_on_an_image_holds(tmp_path):
+    path = tmp_path / "deep" / "reviews.jsonl"
+    when = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    append_review(path, Review(image_sha256=TWO, verdict="bad", who="Ann", when=when, model_version="7"))
+    append_review(path, Review(image_sha256=ONE, verdict="bad", who="Bob"))
+    # An earlier clock does not make a later verdict void: machines disagree about the time.
+    append_review(path, Review(image_sha256=ONE, verdict="good", who="Zoë\n2", when=when))
+    table = read_reviews(path)
+    assert dict(table.dtypes.astype(str)) == COLUMNS
+    assert table["image_sha256"].tolist() == [ONE, TWO]
+    assert table["verdict"].tolist() == ["good", "bad"]
+    assert table["who"].tolist() == ["Zoë\n2", "Ann"]
+    assert table["when"].iloc[1] == when
+    assert table["model_version"].isna().tolist() == [True, False]
+    assert len(path.read_bytes().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"image_sha256": "A" * 64}, {"image_sha256": "a" * 63}, {"verdict": "maybe"}, {"who": ""},
+        {"when": datetime(2026, 1, 1)}, {"extra": 1},
+    ],
+)  # fmt: skip
+def test_a_verdict_must_be_whole(wrong):
+    with pytest.raises(ValidationError):
+        Review.model_validate({"image_sha256": ONE, "verdict": "good", "who": "Ann"} | wrong)
+
+
+@pytest.mark.parametrize("torn", [b'{"image_sha256": "', b"x" * 9000])
+def test_what_a_killed_append_left_is_neither_read_nor_joined_to_the_next_line(tmp_path, torn):
+    path = tmp_path / "reviews.jsonl"
+    append_review(path, Review(image_sha256=ONE, verdict="good", who="Ann"))
+    with path.open("ab") as stream:
+        stream.write(torn)
+    assert read_reviews(path)["image_sha256"].tolist() == [ONE]
+    append_review(path, Review(image_sha256=TWO, verdict="bad", who="Ann"))
+    assert read_reviews(path)["image_sha256"].tolist() == [ONE, TWO]
+
+
+@pytest.mark.parametrize("line", ["[]", "no json", '{"image_sha256": "x"}', "\xff"])
+def test_a_line_that_is_no_verdict_is_named(tmp_path, line):
+    path = tmp_path / "reviews.jsonl"
+    append_review(path, Review(image_sha256=ONE, verdict="good", who="Ann"))
+    with path.open("a", encoding="latin-1") as stream:
+        stream.write(line + "\n")
+    with pytest.raises(DataError, match=r"reviews\.jsonl: line 2 is no verdict"):
+        read_reviews(path)
+
+
+def test_a_place_that_cannot_be_written_or_read(tmp_path):
+    with pytest.raises(DataError, match="cannot be written"):
+        append_review(tmp_path, Review(image_sha256=ONE, verdict="good", who="Ann"))
+    with pytest.raises(DataError, match="cannot be read"):
+        read_reviews(tmp_path)
+
+
+def test_many_writers_lose_nothing_and_one_that_is_killed_harms_no_other(tmp_path):
+    path = tmp_path / "reviews.jsonl"
+
+    def start(writer: int, count: int) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", _APPEND, str(path), str(writer), str(count)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    writers = [start(0, 60), start(1, 60), start(2, 10**6)]
+    assert writers[2].stdout is not None
+    writers[2].stdout.readline()
+    time.sleep(0.2)
+    os.kill(writers[2].pid, signal.SIGKILL)
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0, -signal.SIGKILL]
+    for writer in writers:
+        assert writer.stdout is not None
+        writer.stdout.close()
+    names = set(read_reviews(Path(path))["image_sha256"])
+    assert {f"{w * 10**6 + n:064x}" for w in (0, 1) for n in range(60)} <= names
