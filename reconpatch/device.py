@@ -2,7 +2,9 @@
 
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import faiss
 import torch
@@ -55,6 +57,21 @@ def limit_threads(threads: int) -> int:
     torch.set_num_threads(count)
     faiss.omp_set_num_threads(count)
     return count
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute in the calling thread alone for the block.
+
+    For many small steps: threads gain next to nothing there, and wait for each other at every step as soon
+    as something else wants a core.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def worker_pool(workers: int) -> ThreadPoolExecutor:

@@ -10,6 +10,7 @@ from timm.optim import AdamP
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reconpatch.device import one_thread
 from reconpatch.errors import DataError
 from reconpatch.modulation.batches import HasFeatures, as_rows, load_batch, random_batches
 from reconpatch.modulation.early_stopping import EarlyStopping
@@ -88,7 +89,7 @@ def train_modulation(
 ) -> TrainedModulation:
     """Train f on nominal patch features, of one category or of several together.
 
-    The same features, settings, seed, device and number of threads give the same bytes.
+    The same features, settings, seed and device give the same bytes. On the CPU it takes one thread.
 
     Args:
         features: (n, D) float16 or float32 of all images, may be a memory map. Batches are random
@@ -110,8 +111,9 @@ def train_modulation(
     if patience is not None and watched is None:
         raise ValueError("patience needs validation features to stop by; give some, or no patience")
     generator = torch.Generator().manual_seed(seed)
-    student = _start(rows, settings, generator).to(device)
-    history = _run(student, rows, watched, settings, generator, patience)
+    with one_thread():
+        student = _start(rows, settings, generator).to(device)
+        history = _run(student, rows, watched, settings, generator, patience)
     return TrainedModulation(student.modulation.cpu(), tuple(history))
 
 

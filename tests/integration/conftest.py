@@ -87,8 +87,15 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_project(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Project]:
-    """Build projects with the categories that a test names; equal names give equal images."""
+def make_project(
+    request: pytest.FixtureRequest, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Project]:
+    """Build projects with the categories that a test names; equal names give equal images.
+
+    The session's server runs before the first flow does: Prefect would start one of its own for a flow
+    without, and go on asking that one for concurrency slots, which the other gives back.
+    """
+    request.getfixturevalue("prefect_server")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     def build(name: str = "project", *, dents: bool = True, plain: bool = True) -> Project:

@@ -14,7 +14,6 @@ from tasks.job import jobs_of
 from tasks.stage import Finished
 
 NET = "tf_efficientnet_lite0"
-pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def _model(project) -> Path:

@@ -1,11 +1,12 @@
 import os
 import threading
+from contextlib import suppress
 
 import faiss
 import pytest
 import torch
 
-from reconpatch.device import choose_device, limit_threads, usable_cores, worker_pool
+from reconpatch.device import choose_device, limit_threads, one_thread, usable_cores, worker_pool
 from reconpatch.errors import SettingsError
 
 
@@ -71,3 +72,12 @@ def test_workers_compute_alone_and_leave_the_number_of_others_as_it_was():
     assert seen == [1] * 16
     assert torch.get_num_threads() == 3
     assert later == [3]
+
+
+def test_one_thread_holds_for_the_block_alone_even_if_it_fails():
+    limit_threads(3)
+    inside = []
+    with suppress(KeyError), one_thread():
+        inside.append(torch.get_num_threads())
+        raise KeyError
+    assert (inside, torch.get_num_threads()) == ([1], 3)

@@ -34,6 +34,19 @@ def test_same_seed_same_bytes_whatever_the_global_generators_say(tmp_path):
     assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
 
 
+def test_as_many_threads_as_there_may_be_give_the_same_bytes():
+    before = torch.get_num_threads()
+    weights = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            trained = train_modulation(patches(4096, 64), settings(dim=64, batch_size=512), seed=0)
+            weights.append(weight_of(trained))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(*weights)
+
+
 def test_watching_validation_does_not_change_what_is_learnt():
     alone = train_modulation(patches(), settings(), seed=0)
     watched = train_modulation(patches(), settings(), seed=0, validation=patches(seed=1))
