@@ -34,6 +34,8 @@ def variants(detector: ReConPatch) -> dict[str, PatchExtractor]:
     settings = detector.settings.features
     plain = PatchExtractor(settings, _CPU)
     plain.backbone.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    # The layout of the input decides that of every layer; images come with the channels last.
+    plain.backbone.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
     rounded = settings.model_copy(update={"precision": "bfloat16"})
     return {
         "float32, channels last": PatchExtractor(settings, _CPU),
