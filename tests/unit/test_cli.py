@@ -231,3 +231,22 @@ def test_help_needs_no_torch_and_ends_well(run):
     assert done.status == 0
     for command in ("data", "init", "fit", "evaluate", "predict"):
         assert command in done.out
+
+
+def test_presets_are_listed_with_what_they_are(run):
+    listed = run("presets")
+    assert listed.status == 0
+    assert "wrn50-224" in listed.out
+    assert "ensemble-lite" in listed.out
+
+
+def test_reproduce_prints_a_row_a_category_and_the_mean(run, category, tmp_path):
+    done = run(
+        "reproduce", "lite0", category.parent, "--out", tmp_path / "o", "--json", tmp_path / "j.json", *SET
+    )
+    assert done.status == 0, done.err
+    assert f"{category.name}: " in done.out
+    found = json.loads((tmp_path / "j.json").read_text())
+    assert [row["category"] for row in found["rows"]] == [category.name, "mean"]
+    assert found["rows"][0]["ours"] == found["rows"][1]["ours"]
+    assert all(0 <= value <= 1 for value in found["rows"][0]["ours"])

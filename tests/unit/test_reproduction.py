@@ -1,0 +1,72 @@
+"""A preset over a data set: rows, means, the paper's figures, and work that is not done twice."""
+
+import numpy as np
+import pytest
+
+from reconpatch import reproduction
+from reconpatch.errors import SettingsError
+from reconpatch.settings import load_settings, paper_figures
+
+PRESET = "wrn50-224"
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("bottle", "tile"):
+        (tmp_path / "mvtec" / name / "train" / "good").mkdir(parents=True)
+        (tmp_path / "mvtec" / name / "test" / "good").mkdir(parents=True)
+    return tmp_path / "mvtec"
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Stands for fit and evaluate; says for which folders they were asked."""
+    asked = []
+
+    class Figures:
+        def __init__(self, name):
+            self.name = name
+
+        def to_dict(self):
+            image = {"bottle": 0.9, "tile": 0.7}[self.name]
+            return {"image_auroc": image, "pixel_auroc": None if self.name == "tile" else 0.8, "aupro": None}
+
+    monkeypatch.setattr(reproduction, "find_categories", lambda _: ["bottle", "tile"])
+    monkeypatch.setattr(reproduction, "build_manifest", lambda images, _: images.name)
+    monkeypatch.setattr(reproduction, "fit_detector", lambda images, *_: asked.append(images.name))
+    monkeypatch.setattr(reproduction, "evaluate", lambda _, name, __: Figures(name))
+    return asked
+
+
+def test_each_category_and_the_mean_of_what_is_known(root, measured, tmp_path):
+    rows = reproduction.reproduce(root, load_settings(preset=PRESET), tmp_path / "out", preset=PRESET)
+    assert [(row.category, row.ours[:2]) for row in rows] == [
+        ("bottle", (0.9, 0.8)),
+        ("tile", (0.7, None)),
+        ("mean", (pytest.approx(0.8), 0.8)),
+    ]
+    paper = paper_figures(PRESET)
+    assert rows[0].paper[0] == pytest.approx(paper["image"]["bottle"] / 100)
+    assert rows[2].paper == pytest.approx(tuple(np.array(paper["mean"]) / 100))
+    assert measured == ["bottle", "tile"]
+
+
+def test_a_second_call_goes_on_and_other_parameters_start_anew(root, measured, tmp_path):
+    def run(*overrides, **options):
+        settings = load_settings(None, overrides, preset=PRESET)
+        return reproduction.reproduce(root, settings, tmp_path / "out", preset=PRESET, **options)
+
+    some = run(categories=["bottle"])
+    assert some[-1].paper == (None, None), "the paper's mean is over all categories"
+    run()
+    assert measured == ["bottle", "tile"]
+    run("seed=1")
+    assert measured == ["bottle", "tile", "bottle", "tile"]
+
+
+def test_an_unknown_category_is_named_before_any_work(root, measured, tmp_path):
+    with pytest.raises(SettingsError, match="has no nut; it has bottle, tile"):
+        reproduction.reproduce(
+            root, load_settings(preset=PRESET), tmp_path, preset=PRESET, categories=["bottle", "nut"]
+        )
+    assert not measured
