@@ -15,7 +15,8 @@ def run(job: Job, folder: Path) -> dict[str, float]:
     Raises:
         DataError: a check with severity critical failed; the message lists every problem.
     """
-    table = build_manifest(job.images, job.settings.data)
+    seen = job.project / ".cache" / "probes" / f"{job.settings.pipeline.dataset}-{job.category}.json"
+    table = build_manifest(job.images, job.settings.data, cache=seen)
     report = check_manifest(table, job.settings.validate_)
     if not report.success:
         listed = "\n".join(f"  {problem}" for problem in report.problems)

@@ -8,7 +8,7 @@ cannot be decoded to its last byte. Bit errors inside a JPEG cannot be seen: the
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from reconpatch.data.appearance import measure_appearance
 from reconpatch.data.decoding import Decoded, decode, read_bytes
 from reconpatch.errors import DataError
 
@@ -31,6 +32,10 @@ class ImageProbe:
         mode: Pillow's mode as stored.
         bit_depth: bits a channel as stored.
         orientation: EXIF orientation as stored, 1 to 8.
+        perceptual_hash: as `Appearance`, as are the next three.
+        brightness: mean grey value, 0 to 255.
+        contrast: standard deviation of the grey values.
+        sharpness: variance of their Laplacian.
         problem: why the image is refused; None when it can be used.
     """
 
@@ -40,17 +45,27 @@ class ImageProbe:
     mode: str | None = None
     bit_depth: int | None = None
     orientation: int | None = None
+    perceptual_hash: str | None = None
+    brightness: float | None = None
+    contrast: float | None = None
+    sharpness: float | None = None
     problem: str | None = None
 
 
 @dataclass(frozen=True)
 class MaskProbe:
-    """What one look at a mask file tells: as `ImageProbe`; ``area`` is the defective share of its pixels."""
+    """What one look at a mask file tells: as `ImageProbe`, and two shares of its pixels.
+
+    Attributes:
+        area: those that are defective.
+        grey: those that are neither black nor white, so that the threshold decides about them.
+    """
 
     sha256: str | None = None
     width: int | None = None
     height: int | None = None
     area: float | None = None
+    grey: float | None = None
     problem: str | None = None
 
 
@@ -107,7 +122,7 @@ def read_mask(path: Path, threshold: int) -> NDArray[np.bool_]:
         DataError: as `read_image`.
     """
     try:
-        return _defective(decode(read_bytes(Path(path))), threshold)
+        return _defective(_mask_values(decode(read_bytes(Path(path)))), threshold)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 
@@ -119,10 +134,17 @@ def probe_image(path: Path) -> ImageProbe:
         data = read_bytes(path)
         digest = hashlib.sha256(data).hexdigest()
         decoded = decode(data)
-        height, width, _ = _rgb(decoded).shape
+        picture = _picture(decoded)
     except DataError as error:
         return ImageProbe(sha256=digest, problem=str(error))
-    return ImageProbe(digest, width, height, decoded.mode, decoded.bit_depth, decoded.orientation)
+    return ImageProbe(
+        digest,
+        *picture.size,
+        mode=decoded.mode,
+        bit_depth=decoded.bit_depth,
+        orientation=decoded.orientation,
+        **asdict(measure_appearance(picture)),
+    )
 
 
 def probe_mask(path: Path, threshold: int) -> MaskProbe:
@@ -131,39 +153,49 @@ def probe_mask(path: Path, threshold: int) -> MaskProbe:
     try:
         data = read_bytes(path)
         digest = hashlib.sha256(data).hexdigest()
-        defective = _defective(decode(data), threshold)
+        values = _mask_values(decode(data))
     except DataError as error:
         return MaskProbe(sha256=digest, problem=str(error))
-    height, width = defective.shape
-    return MaskProbe(digest, width, height, float(defective.mean()))
+    height, width = values.shape
+    grey = (values > 0) & (values < values.dtype.type(1 if _is_binary(values) else 255))
+    return MaskProbe(digest, width, height, float(_defective(values, threshold).mean()), float(grey.mean()))
 
 
-def _rgb(decoded: Decoded) -> NDArray[np.uint8]:
+def _picture(decoded: Decoded) -> Image.Image:
+    """The image as mode RGB or L, eight bits a channel."""
     if decoded.image.mode.startswith("I;16"):
-        grey = (np.asarray(decoded.image) >> 8).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        return Image.fromarray((np.asarray(decoded.image) >> 8).astype(np.uint8))
     return _flattened(decoded.image, background="white")
 
 
-def _defective(decoded: Decoded, threshold: int) -> NDArray[np.bool_]:
+def _rgb(decoded: Decoded) -> NDArray[np.uint8]:
+    return np.array(_picture(decoded).convert("RGB"))
+
+
+def _mask_values(decoded: Decoded) -> NDArray[Any]:
+    """(H, W) integers, 0 to 255."""
     image = decoded.image
-    values: NDArray[Any]
     if image.mode.startswith("I;16"):
-        values = np.asarray(image)
-        if values.max() > 255:
-            values = values >> 8
-    elif image.mode == "L" and not image.has_transparency_data:
-        values = np.asarray(image)
-    else:
-        values = _flattened(image, background="black").max(axis=2)
-    binary = values.max() == 1
-    defective: NDArray[np.bool_] = values > (0 if binary else threshold)
+        values: NDArray[Any] = np.asarray(image)
+        return values >> 8 if values.max() > 255 else values
+    if image.mode == "L" and not image.has_transparency_data:
+        return np.asarray(image)
+    brightest: NDArray[np.uint8] = np.array(_flattened(image, background="black").convert("RGB")).max(axis=2)
+    return brightest
+
+
+def _defective(values: NDArray[Any], threshold: int) -> NDArray[np.bool_]:
+    defective: NDArray[np.bool_] = values > (0 if _is_binary(values) else threshold)
     return defective
 
 
-def _flattened(image: Image.Image, background: str) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8; what is transparent shows ``background``."""
+def _is_binary(values: NDArray[Any]) -> bool:
+    return bool(values.max() == 1)
+
+
+def _flattened(image: Image.Image, background: str) -> Image.Image:
+    """Mode RGB, or L as it was; what is transparent shows ``background``."""
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, background), layer)
-    return np.array(image.convert("RGB"))
+    return image if image.mode in ("RGB", "L") else image.convert("RGB")

@@ -9,8 +9,9 @@ import pandas as pd
 import pyarrow as pa
 
 from reconpatch.data.groups import assign_groups
-from reconpatch.data.images import ImageProbe, MaskProbe, probe_image, probe_mask
+from reconpatch.data.images import ImageProbe, MaskProbe
 from reconpatch.data.layouts import ImageFile, detect_layout, find_strays, scan_category
+from reconpatch.data.probe_cache import ProbeCache
 from reconpatch.errors import DataError
 from reconpatch.files import atomic_file, sha256_json
 from reconpatch.progress import track
@@ -32,22 +33,31 @@ COLUMNS = {
     "mode": "string",
     "bit_depth": "Int64",
     "orientation": "Int64",
+    "perceptual_hash": "string",
+    "brightness": "Float64",
+    "contrast": "Float64",
+    "sharpness": "Float64",
     "mask_sha256": "string",
     "mask_width": "Int64",
     "mask_height": "Int64",
     "mask_area": "Float64",
+    "mask_grey": "Float64",
     "problem": "string",
 }
 _CONTENT = ("path", "sha256", "split", "label", "defect_type", "group", "mask_path", "mask_sha256")
 
 
-def build_manifest(category_root: Path, settings: DataSettings, *, workers: int = 2) -> pd.DataFrame:
+def build_manifest(
+    category_root: Path, settings: DataSettings, *, workers: int = 2, cache: Path | None = None
+) -> pd.DataFrame:
     """Hash and decode every image and mask of a category once.
 
     Args:
         category_root: folder of one category (`layouts` says which are recognised).
         settings: layout, mask threshold and group pattern.
         workers: threads that read and decode.
+        cache: file that remembers what was read (`probe_cache`): files that are unchanged since are not read
+            again, and the table is the same; None: everything is read.
 
     Returns:
         One row an image, sorted by path, with the types of `COLUMNS`. A refused image or mask has its reason
@@ -62,9 +72,11 @@ def build_manifest(category_root: Path, settings: DataSettings, *, workers: int 
     files = scan_category(category_root, layout)
     strays = find_strays(category_root, layout)
     groups, ungrouped = assign_groups([file.path for file in files], category_root, settings.group_pattern)
+    probes = ProbeCache(cache)
     with ThreadPoolExecutor(workers) as pool:
-        looks = pool.map(lambda file: _look(category_root, file, settings.mask_threshold), files)
+        looks = pool.map(lambda file: _look(category_root, file, settings.mask_threshold, probes), files)
         looked = list(track(looks, "manifest", total=len(files)))
+    probes.save()
     category = category_root.resolve().name
     rows = [
         _row(file, look) | {"category": category, "group": group, "layout": layout}
@@ -128,11 +140,11 @@ class _Look:
     mask: MaskProbe
 
 
-def _look(root: Path, file: ImageFile, threshold: int) -> _Look:
+def _look(root: Path, file: ImageFile, threshold: int, probes: ProbeCache) -> _Look:
     if file.problem is not None:
         return _Look(ImageProbe(problem=file.problem), MaskProbe())
-    mask = MaskProbe() if file.mask_path is None else probe_mask(root / file.mask_path, threshold)
-    return _Look(probe_image(root / file.path), mask)
+    mask = MaskProbe() if file.mask_path is None else probes.mask(root / file.mask_path, threshold)
+    return _Look(probes.image(root / file.path), mask)
 
 
 def _row(file: ImageFile, look: _Look) -> dict[str, Any]:
@@ -151,9 +163,14 @@ def _row(file: ImageFile, look: _Look) -> dict[str, Any]:
         "mode": look.image.mode,
         "bit_depth": look.image.bit_depth,
         "orientation": look.image.orientation,
+        "perceptual_hash": look.image.perceptual_hash,
+        "brightness": look.image.brightness,
+        "contrast": look.image.contrast,
+        "sharpness": look.image.sharpness,
         "mask_sha256": look.mask.sha256,
         "mask_width": look.mask.width,
         "mask_height": look.mask.height,
         "mask_area": look.mask.area,
+        "mask_grey": look.mask.grey,
         "problem": problem,
     }

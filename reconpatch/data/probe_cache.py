@@ -1,0 +1,86 @@
+"""What images and masks looked like when they were last read, so that an unchanged file is not read again.
+
+A file counts as unchanged while its size, times and inode are the same. The memory is void once the code
+that reads images differs. Losing it costs time only.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import PIL
+
+from reconpatch.data import appearance, decoding, images
+from reconpatch.data.images import ImageProbe, MaskProbe, probe_image, probe_mask
+from reconpatch.files import sha256_file, sha256_json, write_json
+
+# A file that was written this recently may be written again without its time stamps moving on.
+_SETTLED_SECONDS = 2.0
+_MODULES = (appearance, decoding, images)
+_Probe = TypeVar("_Probe", ImageProbe, MaskProbe)
+
+
+class ProbeCache:
+    """Probes of files by path.
+
+    Attributes:
+        path: the JSON file that keeps them; None: nothing is kept or looked up.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._known: dict[str, Any] = {} if path is None else _read(path)
+        self._asked: dict[str, Any] = {}
+
+    def image(self, path: Path) -> ImageProbe:
+        """As `probe_image`."""
+        return self._look("image", path, ImageProbe, lambda: probe_image(path))
+
+    def mask(self, path: Path, threshold: int) -> MaskProbe:
+        """As `probe_mask`."""
+        return self._look(f"mask > {threshold}", path, MaskProbe, lambda: probe_mask(path, threshold))
+
+    def save(self) -> None:
+        """Keep what was asked for since this cache was opened, and nothing else."""
+        if self.path is not None and self._asked != self._known:
+            write_json(self.path, {"code": _code(), "files": self._asked})
+
+    def _look(self, kind: str, path: Path, probe: type[_Probe], read: Callable[[], _Probe]) -> _Probe:
+        if self.path is None:
+            return read()
+        name = f"{kind}: {os.path.abspath(path)}"  # noqa: PTH100 (links are not resolved: they may move)
+        before = _state(path)
+        known = self._known.get(name)
+        if known is not None and known[0] == before:
+            self._asked[name] = known
+            return probe(**known[1])
+        found = read()
+        if before is not None and max(before[1], before[2]) < (time.time() - _SETTLED_SECONDS) * 1e9:
+            self._asked[name] = [before, asdict(found)]
+        return found
+
+
+def _state(path: Path) -> list[int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return dict(kept["files"]) if kept["code"] == _code() else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+@cache
+def _code() -> str:
+    return sha256_json([PIL.__version__, *(sha256_file(Path(str(module.__file__))) for module in _MODULES)])
