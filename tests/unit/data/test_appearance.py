@@ -66,7 +66,7 @@ def test_blur_lowers_sharpness_and_light_changes_brightness():
     picture = _texture(0)
     blurred = picture.filter(ImageFilter.GaussianBlur(4))
     lighter = picture.point(lambda value: min(255, value + 30))
-    assert measure_appearance(blurred).sharpness < 0.1 * measure_appearance(picture).sharpness
+    assert measure_appearance(blurred).sharpness < 0.2 * measure_appearance(picture).sharpness
     assert measure_appearance(lighter).brightness > measure_appearance(picture).brightness + 20
 
 
