@@ -21,7 +21,7 @@ from reconpatch.settings import DataSettings
 def write(pixels: np.ndarray, path: Path, seed: int) -> None:
     own = pixels.copy()
     own[0] = np.random.default_rng(seed).integers(0, 256, own[0].shape)
-    Image.fromarray(own).save(path, compress_level=6)
+    Image.fromarray(own).save(path, compress_level=1)
 
 
 def main() -> None:

@@ -44,7 +44,8 @@ _TABLE = (
         "validate",
         params=("data", "validate"),
         code=(
-            *_COMMON, "reconpatch/data", "reconpatch/integrations/expectation_suite.py",
+            *_COMMON, "reconpatch/data", "reconpatch/integrations/check_report.py",
+            "reconpatch/integrations/data_docs.py", "reconpatch/integrations/expectation_suite.py",
             "reconpatch/integrations/expectations.py", "tasks/validate.py",
         ),
         upstream=(),

@@ -1,7 +1,7 @@
 """`reconpatch data ...`: image sets."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -27,24 +27,20 @@ def data_check(
     folder: Annotated[Path, typer.Argument(help="a data set or one category of it")],
     params: Params = None,
     overrides: Overrides = None,
+    docs: Annotated[Path | None, typer.Option("--docs", help="also write Data Docs (HTML) there")] = None,
     json_file: Json = None,
 ) -> None:
     """Report every problem of a data set at once; exit 1 when one is critical."""
-    from reconpatch.data.layouts import category_roots
-    from reconpatch.data.manifest import build_manifest
-    from reconpatch.integrations.expectations import check_manifest
+    from reconpatch.integrations.expectations import check_dataset
     from reconpatch.settings import load_settings
 
     settings = load_settings(params, overrides or ())
-    reports: dict[str, Any] = {}
-    for category, root in category_roots(folder).items():
-        manifest = build_manifest(root, settings.data)
-        report = check_manifest(manifest, settings.validate_)
-        reports[category] = report.to_dict()
+    reports = check_dataset(folder, settings.data, settings.validate_, docs)
+    for category, report in reports.items():
         for problem in report.problems:
             typer.echo(f"{problem.severity:8} {category}/{problem.path or ''}: {problem.reason}")
         verdict = "passed" if report.success else "FAILED"
-        typer.echo(f"{category}: {len(manifest)} images, {len(report.problems)} problems, {verdict}")
-    write(json_file, reports)
-    if not all(report["success"] for report in reports.values()):
+        typer.echo(f"{category}: {report.images} images, {len(report.problems)} problems, {verdict}")
+    write(json_file, {category: report.to_dict() for category, report in reports.items()})
+    if not all(report.success for report in reports.values()):
         raise typer.Exit(1)

@@ -1,8 +1,10 @@
 """How a picture looks, in a few numbers: enough to find copies, blank, badly lit and blurred images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dctn
 
@@ -50,7 +52,7 @@ def measure_appearance(picture: Image.Image) -> Appearance:
     )
 
 
-def hash_bits(hashes: list[str]) -> np.ndarray:
+def hash_bits(hashes: Sequence[str]) -> NDArray[np.uint8]:
     """(N,) hashes as (N, 32) uint8: a row's bits, eight a byte."""
     return np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint8).reshape(len(hashes), HASH_BITS // 8)
 

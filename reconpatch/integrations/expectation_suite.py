@@ -1,8 +1,7 @@
-"""What a category's manifest must satisfy: facts derived from it, and the expectations on them.
+"""What a category's manifest must satisfy, as expectations on the facts derived from it.
 
 Every expectation names itself and carries its reason as a template over the columns of the row that
-fails it. A row is judged by exactly one expectation per fault: unreadable images are left out of all
-others, and an image that is in both splits is not reported a second time through its group.
+fails it. A row is judged by exactly one expectation per fault.
 """
 
 from typing import Any
@@ -11,50 +10,17 @@ import pandas as pd
 
 from reconpatch.settings import ValidateSettings
 
+LARGEST_DEFECT = 0.8  # share of an image; a mask that marks more is likely inverted
 SMALLEST_SIDE = 32  # pixels: the coarsest of the default feature levels has stride 16 there
-
-MANIFEST_COLUMNS = (
-    "path", "split", "label", "mask_path", "group", "sha256", "width", "height", "mode",
-    "mask_width", "mask_height", "mask_area", "problem",
-)  # fmt: skip
-
-
-def derive_facts(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the columns that the expectations speak of; the given columns stay as they are.
-
-    Args:
-        table: a manifest with `MANIFEST_COLUMNS`, one row an image.
-
-    Returns:
-        A copy with ``size`` and ``mask_size`` (such as ``"640x480"``), ``side`` (the shorter one, pixels),
-        ``twin_elsewhere`` (on test rows: the train image of the same bytes), ``twin_before`` (an earlier
-        image of the same split and bytes) and ``group_elsewhere`` (on the first test row of a group: a
-        train image of that group); null where there is nothing to say.
-    """
-    facts = table.reset_index(drop=True).copy()
-    readable = facts[facts["problem"].isna()]
-    facts["size"] = _size(facts["width"], facts["height"])
-    facts["mask_size"] = _size(facts["mask_width"], facts["mask_height"])
-    facts["side"] = facts[["width", "height"]].astype("Float64").min(axis=1).astype("float64")
-
-    train, test = readable[readable["split"] == "train"], readable[readable["split"] == "test"]
-    twins = test["sha256"].map(train.drop_duplicates("sha256").set_index("sha256")["path"])
-    facts["twin_elsewhere"] = twins.reindex(facts.index).astype(object)
-
-    first = readable.groupby(["split", "sha256"])["path"].transform("first")
-    facts["twin_before"] = first.where(first != readable["path"]).reindex(facts.index).astype(object)
-
-    others = test[twins.isna()].drop_duplicates("group")
-    shared = others["group"].map(train.drop_duplicates("group").set_index("group")["path"])
-    facts["group_elsewhere"] = shared.reindex(facts.index).astype(object)
-    return facts
 
 
 def build_suite(facts: pd.DataFrame, settings: ValidateSettings) -> Any:
     """The suite for one category's facts, as a ``great_expectations.ExpectationSuite``.
 
+    What only readable images have needs no condition, which would cost more than the expectation itself.
+
     Args:
-        facts: what `derive_facts` returned. Two expectations depend on it: masks are demanded only of a
+        facts: what `derive_facts` returned. Some expectations depend on it: masks are demanded only of a
             category that has some, and sizes and modes are compared with the most frequent ones.
         settings: what the data checks demand.
     """
@@ -66,6 +32,9 @@ def build_suite(facts: pd.DataFrame, settings: ValidateSettings) -> Any:
     train, test = Column("split") == "train", Column("split") == "test"
     nominal, defective = Column("label") == 0, Column("label") == 1
     masked = Column("mask_path").is_not_null()
+    marked = Column("mask_area") > 0
+    # A size that is too small, turned, or not that of the mask is told by those.
+    comparable = Column("turned").is_null() & Column("misfit").is_null() & (Column("side") >= SMALLEST_SIDE)
 
     def meta(name: str, reason: str) -> dict[str, str]:
         return {"name": name, "reason": reason}
@@ -87,11 +56,11 @@ def build_suite(facts: pd.DataFrame, settings: ValidateSettings) -> Any:
             meta=meta("train_is_nominal", "a defective image ({defect_type}) among the training images"),
         ),
         gxe.ExpectColumnValuesToBeNull(
-            column="twin_elsewhere", row_condition=readable, severity="critical",
+            column="twin_elsewhere", severity="critical",
             meta=meta("not_in_two_splits", "the same image as {twin_elsewhere}, in the other split"),
         ),
         gxe.ExpectColumnValuesToBeNull(
-            column="group_elsewhere", row_condition=readable, severity="critical",
+            column="group_elsewhere", severity="critical",
             meta=meta("group_in_one_split", "group {group!r} is in both splits, see {group_elsewhere}"),
         ),
         gxe.ExpectColumnPairValuesToBeEqual(
@@ -99,10 +68,19 @@ def build_suite(facts: pd.DataFrame, settings: ValidateSettings) -> Any:
             row_condition=readable, severity="critical",
             meta=meta("mask_fits", "the mask {mask_path} is {mask_size} pixels, the image {size}"),
         ),
+        gxe.ExpectColumnValuesToBeNull(
+            column="twin_otherwise", severity="critical",
+            meta=meta("one_label", "labelled {defect_type}, but {twin_otherwise} is the same image"),
+        ),
         gxe.ExpectColumnValuesToBeInSet(
             column="mask_area", value_set=[0.0], row_condition=readable & nominal & masked,
             severity="critical",
             meta=meta("nominal_has_no_defect", "a nominal image, but its mask {mask_path} marks a defect"),
+        ),
+        gxe.ExpectColumnValuesToBeNull(
+            column="mask_path", row_condition=readable & nominal & (Column("mask_area") == 0),
+            severity="warning",
+            meta=meta("nominal_has_no_mask", "a nominal image with a mask, {mask_path}, that marks nothing"),
         ),
         gxe.ExpectColumnValuesToBeBetween(
             column="mask_area", min_value=0, strict_min=True, row_condition=readable & defective & masked,
@@ -113,8 +91,53 @@ def build_suite(facts: pd.DataFrame, settings: ValidateSettings) -> Any:
                 "(data.mask_threshold)",
             ),
         ),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="mask_grey", value_set=[0.0], row_condition=readable & defective & marked,
+            severity="warning",
+            meta=meta(
+                "mask_is_binary",
+                "its mask {mask_path} is grey in {mask_grey:.1%} of its pixels; the threshold decides about "
+                "them (data.mask_threshold)",
+            ),
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="mask_area", max_value=LARGEST_DEFECT, row_condition=readable & defective & marked,
+            severity="warning",
+            meta=meta(
+                "mask_not_inverted",
+                "its mask {mask_path} marks {mask_area:.0%} of the image; is black for good and white for "
+                "defective?",
+            ),
+        ),
         gxe.ExpectColumnValuesToBeNull(
-            column="twin_before", row_condition=readable, severity="warning",
+            column="mask_of", severity="warning",
+            meta=meta("mask_of_its_own", "its mask {mask_path} is the same as that of {mask_of}"),
+        ),
+        gxe.ExpectColumnValuesToBeNull(
+            column="near", severity="warning",
+            meta=meta(
+                "no_near_copy",
+                "looks like {near} ({bits} of 256 bits differ): a copy, or the same part? Then put both into "
+                "one group and one split",
+            ),
+        ),
+        gxe.ExpectColumnValuesToBeNull(
+            column="blank", severity="warning",
+            meta=meta("not_blank", "is all of one colour (grey value {blank})"),
+        ),
+        gxe.ExpectColumnValuesToBeNull(
+            column="looks_off", severity="warning",
+            meta=meta("looks_usual", "{looks_off} (validate.outlier_z)"),
+        ),
+        gxe.ExpectColumnValuesToBeNull(
+            column="turned", severity="warning",
+            meta=meta(
+                "one_orientation",
+                "is turned by its EXIF orientation {turned} as most images are not; save it upright",
+            ),
+        ),
+        gxe.ExpectColumnValuesToBeNull(
+            column="twin_before", severity="warning",
             meta=meta("unique_in_split", "the same image as {twin_before}"),
         ),
         gxe.ExpectColumnValuesToBeBetween(
@@ -130,20 +153,25 @@ def build_suite(facts: pd.DataFrame, settings: ValidateSettings) -> Any:
                 meta=meta("defect_has_mask", "a defective image without a mask, though others have one"),
             )
         )  # fmt: skip
-    for column, name in (("size", "one_size"), ("mode", "one_mode")):
+    for column, name, asked in (
+        ("size", "one_size", settings.same_size),
+        ("storage", "one_mode", settings.same_mode),
+    ):
         values = facts.loc[facts["problem"].isna(), column].dropna()
-        if len(values):
+        if asked and len(values):
             usual = values.mode().iloc[0]
             expectations.append(
                 gxe.ExpectColumnValuesToBeInSet(
-                    column=column, value_set=[usual], row_condition=readable, severity="warning",
-                    meta=meta(name, f"{column} {{{column}}}, most images have {usual}"),
+                    column=column, value_set=[usual], severity="warning",
+                    row_condition=comparable if column == "size" else readable,
+                    meta=meta(name, f"{{{column}}}, most images are {usual} (validate.same_{name[4:]})"),
                 )
             )  # fmt: skip
+    if len(defects) and not ((facts["split"] == "test") & (facts["label"] == 0)).any():
+        expectations.append(
+            gxe.ExpectTableRowCountToBeBetween(
+                min_value=1, row_condition=readable & test & nominal, severity="warning",
+                meta=meta("test_has_nominal", "no nominal test image: false alarms cannot be counted"),
+            )
+        )  # fmt: skip
     return gx.ExpectationSuite(name="manifest", expectations=expectations)
-
-
-def _size(width: pd.Series, height: pd.Series) -> pd.Series:
-    both = width.notna() & height.notna()
-    text = width[both].astype(int).astype(str) + "x" + height[both].astype(int).astype(str)
-    return text.reindex(width.index).astype(object)

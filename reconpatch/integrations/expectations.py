@@ -1,82 +1,63 @@
 """Data checks: one pass of great-expectations over a category's manifest, every problem by name."""
 
-import threading
-from collections import Counter
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from reconpatch.data.facts import derive_facts
+from reconpatch.data.layouts import category_roots
+from reconpatch.data.manifest import COLUMNS, build_manifest
 from reconpatch.errors import DataError
-from reconpatch.files import write_json
-from reconpatch.integrations.expectation_suite import MANIFEST_COLUMNS, build_suite, derive_facts
+from reconpatch.integrations.check_report import CRITICAL, WARNING, CheckReport, Problem
+from reconpatch.integrations.data_docs import run_suite
+from reconpatch.integrations.expectation_suite import build_suite
 from reconpatch.integrations.extras import import_extra
-from reconpatch.settings import ValidateSettings
+from reconpatch.settings import DataSettings, ValidateSettings
 
-# great-expectations keeps the context in a process-wide registry: one validation at a time (0.2 s each).
-_ONE_AT_A_TIME = threading.Lock()
 _STRAY = "belongs_to_category"
+_USABLE = "is_a_category"
 _MOST_LISTED = 10
-_SUMMED_UP = ("one_size", "one_mode")
+# What a whole category may be like: then one line says so.
+_SUMMED_UP = ("one_size", "one_mode", "mask_is_binary", "no_near_copy", "mask_of_its_own")
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One fault of the data.
+def check_dataset(
+    root: Path, data: DataSettings, validate: ValidateSettings, docs: Path | None = None
+) -> dict[str, CheckReport]:
+    """Check one category, or every category in a folder; what cannot even be listed is a problem too.
 
-    Attributes:
-        expectation: which expectation failed, such as ``mask_fits``.
-        severity: ``critical`` stops the pipeline, ``warning`` does not.
-        path: the image, relative to the category root; None for the category as a whole.
-        reason: what is wrong, for people.
+    Args:
+        root: a category, or a folder of categories.
+        data: how the images are read.
+        validate: what they must satisfy.
+        docs: folder for Data Docs, one subfolder a category; None: none are written.
+
+    Returns:
+        The report of each category by name, and of each other subfolder, which is told not to be one.
+
+    Raises:
+        DataError: ``root`` is no folder, or neither a category nor a folder of some.
+        SettingsError: the group pattern cannot be used.
     """
-
-    expectation: str
-    severity: str
-    path: str | None
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.severity}: {self.path + ': ' if self.path else ''}{self.reason} [{self.expectation}]"
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """Outcome of the data checks of one category.
-
-    Attributes:
-        success: whether no problem is critical.
-        problems: every problem, critical ones first, then by path.
-        expectations: the expectations that were checked, by name.
-        images: number of images in the manifest.
-    """
-
-    success: bool
-    problems: tuple[Problem, ...]
-    expectations: tuple[str, ...]
-    images: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; equal reports are equal bytes."""
-        counts = Counter(problem.severity for problem in self.problems)
-        return {
-            "success": self.success,
-            "images": self.images,
-            "critical": counts["critical"],
-            "warning": counts["warning"],
-            "expectations": list(self.expectations),
-            "problems": [asdict(problem) for problem in self.problems],
-        }
-
-    def write(self, folder: Path) -> Path:
-        """Write ``report.json`` into ``folder`` and return its path."""
-        path = folder / "report.json"
-        write_json(path, self.to_dict())
-        return path
+    roots = category_roots(root)
+    reports = {}
+    for name, folder in roots.items():
+        try:
+            table = build_manifest(folder, data)
+        except DataError as error:
+            reports[name] = _refused(CRITICAL, str(error))
+            continue
+        reports[name] = check_manifest(table, validate, None if docs is None else docs / name)
+    if root not in roots.values():
+        for folder in sorted(root.iterdir()):
+            if folder.is_dir() and folder.name not in roots and not folder.name.startswith("."):
+                reason = f"{folder}: is no category (it holds no image in a known layout); fill or remove it"
+                reports[folder.name] = _refused(WARNING, reason)
+    return reports
 
 
-def check_manifest(table: pd.DataFrame, settings: ValidateSettings) -> CheckReport:
+def check_manifest(table: pd.DataFrame, settings: ValidateSettings, docs: Path | None = None) -> CheckReport:
     """Check a category's manifest; every problem in one pass, each fault reported once.
 
     A category without test images or without masks passes: checks on what is absent hold trivially.
@@ -86,40 +67,31 @@ def check_manifest(table: pd.DataFrame, settings: ValidateSettings) -> CheckRepo
         table: the manifest of one category (docs/architecture.md names the columns); ``attrs["strays"]``,
             where there is one, lists [path, reason] of files that belong to no image.
         settings: section ``validate``.
+        docs: folder for the Data Docs of great-expectations (``index.html``); None: none are written.
 
     Raises:
         DataError: the table lacks a column, or an expectation could not be evaluated at all.
         ReConPatchError: great_expectations is not installed.
     """
-    if missing := [column for column in MANIFEST_COLUMNS if column not in table.columns]:
+    if missing := [column for column in COLUMNS if column not in table.columns]:
         raise DataError(
             f"manifest: lacks the columns {', '.join(missing)}; build it again with build_manifest"
         )
-    facts = derive_facts(table)
-    with _ONE_AT_A_TIME:
-        results = _validate(facts, settings)
+    facts = derive_facts(table, settings)
+    import_extra("great_expectations", "checking data")
+    results = run_suite(facts, build_suite(facts, settings), docs)
     # Files that are no images of the category stand beside the table, in no row of it.
-    problems = [Problem(_STRAY, "warning", path, reason) for path, reason in table.attrs.get("strays", [])]
+    problems = [Problem(_STRAY, WARNING, path, reason) for path, reason in table.attrs.get("strays", [])]
     for result in results:
         problems += _problems(result, facts)
     problems.sort(key=lambda problem: (problem.severity, problem.path or "", problem.expectation))
     names = tuple(sorted([_STRAY, *(result.expectation_config.meta["name"] for result in results)]))
-    success = all(problem.severity != "critical" for problem in problems)
+    success = all(problem.severity != CRITICAL for problem in problems)
     return CheckReport(success, tuple(problems), names, len(facts))
 
 
-def _validate(facts: pd.DataFrame, settings: ValidateSettings) -> list[Any]:
-    """Results of the suite; the import takes seconds and happens with the first check."""
-    gx = import_extra("great_expectations", "checking data")
-    from great_expectations.data_context.types.base import ProgressBarsConfig
-
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    asset = context.data_sources.add_pandas("manifest").add_dataframe_asset("images")
-    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": facts})
-    suite = context.suites.add(build_suite(facts, settings))
-    wanted = {"result_format": "COMPLETE", "unexpected_index_column_names": ["path"]}
-    return list(batch.validate(suite, result_format=wanted).results)
+def _refused(severity: str, reason: str) -> CheckReport:
+    return CheckReport(severity != CRITICAL, (Problem(_USABLE, severity, None, reason),), (_USABLE,), 0)
 
 
 def _problems(result: Any, facts: pd.DataFrame) -> list[Problem]:
@@ -133,18 +105,21 @@ def _problems(result: Any, facts: pd.DataFrame) -> list[Problem]:
     if rows is None:
         return [Problem(name, severity, None, meta["reason"].format(**result.result))]
     paths = sorted({str(row["path"]) for row in rows})
-    if name in _SUMMED_UP and len(paths) > _MOST_LISTED:
-        return [Problem(name, severity, None, _sum_up(name, facts))]
     by_path = facts.drop_duplicates("path").set_index("path", drop=False)
     reasons = [meta["reason"].format_map(by_path.loc[path].to_dict()) for path in paths]
+    if name in _SUMMED_UP and len(paths) > _MOST_LISTED:
+        column = result.expectation_config.kwargs["column"]
+        return [Problem(name, severity, None, _sum_up(column, facts, f"{paths[0]} {reasons[0]}", len(paths)))]
     return [Problem(name, severity, path, reason) for path, reason in zip(paths, reasons, strict=True)]
 
 
-def _sum_up(name: str, facts: pd.DataFrame) -> str:
-    counts = facts.loc[facts["problem"].isna(), name.removeprefix("one_")].value_counts()
+def _sum_up(column: str, facts: pd.DataFrame, example: str, count: int) -> str:
+    if column not in ("size", "storage"):
+        return f"{count} of {len(facts)} images, such as {example}"
+    counts = facts.loc[facts["problem"].isna(), column].value_counts()
     return (
-        f"{len(counts)} different {name.removeprefix('one_')}s; the most frequent, {counts.index[0]}, "
-        f"has {counts.iloc[0]} of {counts.sum()} images"
+        f"{len(counts)} different {'sizes' if column == 'size' else 'modes'}; the most frequent, "
+        f"{counts.index[0]}, has {counts.iloc[0]} of {counts.sum()} images"
     )
 
 

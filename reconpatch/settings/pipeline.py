@@ -27,6 +27,17 @@ class ValidateSettings(Section):
     """What the data checks demand of a category."""
 
     min_train_images: int = Field(10, ge=1)
+    same_size: bool = Field(True, description="whether all images of a category should have one size")
+    same_mode: bool = Field(True, description="whether they should have one mode and bit depth")
+    near_duplicate_bits: int = Field(
+        12,
+        ge=0,
+        le=64,
+        description="hashes of near copies differ in so many of 256 bits or fewer",
+    )
+    outlier_z: float = Field(
+        8.0, gt=0, description="brightness and sharpness this many robust deviations off are reported"
+    )
 
 
 class RegisterSettings(Section):

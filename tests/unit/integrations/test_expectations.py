@@ -16,7 +16,7 @@ from reconpatch.integrations.expectations import CheckReport, check_manifest
 from reconpatch.settings import DataSettings, ValidateSettings
 
 _SETTINGS = ValidateSettings(min_train_images=3)
-_TRAIN = [row(f"train/{i}") for i in range(4)]
+_TRAIN = [row(f"train/{i}", perceptual_hash="1" * 64 if i == 0 else None) for i in range(8)]
 
 
 def _check(rows: list[dict[str, Any]]) -> CheckReport:
@@ -39,10 +39,11 @@ def test_nominal_images_alone_pass() -> None:
 
 
 def test_defects_pass_when_none_of_them_has_a_mask() -> None:
-    assert _found(_check([*_TRAIN, defect("test/a", **_NO_MASK), defect("test/b", **_NO_MASK)])) == []
+    bare = [defect("test/a", **_NO_MASK), defect("test/b", **_NO_MASK)]
+    assert _found(_check([*_TRAIN, row("test/ok", split="test"), *bare])) == []
 
 
-_NO_MASK = dict.fromkeys(("mask_path", "mask_width", "mask_height", "mask_area"))
+_NO_MASK = dict.fromkeys(("mask_path", "mask_width", "mask_height", "mask_area", "mask_grey", "mask_sha256"))
 _SINGLE_FAULTS = [
     (row("cut", problem="is cut short"), "readable", "critical"),
     (row("labelled", label=1, defect_type="hole"), "train_is_nominal", "critical"),
@@ -53,6 +54,16 @@ _SINGLE_FAULTS = [
     (defect("bare", **_NO_MASK), "defect_has_mask", "critical"),
     (defect("contradictory", label=0, defect_type="good"), "nominal_has_no_defect", "critical"),
     (defect("empty", mask_area=0.0), "mask_not_empty", "warning"),
+    (row("both", split="test", sha256="sha of test/bad"), "one_label", "critical"),
+    (defect("marked", label=0, defect_type="good", mask_area=0.0), "nominal_has_no_mask", "warning"),
+    (defect("soft", mask_grey=0.5), "mask_is_binary", "warning"),
+    (defect("inverted", mask_area=0.9), "mask_not_inverted", "warning"),
+    (defect("reused", mask_sha256="sha of mask of test/bad"), "mask_of_its_own", "warning"),
+    (row("near", split="test", perceptual_hash="1" * 64), "no_near_copy", "warning"),
+    (row("black", contrast=0.0), "not_blank", "warning"),
+    (row("glaring", brightness=250.0), "looks_usual", "warning"),
+    (row("lying", orientation=6, width=80), "one_orientation", "warning"),
+    (row("deep", bit_depth=16), "one_mode", "warning"),
     (row("twin", sha256="sha of train/1"), "unique_in_split", "warning"),
     (row("wide", width=80), "one_size", "warning"),
     (row("grey", mode="L"), "one_mode", "warning"),
@@ -64,7 +75,7 @@ def test_each_fault_is_reported_once_and_by_name_all_in_one_pass() -> None:
     assert sorted(_found(report)) == sorted(
         (name, level, faulty["path"]) for faulty, name, level in _SINGLE_FAULTS
     )
-    assert [problem.severity for problem in report.problems] == ["critical"] * 8 + ["warning"] * 4
+    assert [problem.severity for problem in report.problems] == ["critical"] * 9 + ["warning"] * 13
 
 
 @pytest.mark.parametrize(("expectation", "success"), [("mask_fits", False), ("mask_not_empty", True)])
@@ -79,7 +90,7 @@ def test_small_images_are_a_warning() -> None:
 
 
 def test_too_few_training_images_and_unreadable_ones_do_not_count() -> None:
-    report = _check([*_TRAIN[:2], row("train/x", problem="is cut short")])
+    report = _check([*_TRAIN[1:3], row("train/x", problem="is cut short")])
     assert ("enough_train_images", "critical", None) in _found(report)
     assert "2 readable training images, at least 3" in report.problems[0].reason
 
@@ -108,7 +119,8 @@ def test_reasons_hold_what_a_person_needs() -> None:
 
 
 def test_equal_reports_are_equal_bytes_whatever_the_order_of_rows(tmp_path: Path) -> None:
-    rows = [*_TRAIN, defect("test/a", mask_width=32), defect("test/b", mask_area=0.0)]
+    ok = row("test/ok", split="test")
+    rows = [*_TRAIN, ok, defect("test/a", mask_width=32), defect("test/b", mask_area=0.0)]
     paths = [
         _check(rows).write(tmp_path / "one"),
         check_manifest(manifest(rows[::-1]), _SETTINGS).write(tmp_path / "two"),
@@ -119,12 +131,15 @@ def test_equal_reports_are_equal_bytes_whatever_the_order_of_rows(tmp_path: Path
         False,
         1,
         1,
-        6,
+        11,
     )
 
 
 def test_threads_check_several_categories_at_once() -> None:
-    tables = [manifest([*_TRAIN, *(defect(f"test/{i}", mask_width=32) for i in range(n))]) for n in range(4)]
+    ok = row("test/ok", split="test")
+    tables = [
+        manifest([*_TRAIN, ok, *(defect(f"test/{i}", mask_width=32) for i in range(n))]) for n in range(4)
+    ]
     with ThreadPoolExecutor(4) as pool:
         reports = list(pool.map(lambda table: check_manifest(table, _SETTINGS), tables))
     assert [len(report.problems) for report in reports] == list(range(4))
@@ -138,8 +153,8 @@ def test_a_missing_column_is_named() -> None:
 def test_an_expectation_that_raises_inside_its_result_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     derive = expectations.derive_facts
 
-    def lose_a_column(table: pd.DataFrame) -> pd.DataFrame:
-        return derive(table).drop(columns="side")
+    def lose_a_column(table: pd.DataFrame, settings: ValidateSettings) -> pd.DataFrame:
+        return derive(table, settings).drop(columns="side")
 
     monkeypatch.setattr(expectations, "derive_facts", lose_a_column)
     with pytest.raises(DataError, match="large_enough could not be evaluated"):
@@ -165,10 +180,50 @@ def test_importing_the_checks_imports_none_of_the_pipelines_tools() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_category_may_be_declared_to_vary() -> None:
+    varied = [*_TRAIN, row("wide", width=80), row("grey", mode="L")]
+    settings = ValidateSettings(min_train_images=3, same_size=False, same_mode=False)
+    assert check_manifest(manifest(varied), settings).problems == ()
+
+
+def test_defects_without_a_nominal_test_image_are_a_warning() -> None:
+    assert _found(_check([*_TRAIN, defect("test/bad")])) == [("test_has_nominal", "warning", None)]
+
+
+def test_what_a_whole_category_is_like_is_one_line_with_an_example() -> None:
+    report = _check(
+        [*_TRAIN, row("ok", split="test"), *(defect(f"test/{i:02}", mask_grey=0.5) for i in range(11))]
+    )
+    assert _found(report) == [("mask_is_binary", "warning", None)]
+    assert report.problems[0].reason.startswith(
+        "11 of 20 images, such as test/00 its mask mask of test/00 is"
+    )
+
+
+def test_data_docs_are_written_as_html_that_names_the_bad_image(tmp_path: Path) -> None:
+    check_manifest(manifest([*_TRAIN, row("train/wide", width=80)]), _SETTINGS, tmp_path / "docs")
+    assert (tmp_path / "docs" / "index.html").is_file()
+    (page,) = (tmp_path / "docs" / "validations").rglob("*.html")
+    assert "train/wide" in page.read_text()
+
+
 @pytest.mark.real_images
 def test_magnetic_tile_is_usable_in_spite_of_its_four_empty_masks(real_images: Path) -> None:
     table = build_manifest(real_images / "magnetic_tile" / "magnetic_tile", DataSettings())
     report = check_manifest(table, ValidateSettings())
     assert report.success
+    reported = {problem.expectation: problem for problem in report.problems}
+    assert "different sizes" in reported["one_size"].reason
+    assert reported["mask_is_binary"].reason.startswith("388 of 1344 images")
     empty = [problem.path for problem in report.problems if problem.expectation == "mask_not_empty"]
     assert len(empty) == 4
+
+
+@pytest.mark.real_images
+def test_bottle_passes_without_a_critical(real_images: Path) -> None:
+    report = check_manifest(
+        build_manifest(real_images / "mvtec" / "bottle", DataSettings()), ValidateSettings()
+    )
+    assert report.success
+    assert report.images == 292
+    assert len(report.problems) < 10
