@@ -68,7 +68,7 @@ def derive_facts(table: pd.DataFrame, settings: ValidateSettings) -> pd.DataFram
     add("blank", readable["brightness"].where(blank).map("{:.0f}".format, na_action="ignore"))
     ordinary = readable[~blank & ~_unusual(facts).reindex(readable.index)]
     add("looks_off", _looks_off(ordinary, settings.outlier_z))
-    masks = readable[readable["mask_sha256"].notna() & (readable["mask_area"] > 0)]
+    masks = readable[(readable["label"] == 1) & readable["mask_sha256"].notna() & (readable["mask_area"] > 0)]
     first = masks.groupby("mask_sha256")["path"].transform("first")
     add("mask_of", first.where(first != masks["path"]))
     return facts

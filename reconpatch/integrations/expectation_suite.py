@@ -32,7 +32,7 @@ def build_suite(facts: pd.DataFrame, settings: ValidateSettings) -> Any:
     train, test = Column("split") == "train", Column("split") == "test"
     nominal, defective = Column("label") == 0, Column("label") == 1
     masked = Column("mask_path").is_not_null()
-    marked = Column("mask_area") > 0
+    fitting = defective & (Column("mask_area") > 0) & Column("misfit").is_null()
     # A size that is too small, turned, or not that of the mask is told by those.
     comparable = Column("turned").is_null() & Column("misfit").is_null() & (Column("side") >= SMALLEST_SIDE)
 
@@ -92,7 +92,7 @@ def build_suite(facts: pd.DataFrame, settings: ValidateSettings) -> Any:
             ),
         ),
         gxe.ExpectColumnValuesToBeInSet(
-            column="mask_grey", value_set=[0.0], row_condition=readable & defective & marked,
+            column="mask_grey", value_set=[0.0], row_condition=fitting,
             severity="warning",
             meta=meta(
                 "mask_is_binary",
@@ -101,8 +101,7 @@ def build_suite(facts: pd.DataFrame, settings: ValidateSettings) -> Any:
             ),
         ),
         gxe.ExpectColumnValuesToBeBetween(
-            column="mask_area", max_value=LARGEST_DEFECT, row_condition=readable & defective & marked,
-            severity="warning",
+            column="mask_area", max_value=LARGEST_DEFECT, row_condition=fitting, severity="warning",
             meta=meta(
                 "mask_not_inverted",
                 "its mask {mask_path} marks {mask_area:.0%} of the image; is black for good and white for "
