@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 from rich.text import Text
 
-from reconpatch.cli import data, fitting, inspection, presets, project
+from reconpatch.cli import data, fitting, inspection, presets, project, serving
 from reconpatch.cli.options import err
 from reconpatch.errors import ReConPatchError, SettingsError
 
@@ -25,6 +25,7 @@ for _command in (
     inspection.bench,
     presets.presets,
     presets.reproduce,
+    serving.serve,
 ):
     app.command()(_command)
 

@@ -3,6 +3,8 @@
 The functions raise `DataError` with the bare reason; `reconpatch.data.images` puts the file's name before it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -62,14 +64,31 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
+def image_size(data: bytes) -> tuple[int, int]:
+    """(width, height) as the header states them, before any pixel is decoded.
+
+    Raises:
+        DataError: with the reason alone, where there is no header of a supported image.
+    """
+    with _reasons(), Image.open(BytesIO(data), formats=FORMATS) as image:
+        return image.size
+
+
 def decode(data: bytes) -> Decoded:
     """Decode an encoded image to its last byte and turn it upright.
 
     Raises:
         DataError: with the reason alone, for anything that is no single, complete, supported image.
     """
-    try:
+    with _reasons():
         return _decode(data)
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Whatever a decoder raises becomes a `DataError`."""
+    try:
+        yield
     except DataError:
         raise
     except UnidentifiedImageError:

@@ -46,12 +46,27 @@ def overlay(
     Returns:
         (S, S, 3) uint8.
     """
-    level = np.clip((anomaly_map - scale.low) / (scale.high - scale.low), 0, 1)
-    colours = mpl.colormaps[COLOURS](level)[..., :3] * 255
-    grey = image.mean(axis=2, keepdims=True)
-    opacity = np.clip((level - 0.08) * 2.5, 0, 0.65)[..., None]
+    colours, opacity = colour_layer(anomaly_map, scale)
+    grey, opacity = image.mean(axis=2, keepdims=True), 0.65 * opacity[..., None]
     blended: NDArray[np.uint8] = np.rint(grey * (1 - opacity) + colours * opacity).astype(np.uint8)
     return blended
+
+
+def colour_layer(
+    anomaly_map: NDArray[np.float32], scale: ColourScale
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """A map's colours and how opaque each is over an image.
+
+    Args:
+        anomaly_map: (H, W) float32.
+        scale: values at or below ``low`` are transparent.
+
+    Returns:
+        (H, W, 3) in 0..255 and (H, W) in 0..1.
+    """
+    level = np.clip((anomaly_map - scale.low) / (scale.high - scale.low), 0, 1)
+    colours: NDArray[np.float64] = mpl.colormaps[COLOURS](level)[..., :3] * 255
+    return colours, np.clip((level - 0.08) * 2.5 / 0.65, 0, 1)
 
 
 def heatmap_figure(examples: Sequence[Example], scale: ColourScale, title: str) -> Figure:

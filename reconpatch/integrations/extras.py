@@ -1,4 +1,4 @@
-"""Import a package that only the pipeline needs, or say how to get it."""
+"""Import a package that only an extra brings, or say how to get it."""
 
 import importlib
 from types import ModuleType
@@ -7,12 +7,13 @@ from reconpatch.errors import ReConPatchError
 from reconpatch.integrations.telemetry import switch_off
 
 
-def import_extra(name: str, purpose: str) -> ModuleType:
-    """Import ``name``, a package of the extra ``pipeline``, with its telemetry off.
+def import_extra(name: str, purpose: str, extra: str = "pipeline") -> ModuleType:
+    """Import ``name``, a package of an extra, with its telemetry off.
 
     Args:
         name: module name, such as ``great_expectations``.
         purpose: what it is needed for, for the message.
+        extra: the extra that brings it.
 
     Raises:
         ReConPatchError: the package is not installed.
@@ -24,5 +25,5 @@ def import_extra(name: str, purpose: str) -> ModuleType:
         if error.name is None or error.name.partition(".")[0] != name.partition(".")[0]:
             raise
         raise ReConPatchError(
-            f"{purpose} needs the package {name}, which is not installed: pip install 'reconpatch[pipeline]'"
+            f"{purpose} needs the package {name}, which is not installed: pip install 'reconpatch[{extra}]'"
         ) from None

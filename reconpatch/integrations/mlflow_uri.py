@@ -15,11 +15,12 @@ ARTIFACT = "detector"
 _DEFAULT_STORE = "mlflow.db"
 
 
-def download_detector(uri: str) -> Path:
-    """Copy a registered detector into a temporary folder, removed when the process ends.
+def download_detector(uri: str, target: Path | None = None) -> Path:
+    """Copy a registered detector into a folder.
 
     Args:
         uri: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION`` or ``models:/m-ID``.
+        target: an empty folder; None: a temporary one, removed when the process ends.
 
     Returns:
         The detector folder.
@@ -31,8 +32,9 @@ def download_detector(uri: str) -> Path:
     """
     mlflow: Any = import_extra("mlflow", f"loading {uri}")
     _require_store(mlflow, uri)
-    target = Path(tempfile.mkdtemp(prefix="reconpatch-"))
-    atexit.register(shutil.rmtree, target, ignore_errors=True)
+    if target is None:
+        target = Path(tempfile.mkdtemp(prefix="reconpatch-"))
+        atexit.register(shutil.rmtree, target, ignore_errors=True)
     try:
         info = mlflow.models.get_model_info(uri)
         place = info.flavors.get("python_function", {}).get("artifacts", {}).get(ARTIFACT, {}).get("path")
@@ -40,12 +42,38 @@ def download_detector(uri: str) -> Path:
             raise ModelError(f"{uri}: holds no detector; it was not registered by reconpatch")
         mlflow.artifacts.download_artifacts(artifact_uri=f"{uri.rstrip('/')}/{place}", dst_path=str(target))
     except (mlflow.MlflowException, OSError) as error:
-        reason = " ".join(str(getattr(error, "message", error)).split())
-        raise ModelError(
-            f"{uri}: cannot be had from the registry {mlflow.get_tracking_uri()} ({reason}); `make ui` lists "
-            "the models, versions and aliases there; MLFLOW_TRACKING_URI names another registry"
-        ) from None
+        raise _cannot_be_had(mlflow, uri, error) from None
     return target / str(place)
+
+
+def registered_version(uri: str) -> str:
+    """Which version a URI stands for now, as ``NAME/VERSION`` (``m-ID`` of ``models:/m-ID``).
+
+    Args:
+        uri: as for `download_detector`.
+
+    Raises:
+        ModelError: no registry is named, it does not answer, or has no such model or alias.
+        ReConPatchError: mlflow is not installed.
+    """
+    mlflow: Any = import_extra("mlflow", f"finding {uri}")
+    _require_store(mlflow, uri)
+    name, _, alias = uri.removeprefix("models:/").rstrip("/").partition("@")
+    if not alias:
+        return name
+    try:
+        version = mlflow.MlflowClient().get_model_version_by_alias(name, alias).version
+    except (mlflow.MlflowException, OSError) as error:
+        raise _cannot_be_had(mlflow, uri, error) from None
+    return f"{name}/{version}"
+
+
+def _cannot_be_had(mlflow: Any, uri: str, error: Exception) -> ModelError:
+    reason = " ".join(str(getattr(error, "message", error)).split())
+    return ModelError(
+        f"{uri}: cannot be had from the registry {mlflow.get_tracking_uri()} ({reason}); `make ui` lists "
+        "the models, versions and aliases there; MLFLOW_TRACKING_URI names another registry"
+    )
 
 
 def _require_store(mlflow: Any, uri: str) -> None:

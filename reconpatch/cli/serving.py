@@ -1,0 +1,57 @@
+"""`reconpatch serve`: detectors behind HTTP, with a page for the person at the line."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reconpatch.cli.options import Device
+
+
+def serve(
+    models: Annotated[
+        list[str], typer.Argument(help="detector folders or MLflow URIs, each MODEL or NAME=MODEL")
+    ],
+    host: Annotated[str, typer.Option(help="address; others than loopback need an API key")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    allow_root: Annotated[
+        Path | None, typer.Option(help="folder that requests may name images in; default: none")
+    ] = None,
+    reviews: Annotated[Path, typer.Option(help="review table that verdicts are appended to")] = Path(
+        "data/reviews.jsonl"
+    ),
+    recent: Annotated[int, typer.Option(min=1, max=10_000, help="images kept to be looked at")] = 100,
+    max_mib: Annotated[int, typer.Option(min=1, help="largest request, in MiB")] = 64,
+    max_megapixels: Annotated[float, typer.Option(min=0.01, help="largest image")] = 50.0,
+    max_images: Annotated[int, typer.Option(min=1, help="most images in one request")] = 64,
+    timeout: Annotated[float, typer.Option(min=0.1, help="seconds that a request may take")] = 60.0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: every core")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Serve detectors over HTTP; the key that requests must carry is read from RECONPATCH_API_KEY.
+
+    A model named by an alias (models:/NAME@champion) is followed: another version takes over while the server
+    runs, once it has passed its self-test.
+    """
+    from reconpatch.integrations.extras import import_extra
+    from reconpatch.server.options import API_KEY, Limits, ServerOptions
+    from reconpatch.server.sources import parse_sources
+
+    for package in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "fastapi_offline"):
+        import_extra(package, "reconpatch serve", extra="serve")
+    from reconpatch.server.app import serve as run
+
+    limits = Limits(max_mib << 20, int(max_megapixels * 1e6), max_images, timeout)
+    options = ServerOptions(
+        host=host,
+        port=port,
+        api_key=os.environ.get(API_KEY) or None,
+        allowed_root=allow_root,
+        reviews=reviews,
+        recent=recent,
+        device=device,
+        threads=threads,
+        limits=limits,
+    )
+    run(parse_sources(models), options)

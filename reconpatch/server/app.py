@@ -1,0 +1,67 @@
+"""The application put together, and the process that serves it."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
+
+from reconpatch.server.guard import Guard
+from reconpatch.server.options import ServerOptions
+from reconpatch.server.routes import make_router
+from reconpatch.server.sources import ModelSource
+from reconpatch.server.state import ServerState
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_STATIC = Path(__file__).parent / "static"
+_DESCRIPTION = "Scores images with fitted ReConPatch detectors. The page for people is at [/](/)."
+# The page needs nothing from elsewhere, and nothing else may be loaded into it.
+_PAGE_POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'"
+
+
+def create_app(state: ServerState) -> "FastAPI":
+    """The application over loaded models."""
+
+    @asynccontextmanager
+    async def lifespan(_: "FastAPI") -> AsyncIterator[None]:
+        async with state.running():
+            yield
+
+    app = FastAPIOffline(title="reconpatch", description=_DESCRIPTION, redoc_url=None, lifespan=lifespan)
+    app.include_router(make_router(state))
+    app.mount("/static", StaticFiles(directory=_STATIC), name="static")
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(
+            _STATIC / "index.html",
+            headers={"Content-Security-Policy": _PAGE_POLICY, "X-Content-Type-Options": "nosniff"},
+        )
+
+    app.add_middleware(Guard, options=state.options, metrics=state.metrics)  # type: ignore[arg-type]
+    return app
+
+
+def serve(sources: Sequence[ModelSource], options: ServerOptions) -> None:
+    """Load the models, then answer requests until SIGINT or SIGTERM; requests under way are answered first.
+
+    Raises:
+        ModelError: a model cannot be loaded, or fails its self-test.
+    """
+    import uvicorn
+
+    app = create_app(ServerState(sources, options))
+    uvicorn.run(
+        app,
+        host=options.host,
+        port=options.port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(options.limits.seconds) + 1,
+    )

@@ -1,0 +1,106 @@
+"""The parts of a running server, made before it listens and put away after."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from reconpatch.detector import Prediction
+from reconpatch.server.batching import Batcher
+from reconpatch.server.intake import Intake, Picture, Upload
+from reconpatch.server.metrics import Metrics
+from reconpatch.server.options import ServerOptions
+from reconpatch.server.recent import Recent, RecentImage, half, new_id
+from reconpatch.server.schemas import ImageResult
+from reconpatch.server.slot import Served, Slot
+from reconpatch.server.sources import ModelSource
+from reconpatch.settings import FeatureSettings
+
+
+class ServerState:
+    """Slots by category and what serves them.
+
+    Attributes:
+        options: as given.
+        metrics: what is counted.
+        slots: by category.
+        intake: decodes.
+        batcher: scores.
+        recent: what was scored last.
+    """
+
+    def __init__(self, sources: Sequence[ModelSource], options: ServerOptions) -> None:
+        """Load every model.
+
+        Raises:
+            ModelError: one cannot be loaded, or fails its self-test.
+        """
+        self.options = options
+        self.metrics = Metrics()
+        self.slots = {source.category: Slot(source, options, self.metrics) for source in sources}
+        self.intake = Intake(options)
+        self.batcher = Batcher(self.metrics, batch=options.batch, waiting=options.limits.waiting)
+        self.recent = Recent(options.recent)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Score and follow while the block lasts; images that wait at its end are still scored."""
+        self.batcher.start()
+        followers = [asyncio.create_task(slot.follow()) for slot in self.slots.values()]
+        try:
+            yield
+        finally:
+            for follower in followers:
+                follower.cancel()
+            await asyncio.gather(*followers, return_exceptions=True)
+            await self.batcher.stop()
+            self.intake.close()
+
+    async def score(self, slot: Slot, upload: Upload) -> ImageResult:
+        """Decode, score and remember one image.
+
+        Raises:
+            DataError: it is no image, or too large.
+            OverloadedError: too many images wait.
+        """
+        async with self.intake.decode(upload) as picture:
+            prediction, served = await self.batcher.predict(slot, picture.pixels)
+        image = _remembered(slot.source.category, upload, picture, prediction, served)
+        self.recent.add(image)
+        self.metrics.images.labels(slot.source.category, prediction.band or "uncalibrated").inc()
+        return image.result
+
+
+def _remembered(
+    category: str, upload: Upload, picture: Picture, prediction: Prediction, served: Served
+) -> RecentImage:
+    calibration = served.detector.calibration
+    identifier, received = new_id(), datetime.now(UTC)
+    link = f"/api/images/{identifier}"
+    result = ImageResult(
+        id=identifier,
+        name=upload.name,
+        category=category,
+        sha256=picture.sha256,
+        model_version=served.version,
+        received=received.isoformat(timespec="milliseconds"),
+        score=prediction.score,
+        is_anomalous=prediction.is_anomalous,
+        band=prediction.band,
+        false_reject_probability=prediction.false_reject_probability,
+        threshold=None if calibration is None else calibration.threshold.value,
+        review_threshold=None if calibration is None else calibration.review.value,
+        picture=f"{link}/picture.jpg",
+        map_png=f"{link}/map.png",
+        map_npy=f"{link}/map.npy",
+        map_area=_map_area(served.detector.settings.features),
+        review=None,
+    )
+    return RecentImage(result, picture.jpeg, half(prediction.anomaly_map), served.scale, received)
+
+
+def _map_area(features: FeatureSettings) -> tuple[float, float, float, float]:
+    """Where the network's input lies in the image: all of it, but for a centre crop."""
+    side = features.resize or features.image_size
+    start, share = (side - features.image_size) // 2 / side, features.image_size / side
+    return start, start, share, share
