@@ -43,7 +43,7 @@ def create_app(state: ServerState) -> "FastAPI":
             headers={"Content-Security-Policy": _PAGE_POLICY, "X-Content-Type-Options": "nosniff"},
         )
 
-    app.add_middleware(Guard, options=state.options, metrics=state.metrics)  # type: ignore[arg-type]
+    app.add_middleware(Guard, options=state.options, metrics=state.metrics)
     return app
 
 

@@ -11,38 +11,30 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        registry = self.registry
         self.requests = Counter(
-            "reconpatch_requests", "Answered requests", ("method", "route", "status"), registry=self.registry
+            "reconpatch_requests", "Answered requests", ("method", "route", "status"), registry=registry
         )
         self.seconds = Histogram(
-            "reconpatch_request_seconds",
-            "Time to answer",
-            ("route",),
-            buckets=_SECONDS,
-            registry=self.registry,
+            "reconpatch_request_seconds", "Time to answer", ("route",), buckets=_SECONDS, registry=registry
         )
-        self.images = Counter(
-            "reconpatch_images", "Scored images", ("category", "band"), registry=self.registry
-        )
+        self.images = Counter("reconpatch_images", "Scored images", ("category", "band"), registry=registry)
         self.batches = Histogram(
-            "reconpatch_batch_images", "Images a batch", buckets=_SIZES, registry=self.registry
+            "reconpatch_batch_images", "Images a batch", buckets=_SIZES, registry=registry
         )
-        self.waiting = Gauge("reconpatch_waiting_images", "Images that wait", registry=self.registry)
+        self.waiting = Gauge("reconpatch_waiting_images", "Images that wait", registry=registry)
         self.reviews = Counter(
-            "reconpatch_reviews", "Verdicts of people", ("category", "verdict"), registry=self.registry
+            "reconpatch_reviews", "Verdicts of people", ("category", "verdict"), registry=registry
         )
         self.model = Gauge(
-            "reconpatch_model_info",
-            "1 for the detector in use",
-            ("category", "version"),
-            registry=self.registry,
+            "reconpatch_model_info", "1: the detector in use", ("category", "version"), registry=registry
         )
         self.swaps = Counter(
-            "reconpatch_model_swaps", "Newer detectors taken over", ("category",), registry=self.registry
+            "reconpatch_model_swaps", "Newer detectors taken over", ("category",), registry=registry
         )
         self.failures = Counter(
-            "reconpatch_follow_failures", "Newer detectors refused, or sources that did not answer",
-            ("category",), registry=self.registry,
+            "reconpatch_follow_failures", "Times a category kept its detector against its source",
+            ("category",), registry=registry,
         )  # fmt: skip
 
     def model_loaded(self, category: str, old: str | None, new: str) -> None:

@@ -95,7 +95,6 @@ def _parse(model: str) -> ModelSource:
     if given and "/" not in name:
         return ModelSource(name, rest)
     if model.startswith(_SCHEME):
-        return ModelSource(
-            re.split("[/@]", model.removeprefix(_SCHEME))[0].removeprefix("reconpatch-"), model
-        )
+        registered = re.split("[/@]", model.removeprefix(_SCHEME))[0]
+        return ModelSource(registered.removeprefix("reconpatch-"), model)
     return ModelSource(Path(model).resolve().name, model)

@@ -1,0 +1,43 @@
+"""A server in this process over one tiny detector."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+from tiny_server import TINY, png
+
+from reconpatch import ReConPatch
+from reconpatch.server.app import create_app
+from reconpatch.server.options import ServerOptions
+from reconpatch.server.sources import ModelSource
+from reconpatch.server.state import ServerState
+
+
+@pytest.fixture(scope="session")
+def detector_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fitted detector on disk."""
+    root = tmp_path_factory.mktemp("served")
+    (root / "images").mkdir()
+    for seed in range(10):
+        (root / "images" / f"{seed}.png").write_bytes(png(seed))
+    ReConPatch(params=TINY).fit(sorted((root / "images").iterdir())).save(root / "nut")
+    return root / "nut"
+
+
+@pytest.fixture
+def connect(detector_folder: Path, tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
+    """Starts servers with the options given; each ends with the test."""
+    clients = []
+
+    def start(**options: object) -> TestClient:
+        chosen = ServerOptions(**{"reviews": tmp_path / "reviews.jsonl", "threads": 1, **options})  # type: ignore[arg-type]
+        state = ServerState([ModelSource("nut", str(detector_folder))], chosen)
+        client = TestClient(create_app(state), base_url="http://localhost")
+        client.__enter__()
+        clients.append(client)
+        return client
+
+    yield start
+    for client in clients:
+        client.__exit__(None, None, None)
