@@ -5,6 +5,7 @@
 
 import gzip
 import io
+import json
 import os
 import pickle
 import random
@@ -120,14 +121,12 @@ def _path_trick(server: ServedProcess, draw: random.Random) -> int:
     tricks = [
         "../secret.png", "link.png", "passwd", "/etc/passwd", "pipe.png", "zero.png", ".", "", "a\0b",
         "..", "x/../../secret.png", "%2e%2e/secret.png", "~/x", "\\\\host\\x", "a" * 5000, "file:///etc/passwd",
-        "/proc/self/environ", "/dev/stdin", "./" * 2000 + "../secret.png", "\udcff".encode("utf-8", "replace").decode(),
+        "/proc/self/environ", "/dev/stdin", "./" * 2000 + "../secret.png", "\u202egnp.a",
     ]  # fmt: skip
     if draw.random() < 0.25:
         category = draw.choice(["..%2f..%2fetc", "%00", "nut%2f..%2fnut", "a" * 3000])
         body, headers = multipart({"a.png": _picture()})
         return server.ask("POST", f"/api/categories/{category}/predict", body, headers)[0]
-    import json
-
     body = json.dumps({"paths": [draw.choice(tricks)]}).encode()
     return server.ask("POST", BY_PATH, body, {"Content-Type": "application/json"})[0]
 
@@ -163,7 +162,8 @@ def _stream(server: ServedProcess, draw: random.Random) -> int:
     length = f"Content-Length: {STREAM_BYTES}" if announced else "Transfer-Encoding: chunked"
     _, headers = multipart({})
     edge = headers["Content-Type"].partition("boundary=")[2]
-    head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {headers['Content-Type']}\r\n{length}\r\n\r\n"
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {headers['Content-Type']}\r\n"
+    head += f"{length}\r\n\r\n"
     start = f'--{edge}\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\n'.encode()
     piece = bytes(1 << 20)
 

@@ -12,6 +12,7 @@ FOREIGN = ("prefect", "mlflow", "dvc", "great_expectations")
         "import reconpatch; reconpatch.ReConPatch",
         "import reconpatch.cli, reconpatch.evaluation.evaluate, reconpatch.evaluation.report",
         "import reconpatch.data.demo, reconpatch.data.manifest",
+        "import reconpatch.server.app",
         "import reconpatch.integrations.expectations, reconpatch.integrations.mlflow_uri",
     ],
 )
