@@ -25,15 +25,26 @@ def detector_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "nut"
 
 
+@pytest.fixture(scope="session")
+def loaded(detector_folder: Path) -> ReConPatch:
+    """The same, network and all; loading it for every test would take most of their time."""
+    detector = ReConPatch.load(detector_folder, threads=1, device="cpu")
+    assert detector.extractor.dim
+    return detector
+
+
 @pytest.fixture
-def connect(detector_folder: Path, tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
+def connect(
+    detector_folder: Path, loaded: ReConPatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., TestClient]]:
     """Starts servers with the options given; each ends with the test."""
     clients = []
+    source = ModelSource("nut", str(detector_folder))
+    monkeypatch.setattr(ModelSource, "load", lambda *_, **__: (loaded, source.version()))
 
     def start(**options: object) -> TestClient:
         chosen = ServerOptions(**{"reviews": tmp_path / "reviews.jsonl", "threads": 1, **options})  # type: ignore[arg-type]
-        state = ServerState([ModelSource("nut", str(detector_folder))], chosen)
-        client = TestClient(create_app(state), base_url="http://localhost")
+        client = TestClient(create_app(ServerState([source], chosen)), base_url="http://localhost")
         client.__enter__()
         clients.append(client)
         return client

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 from tiny_server import form, png
 
-from reconpatch import ReConPatch
 from reconpatch.data.reviews import read_reviews
 from reconpatch.evaluation.heatmaps import colour_layer
 from reconpatch.evaluation.result import ColourScale
@@ -17,12 +16,12 @@ from reconpatch.server.options import Limits
 PREDICT = "/api/categories/nut/predict"
 
 
-def test_answers_are_those_of_the_detector_in_the_order_of_the_images(connect, detector_folder, tmp_path):
+def test_answers_are_those_of_the_detector_in_the_order_of_the_images(connect, loaded, tmp_path):
     images = [png(20), png(21, spoiled=True), png(22, side=90)]
     answers = connect().post(PREDICT, files=form(*images)).json()["results"]
     for number, image in enumerate(images):
         (tmp_path / f"{number}.png").write_bytes(image)
-    expected = ReConPatch.load(detector_folder, threads=1).predict(sorted(tmp_path.glob("?.png")))
+    expected = loaded.predict(sorted(tmp_path.glob("?.png")))
     assert [one["score"] for one in answers] == [one.score for one in expected]
     assert [one["band"] for one in answers] == [one.band for one in expected]
     assert answers[1]["is_anomalous"] is True
@@ -30,12 +29,12 @@ def test_answers_are_those_of_the_detector_in_the_order_of_the_images(connect, d
     assert [one["sha256"] for one in answers] == [hashlib.sha256(image).hexdigest() for image in images]
 
 
-def test_a_map_as_values_and_as_colours(connect, detector_folder):
+def test_a_map_as_values_and_as_colours(connect, loaded):
     client = connect()
     (answer,) = client.post(PREDICT, files=form(png(20))).json()["results"]
     values = np.load(io.BytesIO(client.get(answer["map_npy"]).content), allow_pickle=False)
     image = np.asarray(Image.open(io.BytesIO(png(20))))
-    expected = ReConPatch.load(detector_folder, threads=1).predict(image)[0].anomaly_map
+    expected = loaded.predict(image)[0].anomaly_map
     assert values.dtype == np.float32
     np.testing.assert_allclose(values, expected, rtol=1e-3)
     colours = np.asarray(Image.open(io.BytesIO(client.get(answer["map_png"]).content)))
@@ -119,9 +118,9 @@ def test_what_goes_beyond_a_limit_is_refused_and_leaves_nothing(connect, limits,
     assert client.post("/api/categories/other/predict", files=form(png())).status_code >= 400
 
 
-def test_categories_say_which_detector_serves_and_on_which_colours(connect, detector_folder):
+def test_categories_say_which_detector_serves_and_on_which_colours(connect, loaded):
     told = connect().get("/api/categories").json()
-    calibration = ReConPatch.load(detector_folder).calibration
+    calibration = loaded.calibration
     (nut,) = told["categories"]
     assert nut["name"] == "nut"
     assert nut["threshold"] == calibration.threshold.value
