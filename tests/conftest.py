@@ -1,6 +1,7 @@
 """What every test can ask for."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,15 @@ def real_images() -> Path:
     if not os.environ.get("RECONPATCH_TEST_DATA") or not (root / "mvtec" / "bottle").is_dir():
         missing("RECONPATCH_TEST_DATA does not name the folder of real images")
     return root
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser's program."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        missing("there is no Chromium")
+    return str(found)
 
 
 @pytest.fixture(scope="session")
