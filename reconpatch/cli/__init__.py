@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 from rich.text import Text
 
-from reconpatch.cli import data, fitting, inspection, presets, project, serving
+from reconpatch.cli import data, exporting, fitting, inspection, presets, project, serving
 from reconpatch.cli.options import err
 from reconpatch.errors import ReConPatchError, SettingsError
 
@@ -26,6 +26,7 @@ for _command in (
     presets.presets,
     presets.reproduce,
     serving.serve,
+    exporting.export,
 ):
     app.command()(_command)
 

@@ -73,6 +73,20 @@ def make_demo(root: Path, *, categories: tuple[str, ...] = PHOTOGRAPHS, seed: in
             _write_category(folder, category, seed)
 
 
+def photograph(name: str) -> NDArray[np.uint8]:
+    """One of `PHOTOGRAPHS`, grey, (512, 512) uint8.
+
+    Raises:
+        DataError: the installed scikit-image lacks it.
+    """
+    source = Path(str(files("skimage") / "data" / f"{name}.png"))
+    if not source.is_file():
+        raise DataError(
+            f"{source}: the installed scikit-image lacks this photograph; install scikit-image 0.26"
+        )
+    return read_image(source)[:, :, 0]
+
+
 def _abandoned(root: Path) -> list[Path]:
     """What a killed call was still writing: the temporaries of its atomic writes, which DVC would version."""
     ours = tuple(f".{name}." for name in (_README_FILE, *PHOTOGRAPHS))
@@ -119,16 +133,11 @@ def _with_defect(
 
 def _regions(name: str) -> dict[tuple[int, int], Picture]:
     """Cubic spline coefficients of each region of a photograph, by row and column."""
-    source = Path(str(files("skimage") / "data" / f"{name}.png"))
-    if not source.is_file():
-        raise DataError(
-            f"{source}: the installed scikit-image lacks this photograph; install scikit-image 0.26"
-        )
-    photograph = read_image(source)[:, :, 0].astype(np.float64)
-    side = len(photograph) // _REGIONS_A_SIDE
+    whole = photograph(name).astype(np.float64)
+    side = len(whole) // _REGIONS_A_SIDE
     return {
         (row, column): spline_filter(
-            photograph[row * side : (row + 1) * side, column * side : (column + 1) * side], order=3
+            whole[row * side : (row + 1) * side, column * side : (column + 1) * side], order=3
         )
         for row in range(_REGIONS_A_SIDE)
         for column in range(_REGIONS_A_SIDE)

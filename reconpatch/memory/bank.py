@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+from torch import Tensor
 
 from reconpatch.errors import DataError, ModelError
 from reconpatch.files import atomic_file
@@ -46,6 +47,14 @@ class MemoryBank:
     @cached_property
     def _index(self) -> NearestNeighbours:
         return NearestNeighbours(self.vectors)
+
+    @property
+    def shortening(self) -> tuple[NDArray[np.float32], Tensor | None]:
+        """What the search takes off vectors, (D,), and the axes (D, r) that it then turns them onto.
+
+        No axes: the vectors keep their width.
+        """
+        return self._index.centre, self._index.axes
 
     def search(
         self, queries: NDArray[np.float32], k: int = 1

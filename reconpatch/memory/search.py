@@ -29,8 +29,8 @@ class NearestNeighbours:
 
     def __init__(self, vectors: NDArray[np.float32]) -> None:
         self._vectors = vectors
-        self._centre = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-        self._axes = _axes(vectors, self._centre)
+        self.centre = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self.axes = _axes(vectors, self.centre)
         self._index = _flat_index(self._shortened(vectors))
 
     def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -48,9 +48,9 @@ class NearestNeighbours:
         return np.take_along_axis(distances, order, axis=1), np.take_along_axis(indices, order, axis=1)
 
     def _shortened(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        centred: NDArray[np.float32] = vectors - self._centre
-        if self._axes is not None:
-            centred = (torch.from_numpy(centred) @ self._axes).numpy()
+        centred: NDArray[np.float32] = vectors - self.centre
+        if self.axes is not None:
+            centred = (torch.from_numpy(centred) @ self.axes).numpy()
         return centred
 
 

@@ -34,18 +34,19 @@ def anomaly_maps(scores: NDArray[np.float32], size: int, blur_sigma: float) -> N
     if scores.ndim != 3 or 0 in scores.shape[1:]:
         raise DataError(f"patch scores have shape {scores.shape}; must be (B, h, w) with h and w above 0")
     grid = torch.from_numpy(np.ascontiguousarray(scores, dtype=np.float32))
-    sigma = blur_sigma * size / _REFERENCE_SIZE
-    rows, columns = (_upsample_and_blur(length, size, sigma) for length in scores.shape[1:])
+    rows, columns = (upsample_and_blur(length, size, blur_sigma) for length in scores.shape[1:])
     maps: NDArray[np.float32] = (rows @ (grid @ columns.T)).numpy()
     return maps
 
 
 @lru_cache(maxsize=16)
-def _upsample_and_blur(length: int, size: int, sigma: float) -> Tensor:
+def upsample_and_blur(length: int, size: int, blur_sigma: float) -> Tensor:
     """(size, length) float32 matrix that upsamples and blurs a signal of ``length`` samples.
 
-    Both steps are linear and separable, so that for each axis they are one small matrix.
+    Both steps are linear and separable, so that for each axis they are one small matrix. Arguments as of
+    `anomaly_maps`.
     """
+    sigma = blur_sigma * size / _REFERENCE_SIZE
     unit = torch.eye(length, dtype=torch.float64)[None]
     upsampling = F.interpolate(unit, size=size, mode="linear", align_corners=False)[0].T.numpy()
     if sigma > 0:

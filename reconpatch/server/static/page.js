@@ -167,12 +167,15 @@ async function show(one) {
   for (const button of document.querySelectorAll("#recent button")) {
     const current = button.dataset.id === one.id;
     button.setAttribute("aria-current", String(current));
-    if (current) button.scrollIntoView({ block: "nearest", inline: "nearest" });
+    // Of the list alone: the page stays where it is.
+    if (current) $("recent").scrollLeft = button.offsetLeft - $("recent").offsetLeft - 130;
   }
   showVerdict(one);
   const [picture, map] = await Promise.all([view(one.picture), view(one.map_png)]);
   if (shown?.id !== one.id) return;
   $("picture").src = picture;
+  await $("picture").decode();
+  $("frame").style.setProperty("--ratio", $("picture").naturalWidth / $("picture").naturalHeight);
   $("picture").alt = one.name;
   $("map").src = map;
   const [left, top, width, height] = one.map_area.map((share) => `${100 * share}%`);

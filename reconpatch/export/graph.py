@@ -1,0 +1,149 @@
+"""The whole detector as one torch graph, from the resized uint8 image to score, map and verdicts."""
+
+import copy
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reconpatch.detector import ReConPatch
+from reconpatch.ensemble import Ensemble
+from reconpatch.errors import ModelError
+from reconpatch.features.patches import aggregate_patches
+from reconpatch.scoring.anomaly_map import upsample_and_blur
+from reconpatch.scoring.calibration import Calibration
+from reconpatch.scoring.normalisation import RobustStatistics
+
+
+class MemberGraph(nn.Module):
+    """One detector: normalisation, network, f, search in the bank, re-weighting, map."""
+
+    def __init__(self, detector: ReConPatch) -> None:
+        """Take what a fitted detector holds; it stays as it is."""
+        super().__init__()
+        parts, extractor = detector.parts, detector.extractor
+        features, scoring = parts.settings.features, parts.settings.scoring
+        self._patch_size, self._aggregation = features.patch_size, features.aggregation
+        self._reweighting = scoring.reweighting
+        self.backbone = copy.deepcopy(extractor.backbone).to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        for name, values in (("mean", self.backbone.mean), ("std", self.backbone.std)):
+            self.register_buffer(name, 255 * torch.tensor(values).view(3, 1, 1))
+        self.modulation = copy.deepcopy(parts.modulation)
+        bank = torch.from_numpy(parts.bank.vectors)
+        centre, axes = parts.bank.shortening
+        self.register_buffer("bank", bank)
+        self.register_buffer("centre", torch.from_numpy(centre))
+        self.register_buffer("axes", axes if axes is not None else torch.empty(0))
+        short = self._shortened(bank)
+        self.register_buffer("short", short.T.contiguous())
+        self.register_buffer("norms", short.square().sum(dim=1))
+        neighbours = np.zeros((0, 0), np.int64)
+        if self._reweighting != "none":
+            neighbours = parts.bank.neighbours(scoring.neighbours)
+        self.register_buffer("neighbours", torch.from_numpy(neighbours))
+        sigma = scoring.blur_sigma
+        for name, length in zip(("rows", "columns"), extractor.grid, strict=True):
+            self.register_buffer(name, upsample_and_blur(length, features.image_size, sigma))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, S, S, 3) uint8 to scores (B,) and maps (B, S, S)."""
+        pixels = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        patches = aggregate_patches(self.backbone(pixels), self._patch_size, self._aggregation)
+        batch, height, width, dim = patches.shape
+        # The detector keeps features in half precision, and its bank and threshold come from such.
+        queries = patches.reshape(batch * height * width, dim).half().float()
+        if self.modulation is not None:
+            queries = self.modulation(queries)
+        nearest = (self.norms - 2 * (self._shortened(queries) @ self.short)).argmin(dim=1)
+        distances = (self.bank[nearest] - queries).square().sum(dim=1).sqrt()
+        if self._reweighting == "patch":
+            distances = distances * self._weights(queries, distances, nearest)
+        grid = distances.reshape(batch, height, width)
+        flat = grid.reshape(batch, height * width)
+        scores, worst = flat.max(dim=1)
+        if self._reweighting == "image":
+            place = worst + torch.arange(batch) * (height * width)
+            scores = scores * self._weights(queries[place], scores, nearest[place])
+        return scores, self.rows @ (grid @ self.columns.T)
+
+    def _shortened(self, vectors: Tensor) -> Tensor:
+        centred = vectors - self.centre
+        return centred if self.axes.numel() == 0 else centred @ self.axes
+
+    def _weights(self, queries: Tensor, distances: Tensor, nearest: Tensor) -> Tensor:
+        """Eq. 10, as `scoring.patch_scores.reweighting`."""
+        around = self.bank[self.neighbours[nearest]]
+        to_neighbours = (around - queries[:, None]).square().sum(dim=2).sqrt()
+        shift = to_neighbours.amax(dim=1)
+        total = (to_neighbours - shift[:, None]).exp().sum(dim=1)
+        return (1 - (distances - shift).exp() / total).clamp(min=0)
+
+
+class EnsembleGraph(nn.Module):
+    """The mean of the members' modified z-scores."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(MemberGraph(member) for member in ensemble.members)
+        calibrations = [calibration_of(member) for member in ensemble.members]
+        self._scores = [_affine(one.scores) for one in calibrations]
+        self._pixels = [_affine(one.pixels) for one in calibrations]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, S, S, 3) uint8 to scores (B,) and maps (B, S, S)."""
+        found = [member(images) for member in self.members]
+        scores = [(one - low) / scale for (one, _), (low, scale) in zip(found, self._scores, strict=True)]
+        maps = [(one - low) / scale for (_, one), (low, scale) in zip(found, self._pixels, strict=True)]
+        return sum(scores) / len(scores), sum(maps) / len(maps)  # type: ignore[return-value]
+
+
+class DetectorGraph(nn.Module):
+    """Scores, maps and verdicts.
+
+    Attributes:
+        outputs: the names of what `forward` gives.
+    """
+
+    outputs = ("score", "map", "rejected", "to_review")
+
+    def __init__(self, detector: ReConPatch) -> None:
+        """Take what a calibrated detector holds.
+
+        Raises:
+            ModelError: it is not calibrated: there would be no verdict to prove equal.
+        """
+        super().__init__()
+        calibration = calibration_of(detector)
+        self.body = EnsembleGraph(detector) if isinstance(detector, Ensemble) else MemberGraph(detector)
+        self._threshold = float32_below(calibration.threshold.value)
+        self._review = float32_below(calibration.review.value)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(B, S, S, 3) uint8 to scores (B,), maps (B, S, S), and two (B,) bool of the scores."""
+        scores, maps = self.body(images)
+        rejected = scores > self._threshold
+        return scores, maps, rejected, (scores > self._review) & ~rejected
+
+
+def calibration_of(detector: ReConPatch) -> Calibration:
+    """The detector's calibration.
+
+    Raises:
+        ModelError: it has none.
+    """
+    if detector.calibration is None:
+        raise ModelError(
+            "the detector is not calibrated: fit it with calibrate.holdout above 0, then export it"
+        )
+    return detector.calibration
+
+
+def float32_below(value: float) -> float:
+    """The largest float32 not above ``value``: a float32 score lies above either or neither."""
+    nearest = np.float32(value)
+    return float(nearest if float(nearest) <= value else np.nextafter(nearest, np.float32(-math.inf)))
+
+
+def _affine(statistics: RobustStatistics) -> tuple[float, float]:
+    return statistics.median, statistics.scale
