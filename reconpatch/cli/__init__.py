@@ -21,6 +21,7 @@ for _command in (
     fitting.fit,
     fitting.update,
     inspection.evaluate,
+    inspection.robustness,
     inspection.predict,
     inspection.bench,
     presets.presets,

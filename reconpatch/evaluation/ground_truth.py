@@ -25,8 +25,8 @@ _PIXEL_NAMES = (
 )
 
 
-def ground_truth(row: Any, root: Path, settings: Settings, prepared_as: Settings) -> NDArray[np.bool_] | None:
-    """(S, S) bool ground truth of a manifest row; None for a defect that no mask shows.
+def read_ground_truth(row: Any, root: Path, settings: Settings) -> NDArray[np.bool_] | None:
+    """(H, W) bool ground truth of a manifest row; None for a defect that no mask shows.
 
     A defect whose mask is absent or empty at the threshold lies somewhere, unmarked: none of its pixels can
     be called nominal, so such an image is left out of pixel metrics.
@@ -34,9 +34,8 @@ def ground_truth(row: Any, root: Path, settings: Settings, prepared_as: Settings
     Raises:
         DataError: the mask cannot be read or is not as large as its image.
     """
-    size = prepared_as.features.image_size
     if row.label == 0:
-        return np.zeros((size, size), dtype=bool)
+        return np.zeros((int(row.height), int(row.width)), dtype=bool)
     if row.mask_path is None or pd.isna(row.mask_path):
         return None
     path = root / row.mask_path
@@ -46,8 +45,21 @@ def ground_truth(row: Any, root: Path, settings: Settings, prepared_as: Settings
             f"{path}: is {mask.shape[1]} x {mask.shape[0]} pixels, but its image {root / row.path} is "
             f"{row.width} x {row.height}; give a mask of the image's size"
         )
-    moved = prepare_mask(mask, prepared_as.features)
-    return moved if moved.any() else None
+    return mask if mask.any() else None
+
+
+def ground_truth(row: Any, root: Path, settings: Settings, prepared_as: Settings) -> NDArray[np.bool_] | None:
+    """(S, S) bool: `read_ground_truth`, moved as its image is; None also where nothing of a defect is left.
+
+    Raises:
+        DataError: as `read_ground_truth`.
+    """
+    size = prepared_as.features.image_size
+    if row.label == 0:
+        return np.zeros((size, size), dtype=bool)
+    mask = read_ground_truth(row, root, settings)
+    moved = None if mask is None else prepare_mask(mask, prepared_as.features)
+    return moved if moved is not None and moved.any() else None
 
 
 class PixelRun:
