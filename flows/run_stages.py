@@ -1,5 +1,6 @@
 """Submit every stage of every category and backbone, each after those that it reads."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from tasks.stage import Finished
 from tasks.stages import STAGES, Stage
 
 
-def run_stages(settings: Settings, project: Path, outputs: Path) -> tuple[list[Finished], list[str]]:
-    """Run all stages, ``pipeline.concurrency`` at a time.
+def run_stages(
+    settings: Settings, project: Path, outputs: Path, categories: Sequence[str] | None = None
+) -> tuple[list[Finished], list[str]]:
+    """Run all stages of these categories (None: of all), ``pipeline.concurrency`` at a time.
 
     Returns:
         The stages whose outputs are current, and a message for each one that failed. A stage that
@@ -26,7 +29,7 @@ def run_stages(settings: Settings, project: Path, outputs: Path) -> tuple[list[F
         # Stage by stage, not category by category: a waiting task occupies a worker.
         for stage in STAGES.values():
             task = stage_task(stage.name)
-            for job in jobs_of(stage.name, settings, project, outputs):
+            for job in jobs_of(stage.name, settings, project, outputs, categories):
                 before = [
                     futures[_key(upstream, one)]
                     for upstream in _upstream(stage)

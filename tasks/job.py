@@ -1,6 +1,6 @@
 """What a stage is run for, and where its files lie."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -92,14 +92,17 @@ def is_recorded(outputs: Path, project: Path) -> bool:
     return outputs == project / RECORDED
 
 
-def jobs_of(stage: str, settings: Settings, project: Path, outputs: Path) -> Iterator[Job]:
+def jobs_of(
+    stage: str, settings: Settings, project: Path, outputs: Path, categories: Sequence[str] | None = None
+) -> Iterator[Job]:
     """Every job of a stage: one a category, times one a backbone; none where nothing is to be fused.
 
     ``outputs`` is that of `outputs_folder`, asked once a run: params.yaml may be edited meanwhile.
+    ``categories`` are some of the parameters' own; None: all of them.
     """
     if STAGES[stage].fuses and not settings.pipeline.fuse:
         return
     backbones = settings.pipeline.backbones if STAGES[stage].per_backbone else (None,)
-    for category in settings.pipeline.categories:
+    for category in settings.pipeline.categories if categories is None else categories:
         for backbone in backbones:
             yield Job(settings, category, backbone, project, outputs)

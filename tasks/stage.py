@@ -20,7 +20,7 @@ from tasks.code import refuse_changed_code
 from tasks.hashing import Hasher
 from tasks.job import PARAMS, PROJECT, Job, outputs_folder
 from tasks.record import collect_inputs, is_done, write_record
-from tasks.stages import STAGES, Stage
+from tasks.stages import STAGES, VARIANTS, Stage
 
 # How long it took is no output: it differs from run to run, so no record and no DVC knows this file.
 TIMINGS = "timings.json"
@@ -65,7 +65,7 @@ def run_stage(
     one, which it replaces when all is there; what it returns is kept in timings.json.
 
     Args:
-        name: of the stage.
+        name: of the stage or of a variant, whose outputs lie in the stage's folder.
         job: what to run it for.
         around: gives what must be held while the body runs, such as a slot on the GPU.
 
@@ -74,7 +74,8 @@ def run_stage(
         CodeChangedError: the stage's code was edited since this process started.
         ReConPatchError: whatever the body raises; the old outputs are left as they were.
     """
-    stage, folder, hasher = STAGES[name], job.folder(name), hasher_of(job.project)
+    stage, hasher = VARIANTS.get(name) or STAGES[name], hasher_of(job.project)
+    folder = job.folder(stage.name)
     with _alone(folder):
         try:
             inputs = collect_inputs(stage, job, hasher)

@@ -3,7 +3,7 @@
 dvc.yaml names exactly the same inputs and outputs, and a test compares the two.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Every stage parses its parameters, writes its files and is run by these.
 _COMMON = ("reconpatch/errors.py", "reconpatch/files.py", "reconpatch/settings", "tasks/stage.py")
@@ -134,3 +134,18 @@ _TABLE = (
 EVALUATIONS = ("evaluate", "ensemble")
 
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _TABLE}
+
+# Bodies that take a stage's place where the outputs are none of DVC's: same folder, other inputs. The champion
+# that an update starts from is in no input: it names the folder of outputs (`tasks.update_job`).
+VARIANTS: dict[str, Stage] = {
+    "update": replace(
+        STAGES["calibrate"],
+        params=("seed", "device", "threads", "data", "retrain.update_mode"),
+        code=(
+            *(path for path in STAGES["calibrate"].code if path != "tasks/calibrate.py"),
+            "reconpatch/updating.py", "tasks/update.py",
+        ),
+        upstream=(_MANIFEST,),
+        data=True,
+    ),
+}  # fmt: skip

@@ -15,7 +15,12 @@ from reconpatch.settings.library import (
 )
 from reconpatch.settings.parameters import Settings
 from reconpatch.settings.parsing import all_parameters, load_settings, parse_settings
-from reconpatch.settings.pipeline import PipelineSettings, RegisterSettings, ValidateSettings
+from reconpatch.settings.pipeline import (
+    PipelineSettings,
+    RegisterSettings,
+    RetrainSettings,
+    ValidateSettings,
+)
 from reconpatch.settings.presets import describe_preset, paper_figures, preset_names
 
 __all__ = [
@@ -27,6 +32,7 @@ __all__ = [
     "ModulationSettings",
     "PipelineSettings",
     "RegisterSettings",
+    "RetrainSettings",
     "ScoringSettings",
     "Settings",
     "ValidateSettings",

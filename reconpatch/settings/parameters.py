@@ -11,7 +11,7 @@ from reconpatch.settings.library import (
     ModulationSettings,
     ScoringSettings,
 )
-from reconpatch.settings.pipeline import PipelineSettings, RegisterSettings, ValidateSettings
+from reconpatch.settings.pipeline import PipelineSettings, RegisterSettings, RetrainSettings, ValidateSettings
 from reconpatch.settings.section import Section
 
 
@@ -30,4 +30,5 @@ class Settings(Section):
     calibrate: CalibrateSettings = CalibrateSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     register_: RegisterSettings = Field(RegisterSettings(), alias="register")
+    retrain: RetrainSettings = RetrainSettings()
     pipeline: PipelineSettings = PipelineSettings()

@@ -52,6 +52,20 @@ class RegisterSettings(Section):
     )
 
 
+class RetrainSettings(Section):
+    """How new nominal images become a candidate."""
+
+    mode: Literal["full", "update"] = Field(
+        "full", description="full: every stage again; update: the champion learns the new images alone"
+    )
+    update_mode: Literal["frozen", "fine-tune"] = Field(
+        "frozen", description="of an update: frozen keeps f, fine-tune trains it a little further"
+    )
+    when_busy: Literal["wait", "skip"] = Field(
+        "wait", description="what a retrain does while another one of the same category runs"
+    )
+
+
 class PipelineSettings(Section):
     """What the flows and dvc.yaml run; of it the library alone reads ``cache_max_gib``."""
 

@@ -68,6 +68,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]:
         monkeypatch.setitem(sys.modules, f"tasks.{name}", module)
     for module_name in ("tasks.stages", "tasks.stage", "tasks.job", "tasks.code", "tasks.commit"):
         monkeypatch.setattr(f"{module_name}.STAGES", _STAGES)
+    monkeypatch.setattr("tasks.code.VARIANTS", {})
     yield made
     code.note_code.cache_clear()
     stage.hasher_of.cache_clear()
