@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
 from flows import slots
+from flows.run_stages import failure_of
 from reconpatch.settings import Settings
 from tasks.commit import DvcBusyError, commit_stages
 from tasks.git_commit import commit_results
@@ -41,8 +42,27 @@ def commit_to_git(finished: Sequence[Finished], project: Path) -> str | None:
 
 
 @task(name="register", cache_policy=NO_CACHE, persist_result=False)
-def register(settings: Settings, evaluations: Sequence[Finished], flow_run_id: str) -> list[Any]:
+def register(
+    settings: Settings, evaluations: Sequence[Finished], flow_run_id: str, candidates: bool | None = None
+) -> list[Any]:
     """Log the evaluations to MLflow and register their detectors; what is there already is left alone."""
     from tasks.register import register_run
 
-    return list(register_run(settings, evaluations, flow_run_id=flow_run_id))
+    return list(
+        register_run(settings, evaluations, flow_run_id=flow_run_id, candidates=candidates)
+    )
+
+
+def record(settings: Settings, finished: Sequence[Finished], project: Path) -> list[str]:
+    """Record the stages with DVC and git where the parameters ask for it.
+
+    Returns:
+        A message for each of the two that failed.
+    """
+    if not finished or not settings.pipeline.commit:
+        return []
+    recorded = commit(finished, project, return_state=True)
+    failures = failure_of("commit", recorded)
+    if settings.pipeline.git_commit and recorded.is_completed():
+        failures += failure_of("git commit", commit_to_git(finished, project, return_state=True))
+    return failures

@@ -14,36 +14,49 @@ from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
 DVC = "dvc"  # DVC's own lock fails at once when it is taken
 GPU = "gpu"
+EVERY_FLOW = (DVC, GPU)
 
 _LEASE_SECONDS = 60.0  # the shortest that Prefect allows
 _LOOK_SECONDS = 15.0
+_TRY_SECONDS = 1.0
 
 
-def create_slots() -> None:
+def create_slots(*names: str) -> None:
     """Create the slots that do not exist; a limit that someone set higher is left alone."""
     with get_client(sync_client=True) as client:
-        existing = {limit.name for limit in client.read_global_concurrency_limits()}
-        for name in (DVC, GPU):
-            if name not in existing:
+        for name in names:
+            try:
+                client.read_global_concurrency_limit_by_name(name)
+            except ObjectNotFound:
                 client.upsert_global_concurrency_limit_by_name(name, 1)
 
 
 @contextmanager
-def hold(name: str) -> Iterator[None]:
-    """Wait for a slot, however long its holder lives, and hold it for the block."""
+def hold(name: str, *, wait: bool = True) -> Iterator[None]:
+    """Hold a slot for the block; wait for it, however long its holder lives.
+
+    Raises:
+        TimeoutError: it is taken, and ``wait`` is False.
+    """
     with ExitStack() as stack:
-        with _taking_back():
-            stack.enter_context(concurrency(name, occupy=1, lease_duration=_LEASE_SECONDS, strict=True))
+        with _taking_back(at_once=not wait):
+            limit = None if wait else _TRY_SECONDS
+            stack.enter_context(
+                concurrency(
+                    name, occupy=1, timeout_seconds=limit, lease_duration=_LEASE_SECONDS, strict=True
+                )
+            )
         yield
 
 
 @contextmanager
-def _taking_back() -> Iterator[None]:
-    """Take expired leases back now and then, for as long as the block waits."""
+def _taking_back(*, at_once: bool) -> Iterator[None]:
+    """Take expired leases back now and then, for as long as the block waits; ``at_once``: before it too."""
     acquired = threading.Event()
 
     def watch() -> None:
@@ -51,7 +64,10 @@ def _taking_back() -> Iterator[None]:
             _take_back_expired()
 
     # A server that runs for itself does this itself.
-    watcher = threading.Thread(target=watch, daemon=True) if not PREFECT_API_URL.value() else None
+    ours = not PREFECT_API_URL.value()
+    if ours and at_once:
+        _take_back_expired()
+    watcher = threading.Thread(target=watch, daemon=True) if ours else None
     if watcher is not None:
         watcher.start()
     try:

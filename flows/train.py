@@ -10,9 +10,9 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger, runtime
 
-from flows.closing import commit, commit_to_git, register
+from flows.closing import record, register
 from flows.run_stages import failure_of, run_stages
-from flows.slots import create_slots
+from flows.slots import EVERY_FLOW, create_slots
 from flows.summary import print_table, publish_table, summarise
 from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.settings import load_settings
@@ -53,7 +53,7 @@ def train(
     settings = load_settings(params or project / PARAMS, overrides, preset=preset)
     outputs = outputs_folder(settings, project)
     note_code(project)
-    create_slots()
+    create_slots(*EVERY_FLOW)
 
     finished, failures = run_stages(settings, project, outputs)
     evaluations = [item for item in finished if item.stage in EVALUATIONS]
@@ -64,11 +64,8 @@ def train(
         state = register(settings, evaluations, str(runtime.flow_run.id), return_state=True)
         failures += failure_of("register", state)
     # Outputs of other parameters than those of params.yaml are none of DVC's business.
-    if finished and settings.pipeline.commit and is_recorded(outputs, project):
-        recorded = commit(finished, project, return_state=True)
-        failures += failure_of("commit", recorded)
-        if settings.pipeline.git_commit and recorded.is_completed():
-            failures += failure_of("git commit", commit_to_git(finished, project, return_state=True))
+    if is_recorded(outputs, project):
+        failures += record(settings, finished, project)
     if failures:
         raise FlowFailedError("the flow did not finish:\n" + "\n".join(failures))
     if not any(item.ran for item in finished):

@@ -115,7 +115,7 @@ def read_model(folder: Path) -> FittedParts:
         calibration = None
         if CALIBRATION in config["files"]:
             calibration = read_calibration(folder / CALIBRATION)
-        training_set = _read_training_set(folder / TRAINING_SET)
+        training_set = read_training_set(folder)
         return FittedParts(
             settings, backbone, modulation, bank, calibration, training_set, str(config["kind"])
         )
@@ -200,8 +200,14 @@ def model_settings(settings: Settings) -> dict[str, Any]:
     return settings.model_dump(mode="json", by_alias=True, exclude=_excluded())
 
 
-def _read_training_set(path: Path) -> TrainingSet:
-    values = _read_json(path)
+def read_training_set(folder: Path) -> TrainingSet:
+    """The images that the detector in ``folder`` was made of; those of an ensemble's members are the same.
+
+    Raises:
+        ModelError: the folder holds no detector.
+    """
+    path = folder / TRAINING_SET
+    values = _read_json(path if path.is_file() else folder / "members" / "0" / TRAINING_SET)
     groups = (tuple(values[name]) for name in ("fit_groups", "holdout_groups"))
     return TrainingSet(tuple(values["fit"]), tuple(values["holdout"]), int(values["updates"]), *groups)
 

@@ -60,7 +60,7 @@ class FinishedEvaluation:
     @property
     def registered_name(self) -> str:
         """Name of the registered model, one a category."""
-        return f"reconpatch-{self.dataset}-{self.category}"
+        return registered_name(self.dataset, self.category)
 
     @property
     def output_digest(self) -> str:
@@ -90,6 +90,11 @@ class FinishedEvaluation:
             for name, value in self.metrics().items()
             if value is None
         }
+
+
+def registered_name(dataset: str, category: str) -> str:
+    """Name of a category's registered model."""
+    return f"reconpatch-{dataset}-{category}"
 
 
 def _read(path: Path) -> dict[str, Any]:

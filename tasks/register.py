@@ -59,7 +59,11 @@ class RegisteredModel:
 
 
 def register_run(
-    settings: Settings, finished: Sequence[Finished], *, flow_run_id: str | None = None
+    settings: Settings,
+    finished: Sequence[Finished],
+    *,
+    flow_run_id: str | None = None,
+    candidates: bool | None = None,
 ) -> list[RegisteredModel]:
     """Register the detectors of one pipeline run.
 
@@ -72,6 +76,7 @@ def register_run(
         settings: parameters of the run.
         finished: its finished stages ``evaluate``.
         flow_run_id: of the Prefect flow run, for lineage.
+        candidates: whether the run's best are candidates; None: where they are params.yaml's outputs.
 
     Returns:
         One entry an evaluation, in their order.
@@ -86,7 +91,9 @@ def register_run(
     with mlflow_errors("a registration"), _one_at_a_time(project):
         experiment = open_experiment(settings.register_.experiment, settings, project)
         models = _register(experiment, evaluations, settings, project, flow_run_id)
-        if not is_recorded(finished[0].job.outputs, project):
+        if candidates is None:
+            candidates = is_recorded(finished[0].job.outputs, project)
+        if not candidates:
             return models
         chosen = choose_candidates(evaluations, settings.register_.candidate_metric)
         return [

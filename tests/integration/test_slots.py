@@ -18,7 +18,7 @@ from prefect import flow
 
 @flow
 def hold(seconds: float):
-    slots.create_slots()
+    slots.create_slots(slots.DVC)
     with slots.hold(slots.DVC):
         print("held", flush=True)
         time.sleep(seconds)
