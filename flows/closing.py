@@ -48,9 +48,7 @@ def register(
     """Log the evaluations to MLflow and register their detectors; what is there already is left alone."""
     from tasks.register import register_run
 
-    return list(
-        register_run(settings, evaluations, flow_run_id=flow_run_id, candidates=candidates)
-    )
+    return list(register_run(settings, evaluations, flow_run_id=flow_run_id, candidates=candidates))
 
 
 def record(settings: Settings, finished: Sequence[Finished], project: Path) -> list[str]:

@@ -4,15 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from prefect import task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.stage_tasks import stage_task
 from reconpatch.settings import Settings
+from tasks.champion import Champion
 from tasks.job import Job, jobs_of
 from tasks.stage import Finished
 from tasks.stages import STAGES, Stage
+from tasks.update import prepare, update_job
 
 
 def run_stages(
@@ -28,14 +32,14 @@ def run_stages(
     with ThreadPoolTaskRunner(max_workers=settings.pipeline.concurrency) as runner:
         # Stage by stage, not category by category: a waiting task occupies a worker.
         for stage in STAGES.values():
-            task = stage_task(stage.name)
+            run = stage_task(stage.name)
             for job in jobs_of(stage.name, settings, project, outputs, categories):
                 before = [
                     futures[_key(upstream, one)]
                     for upstream in _upstream(stage)
                     for one in job.upstream(upstream.name)
                 ]
-                futures[_key(stage, job)] = runner.submit(task, {"job": job}, wait_for=before)
+                futures[_key(stage, job)] = runner.submit(run, {"job": job}, wait_for=before)
         states = {key: _wait(future) for key, future in futures.items()}
     finished = [state.result() for state in states.values() if state.is_completed()]
     failures = [
@@ -44,6 +48,31 @@ def run_stages(
         for message in failure_of(" ".join(filter(None, (stage, category, backbone))), state)
     ]
     return finished, failures
+
+
+def run_update(settings: Settings, project: Path, champion: Champion) -> tuple[list[Finished], list[str]]:
+    """Update a champion with its category's new images, and evaluate what comes out.
+
+    Returns:
+        As `run_stages`.
+    """
+    job = update_job(settings, project, champion)
+    fetched = fetch(job, champion, return_state=True)
+    finished: list[Finished] = []
+    failures = failure_of(f"fetch {job}", fetched)
+    for name in () if failures else ("validate", "update", "evaluate"):
+        state = stage_task(name)(fetched.result(), return_state=True)
+        failures = failure_of(f"{name} {job}", state)
+        if failures:
+            break
+        finished.append(state.result())
+    return finished, failures
+
+
+@task(name="fetch champion", cache_policy=NO_CACHE, persist_result=False)
+def fetch(job: Job, champion: Champion) -> Job:
+    """Copy the champion from the registry to the update's folder."""
+    return prepare(job, champion)
 
 
 def failure_of(what: str, state: State[Any]) -> list[str]:

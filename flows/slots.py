@@ -47,9 +47,7 @@ def hold(name: str, *, wait: bool = True) -> Iterator[None]:
         with _taking_back(at_once=not wait):
             limit = None if wait else _TRY_SECONDS
             stack.enter_context(
-                concurrency(
-                    name, occupy=1, timeout_seconds=limit, lease_duration=_LEASE_SECONDS, strict=True
-                )
+                concurrency(name, occupy=1, timeout_seconds=limit, lease_duration=_LEASE_SECONDS, strict=True)
             )
         yield
 

@@ -29,7 +29,7 @@ TRAINING_SET = "training_set.json"
 SINGLE, UNIFIED, ENSEMBLE = "single", "unified", "ensemble"
 
 # What belongs to a run or a machine and not to the detector: equal detectors are equal bytes.
-_NOT_THE_MODEL = {"pipeline", "device", "register", "validate", "evaluate", "threads"}
+_NOT_THE_MODEL = {"pipeline", "retrain", "device", "register", "validate", "evaluate", "threads"}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,11 @@ class CodeChangedError(ReConPatchError):
 def note_code(project: Path) -> dict[str, str]:
     """Hashes of the stages' code; those of the first call in a process stay."""
     hasher = Hasher(project)
-    return {path: hasher.digest(project / path) for stage in (*STAGES.values(), *VARIANTS.values()) for path in stage.code}
+    return {
+        path: hasher.digest(project / path)
+        for stage in (*STAGES.values(), *VARIANTS.values())
+        for path in stage.code
+    }
 
 
 def refuse_changed_code(now: dict[str, str], project: Path) -> None:

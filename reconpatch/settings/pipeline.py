@@ -64,6 +64,9 @@ class RetrainSettings(Section):
     when_busy: Literal["wait", "skip"] = Field(
         "wait", description="what a retrain does while another one of the same category runs"
     )
+    webhook: str | None = Field(
+        None, pattern=r"^https?://", description="URL that is told how a retrain ended; None: nobody"
+    )
 
 
 class PipelineSettings(Section):

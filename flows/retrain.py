@@ -1,0 +1,155 @@
+"""The retraining flow: new nominal images since the champion become a candidate, or nothing happens.
+
+python -m flows.retrain [--category NAME ...]
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, runtime
+from prefect.states import Completed, State
+
+from flows import slots
+from flows.closing import record, register
+from flows.notice import Outcome, publish
+from flows.run_stages import failure_of, run_stages, run_update
+from flows.train import FlowFailedError
+from reconpatch.errors import SettingsError
+from reconpatch.settings import Settings, load_settings
+from tasks.arrivals import Arrivals, find_arrivals
+from tasks.code import note_code
+from tasks.job import PARAMS, PROJECT, outputs_folder
+from tasks.stage import Finished
+from tasks.stages import EVALUATIONS
+
+
+@flow(name="retrain")
+def retrain(categories: Sequence[str] = (), project: Path = PROJECT) -> State[list[Outcome]]:
+    """Bring a candidate up to date with the images; a person or the gate's policy decides about the champion.
+
+    Nothing is done for a category without images that its champion does not know. Two retrains of one
+    category never run at the same time; those of different categories do.
+
+    Args:
+        categories: some of ``pipeline.categories``; none: all.
+        project: root of the project.
+
+    Returns:
+        One outcome a category. The flow run's own message says the same in words.
+
+    Raises:
+        SettingsError: there is no such category.
+        FlowFailedError: a stage, the registration or the commit failed.
+    """
+    settings = load_settings(project / PARAMS)
+    chosen = choose_categories(settings, categories)
+    note_code(project)
+    arrived = [find_arrivals(settings, project, category) for category in chosen]
+    outcomes = [Outcome.nothing_new(one) for one in arrived if not one.any]
+    with ExitStack() as held:
+        todo = []
+        for one in arrived:
+            if not one.any:
+                continue
+            if _occupy(held, settings, one.category):
+                todo.append(one)
+            else:
+                outcomes.append(Outcome.busy(one))
+        done, failures = _work(settings, project, todo)
+    outcomes += done
+    publish(outcomes, failures, settings)
+    if failures:
+        raise FlowFailedError("the flow did not finish:\n" + "\n".join(failures))
+    return Completed(message="; ".join(str(outcome) for outcome in outcomes), data=outcomes)
+
+
+def choose_categories(settings: Settings, wanted: Sequence[str]) -> list[str]:
+    """The wanted ones in the parameters' order; all where none is wanted.
+
+    Raises:
+        SettingsError: the parameters do not name one of them.
+    """
+    known = settings.pipeline.categories
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise SettingsError(
+            f"category {', '.join(unknown)}: not among pipeline.categories ({', '.join(known)}); add it there"
+        )
+    return [name for name in known if not wanted or name in wanted]
+
+
+def _occupy(held: ExitStack, settings: Settings, category: str) -> bool:
+    """Take the category's slot; False when another retrain has it and the policy is not to wait.
+
+    Every flow takes its slots in the order of the parameters: none waits for another in a circle.
+    """
+    slots.create_slots(*slots.EVERY_FLOW, name := f"retrain-{settings.pipeline.dataset}-{category}")
+    try:
+        held.enter_context(slots.hold(name, wait=settings.retrain.when_busy == "wait"))
+    except TimeoutError:
+        return False
+    return True
+
+
+def _work(settings: Settings, project: Path, todo: Sequence[Arrivals]) -> tuple[list[Outcome], list[str]]:
+    """Fit or update, evaluate, register; what failed for one category stops no other."""
+    updates = [one for one in todo if can_update(one, settings)]
+    fits = [one.category for one in todo if one not in updates]
+    finished: list[Finished] = []
+    failures: list[str] = []
+    if fits:
+        outputs = outputs_folder(settings, project)
+        finished, failures = run_stages(settings, project, outputs, fits)
+    updated = []
+    for one in updates:
+        assert one.champion is not None  # noqa: S101 (for the reader: can_update says so)
+        stages, failed = run_update(settings, project, one.champion)
+        updated += stages
+        failures += failed
+    models = _register(settings, [*finished, *updated], failures)
+    failures += record(settings, finished, project)
+    return [Outcome.of(one, models) for one in todo], failures
+
+
+def can_update(arrivals: Arrivals, settings: Settings) -> bool:
+    """Whether the policy asks for an update and one can do it: no bank forgets an image, no ensemble learns."""
+    champion = arrivals.champion
+    if settings.retrain.mode == "full" or champion is None:
+        return False
+    return not arrivals.gone and not champion.is_ensemble
+
+
+def _register(settings: Settings, finished: Sequence[Finished], failures: list[str]) -> list[Any]:
+    evaluations = [item for item in finished if item.stage in EVALUATIONS]
+    if not evaluations:
+        return []
+    flow_run = str(runtime.flow_run.id)
+    state = register(settings, evaluations, flow_run, candidates=True, return_state=True)
+    failures += failure_of("register", state)
+    return state.result() if state.is_completed() else []
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.retrain", description="Make a candidate of the images that are new."
+    )
+    parser.add_argument("--category", dest="categories", action="append", default=[])
+    given = parser.parse_args(arguments)
+    try:
+        choose_categories(load_settings(PROJECT / PARAMS), given.categories)
+    except SettingsError as error:
+        parser.error(str(error))
+    try:
+        for outcome in retrain(given.categories):
+            print(outcome)
+    except FlowFailedError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

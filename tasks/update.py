@@ -1,0 +1,65 @@
+"""An update in the place of the stage calibrate: the champion learns the category's new nominal images.
+
+It is no stage of DVC, since it starts from what the registry calls champion; and no command, since the
+flow `retrain` alone decides when it is right.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from reconpatch.detector import ReConPatch
+from reconpatch.files import sha256_json
+from reconpatch.settings import Settings
+from tasks.champion import Champion, fetch_champion
+from tasks.inputs import feature_cache, load_manifest
+from tasks.job import Job
+
+_CHAMPION = "champion"
+
+
+def update_job(settings: Settings, project: Path, champion: Champion) -> Job:
+    """What an update of this champion is run for: a folder of its own below ``runs/``.
+
+    The champion is part of the folder's name, as the parameters are: another one is another folder.
+    """
+    key = [champion.output_digest, settings.model_dump(mode="json", by_alias=True)]
+    outputs = project / "runs" / sha256_json(key)[:12]
+    return Job(settings, champion.category, champion.backbone, project, outputs)
+
+
+def prepare(job: Job, champion: Champion) -> Job:
+    """Fetch the champion, once.
+
+    Returns:
+        The job with the champion's own parameters for all that belongs to a detector.
+    """
+    folder = job.outputs / _CHAMPION
+    if not folder.is_dir():
+        fetch_champion(champion, folder, job.settings, job.project)
+    fitted = ReConPatch.load(folder).settings
+    own = ("seed", "features", "modulation", "coreset", "scoring", "calibrate")
+    return replace(
+        job, settings=job.settings.model_copy(update={name: getattr(fitted, name) for name in own})
+    )
+
+
+def run(job: Job, folder: Path) -> dict[str, float]:
+    """Write ``model/``, as the stage calibrate does."""
+    settings, table = job.settings, load_manifest(job)
+    detector = ReConPatch.load(
+        job.outputs / _CHAMPION,
+        device=settings.device,
+        threads=settings.threads,
+        cache=feature_cache(job),
+    )
+    known = detector.training_set
+    nominal = (table["split"] == "train") & (table["label"] == 0)
+    is_new = ~table["sha256"].isin({*known.fit, *known.holdout})
+    earlier = table[nominal & table["sha256"].isin(known.holdout)]
+    detector.update(
+        table[nominal & is_new],
+        mode=settings.retrain.update_mode,
+        earlier=earlier if len(earlier) else None,
+    )
+    detector.save(folder / "model")
+    return {}

@@ -1,0 +1,149 @@
+"""Retraining on a few small images: new ones become a candidate, once, and without them nothing happens."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from flows.retrain import retrain
+from flows.slots import create_slots, hold
+from reconpatch import ReConPatch
+from reconpatch.data.layouts import scan_category
+from reconpatch.model_folder import read_training_set
+from reconpatch.settings import load_settings
+from tasks.champion import champion_folder, find_champion
+from tasks.hashing import Hasher
+
+NAME = "reconpatch-tiny-plain"
+
+
+def _client(project) -> MlflowClient:
+    uri = f"sqlite:///{project.root / 'mlflow.db'}"
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _aliases(project) -> dict[str, str]:
+    return {name: str(one) for name, one in _client(project).get_registered_model(NAME).aliases.items()}
+
+
+def _versions(project) -> int:
+    return len(_client(project).search_model_versions(f"name = '{NAME}'"))
+
+
+def _train_folder(project) -> Path:
+    return project.root / "data" / "tiny" / "plain" / "train" / "good"
+
+
+def _arrive(project, count: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    for number in range(count):
+        pixels = random.normal(90, 12, (72, 72, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(_train_folder(project) / f"new-{seed}-{number}.png")
+
+
+def _digests(project) -> set[str]:
+    hasher = Hasher(project.root)
+    return {hasher.file(path) for path in _train_folder(project).iterdir()}
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_new_images_become_a_candidate_once_by_a_fit_or_by_an_update(make_project, tmp_path: Path) -> None:
+    project = make_project(dents=False)
+    root = project.root
+    (first,) = retrain(project=root)
+    assert (first.decision, first.new, _aliases(project)["champion"]) == ("champion", 12, "1")
+    assert "up to date" in project.dvc("status")
+
+    start = time.monotonic()
+    state = retrain(project=root, return_state=True)
+    assert time.monotonic() - start < 10
+    assert state.is_completed()
+    assert "plain: no new data since version 1" in state.message
+    assert _versions(project) == 1
+
+    settings = load_settings(root / "params.yaml")
+    champion = find_champion(settings, root, "plain")
+    with champion_folder(champion, settings, root) as folder:
+        known = _bytes(folder)
+        expected = ReConPatch.load(folder, threads=1)
+        _arrive(project, 5, seed=1)
+        project.set("retrain.mode", "update")
+        (updated,) = retrain(project=root)
+        new = [path for path in sorted(_train_folder(project).iterdir()) if path.name.startswith("new-")]
+        old = [
+            root / "data/tiny/plain" / file.path for file in scan_category(root / "data/tiny/plain", "mvtec")
+        ]
+        expected.update(new, earlier=[path for path in old if path.parent == new[0].parent])
+        expected.save(tmp_path / "library")
+    assert (updated.decision, updated.new, updated.version) == ("awaiting approval", 5, "2")
+    assert _aliases(project)["champion"] == "1"
+    (model,) = (root / "runs").glob("*/tiny/plain/*/calibrate/model")
+    assert _bytes(model) == _bytes(tmp_path / "library")
+    training = read_training_set(model)
+    assert {*training.fit, *training.holdout} == _digests(project)
+    assert training.updates == 1
+    assert (root / "runs").joinpath(model.relative_to(root / "runs").parts[0], "champion").is_dir()
+    assert known == _bytes(model.parents[4] / "champion")
+
+    again = retrain(project=root, return_state=True)
+    assert "version 2 (registered before): awaiting approval" in again.message
+    assert _versions(project) == 2
+
+    _train_folder(project).joinpath("000.png").unlink()
+    (full,) = retrain(project=root)
+    assert (full.new, full.gone, full.version) == (5, 1, "3")  # a bank forgets no image: fitted anew
+    model = root / "outputs/tiny/plain/tf_efficientnet_lite0/calibrate/model"
+    training = read_training_set(model)
+    assert ({*training.fit, *training.holdout}, training.updates) == (_digests(project), 0)
+
+
+@pytest.mark.server
+def test_a_category_whose_retrain_runs_already_is_left_alone_and_no_other(
+    make_project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project()
+    project.set("retrain.when_busy", "skip")
+    begun = []
+    monkeypatch.setattr("flows.retrain.run_stages", lambda *given: (begun.append(given[3]), ([], []))[1])
+    create_slots("retrain-tiny-dents")
+    with hold("retrain-tiny-dents"):
+        outcomes = {one.category: one.decision for one in retrain(project=project.root)}
+    assert outcomes == {"dents": "busy", "plain": "failed"}
+    assert begun == [["plain"]]
+    assert {one.category: one.decision for one in retrain(["dents"], project.root)} == {"dents": "failed"}
+    assert begun[1:] == [["dents"]]
+
+
+def test_a_webhook_is_told_and_its_silence_harms_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import httpx
+
+    from flows import notice
+
+    told = []
+
+    def post(url: str, **given: object) -> httpx.Response:
+        told.append((url, given["json"]))
+        raise httpx.ConnectError("nobody there")
+
+    monkeypatch.setattr(notice, "create_table_artifact", lambda **_: None)
+    monkeypatch.setattr(notice.httpx, "post", post)
+    settings = load_settings(None, ["retrain.webhook=http://127.0.0.1:9/x", "pipeline.dataset=tiny"])
+    outcome = notice.Outcome("plain", 3, 0, "2", "awaiting approval", "version 2")
+    with caplog.at_level("WARNING"):
+        notice.publish([outcome], [], settings)
+    assert told[0][0] == "http://127.0.0.1:9/x"
+    assert json.loads(json.dumps(told[0][1]))["outcomes"][0]["model"] == NAME
+    assert "retrain.webhook" in caplog.text
+    notice.publish([notice.Outcome("plain", 0, 0, "2", "nothing new", "")], [], settings)
+    assert len(told) == 1
