@@ -35,7 +35,7 @@ def export(
     parity = export_detector(detector, form, out, chosen, tolerance=tolerance)
     where = "" if chosen else " (of other things: give the category's by --images)"
     typer.echo(
-        f"{out}: {form}, equal on {parity.images} images{where} and {parity.blends} blends at the thresholds, "
+        f"{out}: {form}, equal on {parity.images} images{where} and {parity.blends} blends at thresholds, "
         f"{parity.near} of them near one: scores differ by at most {parity.score_difference:.2g} "
         f"({parity.tolerance:.2g} may), maps by {parity.map_difference:.2g}"
     )

@@ -102,11 +102,10 @@ def _photographs(detector: ReConPatch) -> list[tuple[str, NDArray[np.uint8]]]:
 
 
 def _refusal(form: str, parity: Parity) -> str:
-    flips = ", ".join(
-        f"{flip.image} ({flip.score:g}, {flip.exported_score:g})" for flip in parity.flips_outside[:3]
-    )
+    flips = [f"{one.image} ({one.score:g}, {one.exported_score:g})" for one in parity.flips_outside[:3]]
     return (
-        f"the {form} graph is not equal to the detector: scores differ by up to {parity.score_difference:.3g} "
-        f"({parity.tolerance:.3g} may), on {len(parity.beyond)} of {parity.images + parity.blends} images beyond "
-        f"it; {len(parity.flips_outside)} verdicts differ {flips}; nothing was written"
+        f"the {form} graph does not say what the detector says: scores differ by up to "
+        f"{parity.score_difference:.3g} ({parity.tolerance:.3g} may), on {len(parity.beyond)} of "
+        f"{parity.images + parity.blends} images by more; {len(parity.flips_outside)} verdicts differ "
+        f"{', '.join(flips)}; nothing was written"
     )

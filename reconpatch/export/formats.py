@@ -44,7 +44,8 @@ def write_graph(graph: DetectorGraph, side: int, form: Format, folder: Path) -> 
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                graph.eval(), (example,), folder / ONNX, dynamo=True, external_data=False, opset_version=_OPSET,
+                graph.eval(), (example,), folder / ONNX, dynamo=True, external_data=False,
+                opset_version=_OPSET,
                 input_names=["images"], output_names=list(graph.outputs),
                 dynamic_shapes={"images": {0: torch.export.Dim("images", min=1)}},
             )  # fmt: skip

@@ -50,7 +50,7 @@ class Parity:
         score_difference: largest.
         map_difference: largest of any map pixel.
         beyond: names of images whose score differs by more than the tolerance.
-        flips_outside: verdicts that differ though the score lies further from the threshold than the tolerance.
+        flips_outside: verdicts that differ, the score further from the threshold than the tolerance.
         flips_inside: those that differ within it.
         native_ms: the detector's p50 and p95 of one image, from the resized image on.
         exported_ms: likewise the graph's.
