@@ -10,7 +10,7 @@ Loading runs no code from the folder and unpickles nothing. `ensemble_folder` sa
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -198,6 +198,19 @@ def read_calibration(path: Path) -> Calibration:
 def model_settings(settings: Settings) -> dict[str, Any]:
     """The parameters that belong to the detector, as JSON values."""
     return settings.model_dump(mode="json", by_alias=True, exclude=_excluded())
+
+
+def lineage_of(members: Sequence[FittedParts]) -> dict[str, str]:
+    """What the report says of a detector's origin."""
+    training = members[0].training_set
+    weights = (f"{one.backbone.weights_source}, sha256 {one.backbone.weights_sha256}" for one in members)
+    banks = (f"{len(one.bank)} vectors of {one.bank.dim}" for one in members)
+    return {
+        "backbone": " + ".join(one.backbone.name for one in members),
+        "weights": "; ".join(weights),
+        "training images": f"{len(training)}, sha256 {training.sha256}",
+        "memory bank": "; ".join(banks),
+    }
 
 
 def read_training_set(folder: Path) -> TrainingSet:

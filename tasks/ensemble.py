@@ -6,7 +6,8 @@ from reconpatch.detector import ReConPatch
 from reconpatch.device import limit_threads
 from reconpatch.ensemble import fuse_members
 from reconpatch.evaluation.evaluate import evaluate
-from tasks.evaluate import lineage_of, write_evaluation
+from reconpatch.model_folder import lineage_of
+from tasks.evaluate import write_evaluation
 from tasks.inputs import load_features, load_manifest
 from tasks.job import Job
 from tasks.stage import main

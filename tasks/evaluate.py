@@ -1,13 +1,12 @@
 """Stage evaluate: figures, scores, pictures and the report of the detector on the category's test images."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from reconpatch.detector import ReConPatch
 from reconpatch.device import limit_threads
 from reconpatch.evaluation.evaluate import evaluate
 from reconpatch.evaluation.result import Evaluation
-from reconpatch.model_folder import FittedParts
+from reconpatch.model_folder import lineage_of
 from tasks.inputs import load_manifest
 from tasks.job import Job
 from tasks.stage import main
@@ -31,19 +30,6 @@ def write_evaluation(evaluation: Evaluation, folder: Path, lineage: dict[str, st
     (folder / "plots").mkdir()
     for picture in folder.glob("*.png"):
         picture.rename(folder / "plots" / picture.name)
-
-
-def lineage_of(members: Sequence[FittedParts]) -> dict[str, str]:
-    """What the report says of a detector's origin."""
-    training = members[0].training_set
-    weights = (f"{one.backbone.weights_source}, sha256 {one.backbone.weights_sha256}" for one in members)
-    banks = (f"{len(one.bank)} vectors of {one.bank.dim}" for one in members)
-    return {
-        "backbone": " + ".join(one.backbone.name for one in members),
-        "weights": "; ".join(weights),
-        "training images": f"{len(training)}, sha256 {training.sha256}",
-        "memory bank": "; ".join(banks),
-    }
 
 
 if __name__ == "__main__":

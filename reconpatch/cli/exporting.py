@@ -1,7 +1,7 @@
 """`reconpatch export`: a detector as a graph for other runtimes, proven equal."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,7 +11,7 @@ from reconpatch.cli.options import Json, Model, write
 def export(
     model: Model,
     out: Annotated[Path, typer.Option("--out", help="folder to write; complete and proven, or absent")],
-    form: Annotated[str, typer.Option("--format", help="onnx or openvino")] = "onnx",
+    form: Annotated[Literal["onnx", "openvino"], typer.Option("--format")] = "onnx",
     images: Annotated[
         list[Path] | None,
         typer.Option("--images", help="images of the category, or folders of them, to prove on; repeatable"),
@@ -25,11 +25,8 @@ def export(
     """Export a detector as ONNX or OpenVINO; it fails where the graph does not say what the detector says."""
     from reconpatch.data.listing import expand_images
     from reconpatch.detector import ReConPatch
-    from reconpatch.errors import SettingsError
     from reconpatch.export.exporting import export_detector
 
-    if form != "onnx" and form != "openvino":
-        raise SettingsError(f"--format {form}: must be onnx or openvino")
     detector = ReConPatch.load(model, device="cpu", threads=threads)
     chosen = expand_images(images) if images else []
     parity = export_detector(detector, form, out, chosen, tolerance=tolerance)

@@ -22,7 +22,9 @@ def evaluate(
     """Measure a detector on labelled test images."""
     from reconpatch.data.manifest import build_manifest
     from reconpatch.detector import ReConPatch
+    from reconpatch.ensemble import Ensemble
     from reconpatch.evaluation.evaluate import evaluate as run_evaluation
+    from reconpatch.model_folder import lineage_of
 
     detector = ReConPatch.load(model, device=device)
     evaluation = run_evaluation(detector, build_manifest(category, detector.settings.data), detector.settings)
@@ -42,7 +44,8 @@ def evaluate(
     for name, reason in evaluation.not_available.items():
         typer.echo(f"{name}: not available ({reason})")
     if out is not None:
-        evaluation.write(out)
+        members = detector.members if isinstance(detector, Ensemble) else (detector,)
+        evaluation.write(out, lineage_of([member.parts for member in members]))
     write(json_file, values)
 
 

@@ -72,6 +72,9 @@ def evaluate(detector: Detector, table: pd.DataFrame, settings: Settings) -> Eva
     calibration = detector.calibration
     threshold = None if calibration is None else calibration.threshold.value
     metrics, reasons = summarise_images(scores, threshold, settings.seed)
+    metrics["review_threshold"] = None if calibration is None else calibration.review.value
+    if calibration is None:
+        reasons["review_threshold"] = reasons["threshold"]
     pixels.finish(metrics, reasons, settings.evaluate.aupro_limit)
     if share > 0:
         found = detector.stream([root / path for path in choosing["path"]])

@@ -7,6 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 NOMINAL, DEFECTIVE, MUTED = "#2a78b5", "#d1495b", "#5f6b76"
+REVIEW = "#fbe3b4"
 _DPI = 110
 
 

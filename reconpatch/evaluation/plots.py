@@ -8,14 +8,18 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from reconpatch.errors import DataError
-from reconpatch.evaluation.figures import DEFECTIVE, MUTED, NOMINAL, new_figure, tidy
+from reconpatch.evaluation.figures import DEFECTIVE, MUTED, NOMINAL, REVIEW, new_figure, tidy
 from reconpatch.evaluation.metrics import checked
 
 _FEWEST_BINS, _MOST_BINS = 10, 40
 
 
 def histogram_figure(
-    table: pd.DataFrame, threshold: float | None, d_prime: float | None, title: str
+    table: pd.DataFrame,
+    threshold: float | None,
+    d_prime: float | None,
+    title: str,
+    review: float | None = None,
 ) -> Figure:
     """Image scores of good and defective images, with a row of ticks per defect type below.
 
@@ -24,6 +28,7 @@ def histogram_figure(
         threshold: drawn as a line; None draws none.
         d_prime: written above; None is left out.
         title: what it is of.
+        review: from here to the threshold lies the band of those to review, shaded; None shades none.
 
     Raises:
         DataError: the table is empty.
@@ -51,6 +56,8 @@ def histogram_figure(
     upper.yaxis.set_major_locator(MaxNLocator(integer=True))
     for axis in (upper, lower):
         tidy(axis)
+        if threshold is not None and review is not None and review < threshold:
+            axis.axvspan(review, threshold, color=REVIEW, linewidth=0, label=f"to review, from {review:.4g}")
         if threshold is not None:
             axis.axvline(
                 threshold, color="black", linestyle="--", linewidth=1.2, label=f"threshold {threshold:.4g}"

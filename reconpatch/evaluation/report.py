@@ -33,7 +33,8 @@ _SHARES = {
 }
 PICTURES = {"scores": "Score distribution", "curves": "ROC and precision-recall", "heat_maps": "Heat maps"}
 _CAPTIONS = {
-    "scores": "Score of every test image. Right of the dashed line an image is rejected.",
+    "scores": "Score of every test image. Right of the dashed line an image is rejected; in the "
+    "shaded band a person should look.",
     "curves": "What each threshold would give; the dot is the threshold in use.",
     "heat_maps": "Input, ground truth (cyan), anomaly map, all on one colour scale; the white line lies at "
     "the value marked on it. Shown are the hardest defects, the hardest good images and typical ones.",
@@ -65,7 +66,9 @@ def draw_pictures(evaluation: Evaluation) -> dict[str, bytes]:
     threshold, title = metrics["threshold"], evaluation.category
     pictures = {}
     if len(table):
-        pictures["scores"] = png_bytes(histogram_figure(table, threshold, metrics["d_prime"], title))
+        pictures["scores"] = png_bytes(
+            histogram_figure(table, threshold, metrics["d_prime"], title, metrics["review_threshold"])
+        )
     if metrics["image_auroc"] is not None:
         pictures["curves"] = png_bytes(curves_figure(table, threshold, title))
     if evaluation.examples and evaluation.scale is not None:
@@ -121,13 +124,18 @@ def _verdicts(evaluation: Evaluation) -> str:
     table, threshold = evaluation.table, evaluation.metrics["threshold"]
     if threshold is None or not len(table):
         return ""
+    review = evaluation.metrics["review_threshold"]
     rows = []
     for label, name in ((0, "good"), (1, "defective")):
-        rejected = (table.loc[table["label"] == label, "score"] > threshold).to_numpy()
-        if rejected.size:
-            rows.append((name, int((~rejected).sum()), int(rejected.sum()), rejected.size))
-    note = f'<p class="note">Rejected above the threshold {threshold:.5g}, chosen from good images only.</p>'
-    return _table(("truth", "accepted", "rejected", "images"), rows) + note
+        scores = table.loc[table["label"] == label, "score"]
+        if scores.size:
+            rejected, unusual = int((scores > threshold).sum()), int((scores > review).sum())
+            rows.append((name, scores.size - unusual, unusual - rejected, rejected, scores.size))
+    note = (
+        f'<p class="note">Rejected above {threshold:.5g}, to be reviewed above {review:.5g}; both chosen '
+        "from good images only.</p>"
+    )
+    return _table(("truth", "accepted", "to review", "rejected", "images"), rows) + note
 
 
 def _types(evaluation: Evaluation) -> str:

@@ -74,7 +74,7 @@ def open_graph(form: Format, folder: Path, threads: int) -> Run:
         session = onnxruntime.InferenceSession(
             str(folder / ONNX), options, providers=["CPUExecutionProvider"]
         )
-        return lambda images: session.run(names[:3], {"images": images})  # type: ignore[no-any-return]
+        return lambda images: session.run(names[:3], {"images": images})
     openvino: Any = import_extra("openvino", "running an OpenVINO detector", extra="export")
     compiled = openvino.Core().compile_model(
         folder / OPENVINO,

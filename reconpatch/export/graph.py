@@ -19,6 +19,17 @@ from reconpatch.scoring.normalisation import RobustStatistics
 class MemberGraph(nn.Module):
     """One detector: normalisation, network, f, search in the bank, re-weighting, map."""
 
+    mean: Tensor
+    std: Tensor
+    bank: Tensor
+    centre: Tensor
+    axes: Tensor
+    short: Tensor
+    norms: Tensor
+    neighbours: Tensor
+    rows: Tensor
+    columns: Tensor
+
     def __init__(self, detector: ReConPatch) -> None:
         """Take what a fitted detector holds; it stays as it is."""
         super().__init__()
@@ -95,7 +106,7 @@ class EnsembleGraph(nn.Module):
         found = [member(images) for member in self.members]
         scores = [(one - low) / scale for (one, _), (low, scale) in zip(found, self._scores, strict=True)]
         maps = [(one - low) / scale for (_, one), (low, scale) in zip(found, self._pixels, strict=True)]
-        return sum(scores) / len(scores), sum(maps) / len(maps)  # type: ignore[return-value]
+        return sum(scores) / len(scores), sum(maps) / len(maps)
 
 
 class DetectorGraph(nn.Module):

@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -16,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM")
 
 
-def open_detector(threads: int = 0) -> tuple[onnxruntime.InferenceSession, dict]:
+def open_detector(threads: int = 0) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
     """The session and what detector.json says; 0 threads: every core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -26,9 +27,9 @@ def open_detector(threads: int = 0) -> tuple[onnxruntime.InferenceSession, dict]
     return session, json.loads((HERE / "detector.json").read_text())
 
 
-def prepare(path: Path, facts: dict) -> np.ndarray:
+def prepare(path: Path, facts: dict[str, Any]) -> np.ndarray:
     """(1, S, S, 3) uint8 as the detector sees the image; each value within 1 of the detector's own resize."""
-    image = Image.open(path, formats=FORMATS)
+    image: Image.Image = Image.open(path, formats=FORMATS)
     image.load()
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):

@@ -131,6 +131,8 @@ class Intake:
             return Upload(name, read_bytes(resolved))
         except TooLargeError:
             raise
+        except OSError as error:  # such as a name that is too long
+            raise DataError(f"{name}: cannot be read ({error.strerror})") from None
         except DataError as error:
             raise DataError(f"{name}: {error}") from None
 
