@@ -58,7 +58,7 @@ def commit_stages(finished: Sequence[Finished], project: Path) -> list[str]:
     lock = project / LOCK
     before = lock.read_bytes() if lock.exists() else None
     try:
-        _dvc(project, "commit", "--quiet", "--force", *pending)
+        run_dvc(project, "commit", "--quiet", "--force", *pending)
         _refuse_changes(finished, project)
     except BaseException:  # Ctrl-C too: whatever ended it, half a run must not stay recorded
         _restore(lock, before)
@@ -108,11 +108,17 @@ def _refuse_changes(finished: Sequence[Finished], project: Path) -> None:
 
 def _out_of_date(names: Sequence[str], project: Path) -> list[str]:
     """The stages that dvc.lock knows in another state or not at all; asking is cheap, committing is not."""
-    status = json.loads(_dvc(project, "status", "--json", *names))
+    status = json.loads(run_dvc(project, "status", "--json", *names))
     return [name for name in names if name in status]
 
 
-def _dvc(project: Path, *arguments: str) -> str:
+def run_dvc(project: Path, *arguments: str) -> str:
+    """Run dvc in the project and return what it printed.
+
+    Raises:
+        DvcBusyError: DVC's lock is taken.
+        ReConPatchError: dvc failed; the message is its own.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=project,

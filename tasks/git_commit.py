@@ -38,6 +38,18 @@ def commit_results(finished: Sequence[Finished], project: Path) -> str | None:
     """
     metrics = [item.evaluation / METRICS for item in finished if item.stage in EVALUATIONS]
     files = [str(path.relative_to(project)) for path in (project / LOCK, *metrics) if path.is_file()]
+    return commit_files(files, _message(finished), project)
+
+
+def commit_files(files: Sequence[str], message: str, project: Path) -> str | None:
+    """Commit these files, relative to the project, and nothing else.
+
+    Returns:
+        The new commit's hash; None when HEAD has the files as they are.
+
+    Raises:
+        ReConPatchError: the project is in no git repository, or git refuses.
+    """
     if not files:
         return None
     _refuse_no_repository(project)
@@ -46,7 +58,7 @@ def commit_results(finished: Sequence[Finished], project: Path) -> str | None:
     if not _git(project, "diff", "--cached", "--name-only", "--", *files):
         return None
     # --only: other staged changes are a person's work; they stay staged. The flow has no key to sign with.
-    _git(project, "commit", "--quiet", "--no-gpg-sign", "--only", "-m", _message(finished), "--", *files)
+    _git(project, "commit", "--quiet", "--no-gpg-sign", "--only", "-m", message, "--", *files)
     return _git(project, "rev-parse", "HEAD")
 
 
@@ -62,7 +74,7 @@ def _refuse_no_repository(project: Path) -> None:
     except (OSError, ReConPatchError) as error:
         raise ReConPatchError(
             f"{project}: is in no git repository that can be used ({error}); "
-            "run `git init` there, or set pipeline.git_commit to false"
+            "run `git init` there, or set pipeline.git_commit (of an ingest: ingest.git_commit) to false"
         ) from None
 
 

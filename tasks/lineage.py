@@ -38,14 +38,22 @@ def lineage(settings: Settings, project: Path) -> dict[str, str]:
 
 def data_hash(root: Path, project: Path) -> str:
     """The hash that the nearest .dvc file at or above ``root`` records; ``unknown`` without one."""
+    record = data_record(root, project)
+    if record is None:
+        return UNKNOWN
+    outputs: list[dict[str, Any]] = yaml.safe_load(record.read_text(encoding="utf-8")).get("outs", [])
+    return str(outputs[0].get("md5", UNKNOWN)) if outputs else UNKNOWN
+
+
+def data_record(root: Path, project: Path) -> Path | None:
+    """The nearest .dvc file at or above ``root``, inside the project."""
     for folder in (root, *root.parents):
         if folder == project or not folder.is_relative_to(project):
-            break
+            return None
         record = folder.with_name(f"{folder.name}.dvc")
         if record.is_file():
-            outputs: list[dict[str, Any]] = yaml.safe_load(record.read_text(encoding="utf-8")).get("outs", [])
-            return str(outputs[0].get("md5", UNKNOWN)) if outputs else UNKNOWN
-    return UNKNOWN
+            return record
+    return None
 
 
 def _dirty(project: Path) -> str:

@@ -138,7 +138,7 @@ def find_strays(root: Path, layout: str = "auto") -> list[Stray]:
 
 
 def _scan(root: Path, layout: str) -> tuple[list[ImageFile], list[Stray]]:
-    train = _train_folder(root, detect_layout(root) if layout == "auto" else layout)
+    train = train_folder(root, layout)
     entries, strays = list_files(root)
     problems = {entry.path: entry.problem for entry in entries}
     places: dict[str, _Place] = {}
@@ -190,8 +190,15 @@ def _why_unused(parts: tuple[str, ...], train: tuple[str, ...]) -> str:
     return f"lies outside {'/'.join(train)} and test and is not used; move it there or elsewhere"
 
 
-def _train_folder(root: Path, layout: str) -> tuple[str, ...]:
+def train_folder(root: Path, layout: str = "auto") -> tuple[str, ...]:
+    """Folders below ``root``, one in the other, that lead to the training images.
+
+    Raises:
+        DataError: no layout fits.
+        SettingsError: ``layout`` is unknown.
+    """
     _check_folder(root)
+    layout = detect_layout(root) if layout == "auto" else layout
     if layout not in LAYOUTS:
         raise SettingsError(f"data.layout: {layout} is unknown; choose auto or one of {', '.join(LAYOUTS)}")
     if layout == "folder":

@@ -11,7 +11,13 @@ from reconpatch.settings.library import (
     ModulationSettings,
     ScoringSettings,
 )
-from reconpatch.settings.pipeline import PipelineSettings, RegisterSettings, RetrainSettings, ValidateSettings
+from reconpatch.settings.pipeline import (
+    IngestSettings,
+    PipelineSettings,
+    RegisterSettings,
+    RetrainSettings,
+    ValidateSettings,
+)
 from reconpatch.settings.section import Section
 
 
@@ -31,4 +37,5 @@ class Settings(Section):
     evaluate: EvaluateSettings = EvaluateSettings()
     register_: RegisterSettings = Field(RegisterSettings(), alias="register")
     retrain: RetrainSettings = RetrainSettings()
+    ingest: IngestSettings = IngestSettings()
     pipeline: PipelineSettings = PipelineSettings()

@@ -40,6 +40,22 @@ class ValidateSettings(Section):
     )
 
 
+class IngestSettings(Section):
+    """Where new nominal images come from and go to."""
+
+    inbox: Path = Field(Path("inbox"), description="new images, a subfolder a category")
+    quarantine: Path = Field(Path("quarantine"), description="what may not join, and why")
+    reviews: Path = Field(Path("reviews.jsonl"), description="verdicts of people on images")
+    keep_inbox: bool = Field(False, description="copy and leave the inbox as it is, such as a camera share")
+    settle_seconds: float = Field(
+        10.0, ge=0, description="a younger file may still be being written and waits for the next ingest"
+    )
+    suspicious: Literal["review", "reject"] = Field(
+        "review", description="the champion's band from which on an image is put aside"
+    )
+    git_commit: bool = Field(True, description="commit the .dvc file, and it alone, to git")
+
+
 class RegisterSettings(Section):
     """Where finished evaluations are logged, and which of them becomes the candidate."""
 

@@ -1,0 +1,95 @@
+"""The flow that takes new images from the inbox into the data set.
+
+python -m flows.ingest [--params FILE] [--set section.key=value ...]
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+
+from flows import slots
+from flows.run_stages import failure_of
+from flows.train import FlowFailedError
+from reconpatch.errors import SettingsError
+from reconpatch.settings import Settings, load_settings
+from tasks.ingest import Ingested, ingest
+from tasks.job import PARAMS, PROJECT
+
+COMPLETED = "reconpatch.ingest.completed"
+
+
+def announce(batch: Ingested) -> None:
+    """Emit the event that a retraining may wait for; an event of the same batch has the same id."""
+    emit_event(
+        event=COMPLETED,
+        resource={"prefect.resource.id": f"reconpatch.dataset.{batch.dataset}.{batch.category}"},
+        payload={name: value for name, value in asdict(batch).items() if name != "batch"},
+        id=uuid5(NAMESPACE_URL, f"{batch.dataset}/{batch.category}/{batch.batch}/{batch.data_hash}"),
+    )
+
+
+@task(name="ingest", task_run_name="ingest {category}", cache_policy=NO_CACHE, persist_result=False)
+def ingest_category(settings: Settings, category: str, project: Path) -> list[Ingested]:
+    """Bring one inbox to its end, while no other flow runs DVC."""
+    with slots.hold(slots.DVC):
+        return ingest(settings, category, project, announce=announce)
+
+
+@flow(name="ingest")
+def ingest_all(
+    params: Path | None = None, overrides: Sequence[str] = (), project: Path = PROJECT
+) -> list[Ingested]:
+    """Bring the inboxes of all categories to their end, one after the other.
+
+    Raises:
+        FlowFailedError: an inbox could not be brought to its end; the others were.
+    """
+    settings = load_settings(params or project / PARAMS, overrides)
+    slots.create_slots()
+    done: list[Ingested] = []
+    failures: list[str] = []
+    for category in settings.pipeline.categories:
+        state = ingest_category(settings, category, project, return_state=True)
+        if state.is_completed():
+            done += state.result()
+        failures += failure_of(f"ingest {category}", state)
+    if done:
+        create_table_artifact(
+            key=f"ingest-{settings.pipeline.dataset.replace('_', '-')}",
+            table=[asdict(batch) for batch in done],
+            description=f"New images of {settings.pipeline.dataset}; those put aside lie in "
+            f"{settings.ingest.quarantine}, each with its reason",
+        )
+    if failures:
+        raise FlowFailedError("the flow did not finish:\n" + "\n".join(failures))
+    return done
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
+    parser = argparse.ArgumentParser(prog="python -m flows.ingest", description="Take new images in.")
+    parser.add_argument("--params", type=Path, help="params file; default: params.yaml")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    given = parser.parse_args(arguments)
+    try:
+        load_settings(given.params or PROJECT / PARAMS, given.overrides)
+    except SettingsError as error:
+        parser.error(str(error))
+    try:
+        batches = ingest_all(given.params, given.overrides)
+    except FlowFailedError as error:
+        sys.exit(str(error))
+    for batch in batches:
+        print(f"{batch.category}: {batch.count} joined, {batch.quarantined} put aside")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""New nominal images in an inbox: which may join the data set, and why the others may not."""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from reconpatch.data.groups import GROUPS_FILE, assign_groups
+from reconpatch.data.images import ImageProbe, probe_image
+from reconpatch.data.layouts import train_folder
+from reconpatch.data.listing import list_files
+from reconpatch.data.near_copies import find_pairs
+from reconpatch.settings import DataSettings
+
+UNREADABLE, DUPLICATE, SUSPICIOUS, REJECTED = "unreadable", "duplicate", "suspicious", "rejected"
+BATCH = "arrivals-{}"  # folder of a batch that joins
+EVALUATION, CALIBRATION = "evaluation", "calibration"
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An image in the inbox.
+
+    Attributes:
+        file: where it lies.
+        name: posix path that it keeps below the folder it moves to.
+        group: its group, as the data set names groups; empty: it is a group of its own.
+        probe: what one look at it told.
+    """
+
+    file: Path
+    name: str
+    group: str
+    probe: ImageProbe
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why an arrival may not join.
+
+    Attributes:
+        reason: one of the words above.
+        detail: the same for people.
+        heatmap: file that shows what is suspicious.
+    """
+
+    reason: str
+    detail: str
+    heatmap: str | None = None
+
+
+def read_inbox(inbox: Path, category_root: Path, settings: DataSettings) -> list[Arrival]:
+    """The images of an inbox, sorted by name; links that lead away and files that are no images stay unread.
+
+    Args:
+        inbox: folder of new images, with subfolders if need be and a ``groups.csv`` where parts are known.
+        category_root: the category that they are for.
+        settings: its layout and group pattern, which is searched in the path that the image would get.
+
+    Raises:
+        DataError: the inbox cannot be listed, or its ``groups.csv`` cannot be used.
+        SettingsError: the group pattern cannot be used.
+    """
+    entries, _ = list_files(inbox)
+    names = [entry.path for entry in entries if entry.is_image and entry.problem is None]
+    if (inbox / GROUPS_FILE).is_file():
+        groups, _ = assign_groups(names, inbox)
+    else:
+        # The pattern sees the path that the image would get; its own name in another folder is no group.
+        folder = "/".join((*train_folder(category_root, settings.layout), BATCH.format("0" * 12)))
+        paths = [f"{folder}/{name}" for name in names]
+        groups, _ = assign_groups(paths, inbox, settings.group_pattern)
+        groups = ["" if group == path else group for group, path in zip(groups, paths, strict=True)]
+    return [
+        Arrival(inbox / name, name, "" if group == name else group, probe_image(inbox / name))
+        for name, group in zip(names, groups, strict=True)
+    ]
+
+
+def judge_arrivals(
+    arrivals: list[Arrival],
+    known: pd.DataFrame,
+    held_out: Set[str],
+    verdicts: pd.DataFrame,
+    suspicions: Mapping[str, Refusal],
+    bits: int,
+) -> list[Refusal | None]:
+    """Decide about each arrival; the first reason that applies, None where it may join.
+
+    A person's verdict ``good`` overrules a suspicion and nothing else: what is evaluated or calibrated with
+    is never trained on.
+
+    Args:
+        arrivals: what lies in the inbox.
+        known: manifest of the category as it is.
+        held_out: content hashes of the images that the champion was calibrated with.
+        verdicts: what `read_reviews` returned.
+        suspicions: by content hash, why the champion finds an image suspicious.
+        bits: the most that perceptual hashes of near copies differ in.
+    """
+    kept = known[known["problem"].isna()]
+    train = kept["split"] == "train"
+    reserved = {EVALUATION: kept[~train], CALIBRATION: kept[train & kept["sha256"].isin(list(held_out))]}
+    near = {name: _near(arrivals, rows, bits) for name, rows in reserved.items()}
+    said = {row.image_sha256: (str(row.verdict), str(row.who)) for row in verdicts.itertuples()}
+    paths = dict(zip(kept.loc[train, "sha256"], kept.loc[train, "path"], strict=True))
+    refusals: list[Refusal | None] = []
+    for place, arrival in enumerate(arrivals):
+        digest = str(arrival.probe.sha256)
+        refusal = (
+            _unreadable(arrival)
+            or _rejected(said.get(digest))
+            or _reserved(arrival, reserved, near, place)
+            or _duplicate(digest, paths)
+        )
+        if refusal is None and digest in suspicions and said.get(digest, ("", ""))[0] != "good":
+            refusal = suspicions[digest]
+        if refusal is None:
+            paths[digest] = f"{arrival.name} of the same inbox"
+        refusals.append(refusal)
+    return refusals
+
+
+def _unreadable(arrival: Arrival) -> Refusal | None:
+    problem = arrival.probe.problem
+    return None if problem is None else Refusal(UNREADABLE, problem)
+
+
+def _rejected(said: tuple[str, str] | None) -> Refusal | None:
+    if said is None or said[0] != "bad":
+        return None
+    return Refusal(REJECTED, f"{said[1]} judged the part bad")
+
+
+def _reserved(
+    arrival: Arrival, reserved: Mapping[str, pd.DataFrame], near: Mapping[str, dict[int, str]], place: int
+) -> Refusal | None:
+    for name, rows in reserved.items():
+        for what, match in (
+            ("the same image as", rows.loc[rows["sha256"] == arrival.probe.sha256, "path"]),
+            (f"of one group ({arrival.group}) with", _of_group(arrival.group, rows)),
+        ):
+            if len(match):
+                return Refusal(name, f"{what} {match.iloc[0]}, which is kept for {name}")
+        if place in near[name]:
+            return Refusal(name, f"a near copy of {near[name][place]}, which is kept for {name}")
+    return None
+
+
+def _of_group(group: str, rows: pd.DataFrame) -> pd.Series:
+    return rows.loc[(rows["group"] == group) & (group != ""), "path"]
+
+
+def _duplicate(digest: str, paths: Mapping[str, str]) -> Refusal | None:
+    return Refusal(DUPLICATE, f"the same image as {paths[digest]}") if digest in paths else None
+
+
+def _near(arrivals: list[Arrival], rows: pd.DataFrame, bits: int) -> dict[int, str]:
+    """By place of the arrival, a path of ``rows`` that it is a near copy of."""
+    places = [place for place, arrival in enumerate(arrivals) if arrival.probe.perceptual_hash]
+    hashed = rows[rows["perceptual_hash"].notna()]
+    hashes = [str(arrivals[place].probe.perceptual_hash) for place in places]
+    asked, found, _ = find_pairs(hashes, hashed["perceptual_hash"].tolist(), bits)
+    paths = hashed["path"].tolist()
+    return {places[one]: paths[other] for one, other in zip(asked, found, strict=True)}

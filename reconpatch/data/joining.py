@@ -1,0 +1,188 @@
+"""Move judged arrivals into the data set and the quarantine, so that none is lost or counted twice.
+
+What shall happen is written down first (the plan); every step can be done again. A process that is killed
+leaves a plan that the next one finishes before it looks at the inbox.
+"""
+
+import csv
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from reconpatch.data.arrivals import BATCH, Arrival, Refusal
+from reconpatch.data.groups import GROUPS_FILE
+from reconpatch.errors import DataError
+from reconpatch.files import atomic_file, sha256_file, sha256_json, write_json
+
+
+@dataclass(frozen=True)
+class Move:
+    """One file's way.
+
+    Attributes:
+        source: where it lies.
+        target: relative to the batch's folder in the data set, or to the quarantine.
+        sha256: of its bytes, by which it is known again.
+        group: its group, where it joins; empty: its own.
+        record: what the quarantine keeps beside it; None where it joins.
+    """
+
+    source: str
+    target: str
+    sha256: str
+    group: str = ""
+    record: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one look at the inbox led to.
+
+    Attributes:
+        batch: names the batch; equal arrivals make equal names.
+        folder: the batch's folder below the category root, posix; its images become visible all at once.
+        moves: of every file that is moved.
+    """
+
+    batch: str
+    folder: str
+    moves: tuple[Move, ...]
+
+    @property
+    def joining(self) -> list[Move]:
+        """The moves into the data set."""
+        return [move for move in self.moves if move.record is None]
+
+    def write(self, path: Path) -> None:
+        """Write the plan; from then on it will be carried out."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> "Plan | None":
+        """The plan that a killed process left; None when there is none."""
+        if not path.is_file():
+            return None
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return cls(values["batch"], values["folder"], tuple(Move(**move) for move in values["moves"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: is no plan of an ingest ({error}); restore or remove it") from None
+
+
+def make_plan(
+    arrivals: Sequence[Arrival], refusals: Sequence[Refusal | None], train: Sequence[str], judge: str | None
+) -> Plan:
+    """The plan for judged arrivals.
+
+    Args:
+        arrivals: (N,) images.
+        refusals: (N,) what `judge_arrivals` returned.
+        train: folders below the category root that hold the training images.
+        judge: the detector that found images suspicious, for the records.
+    """
+    batch = sha256_json([[str(item.file), item.probe.sha256] for item in arrivals])[:12]
+    moves = []
+    for arrival, refusal in zip(arrivals, refusals, strict=True):
+        digest = arrival.probe.sha256 or _hash(arrival.file)
+        if digest is None:
+            continue  # it cannot even be copied, and stays
+        if refusal is None:
+            moves.append(Move(str(arrival.file), arrival.name, digest, arrival.group))
+            continue
+        record = {"sha256": digest, "name": arrival.name, "group": arrival.group, "judge": judge}
+        record |= asdict(refusal)
+        moves.append(Move(str(arrival.file), quarantine_name(arrival), digest, record=record))
+    return Plan(batch, "/".join((*train, BATCH.format(batch))), tuple(moves))
+
+
+def quarantine_name(arrival: Arrival) -> str:
+    """The file name of an arrival that is put aside."""
+    # By its place in the inbox too: two refused files may have one content.
+    mark = sha256_json([arrival.probe.sha256 or _hash(arrival.file), arrival.name])[:12]
+    name = PurePosixPath(arrival.name)
+    return f"{name.stem}-{mark}{name.suffix}"
+
+
+def carry_out(plan: Plan, category_root: Path, quarantine: Path, *, keep: bool = False) -> None:
+    """Bring every file of the plan to its place, however often this was begun.
+
+    A file that changed since it was judged stays where it is.
+
+    Args:
+        plan: what to do.
+        category_root: the category that the batch joins.
+        quarantine: folder of the files put aside and of their records (``<file>.json``).
+        keep: leave the sources, of an inbox that is not ours to empty.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    _join(plan, category_root)
+    for move in plan.moves:
+        if move.record is not None and _is(Path(move.source), move.sha256):
+            write_json(quarantine / f"{move.target}.json", move.record)
+            _copy(Path(move.source), quarantine / move.target)
+    if keep:
+        return
+    for move in plan.moves:
+        source = Path(move.source)
+        target = (category_root / plan.folder if move.record is None else quarantine) / move.target
+        if source != target and _is(target, move.sha256) and _is(source, move.sha256):
+            source.unlink()
+        if quarantine in source.parents and not source.exists():
+            Path(f"{source}.json").unlink(missing_ok=True)  # a released image leaves nothing behind
+
+
+def _join(plan: Plan, category_root: Path) -> None:
+    folder = category_root / plan.folder
+    if folder.exists() or not plan.joining:
+        return
+    # Outside the data set, whose every file DVC and the stages would take for theirs.
+    staging = category_root.parent.parent / f".{category_root.parent.name}.arrivals" / plan.batch
+    joined = [move for move in plan.joining if _is(Path(move.source), move.sha256)]
+    for move in joined:
+        _copy(Path(move.source), staging / move.target)
+    if joined:
+        _name_groups(plan, joined, category_root)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging.rename(folder)
+    shutil.rmtree(staging.parent, ignore_errors=True)
+
+
+def _name_groups(plan: Plan, joined: Sequence[Move], category_root: Path) -> None:
+    """Add lines to the category's groups.csv, where it has one, or where a group is more than its image."""
+    table = category_root / GROUPS_FILE
+    if not table.is_file():
+        return
+    with table.open(encoding="utf-8-sig", newline="") as stream:
+        lines = [line for line in csv.reader(stream) if line]
+    path_at, group_at = lines[0].index("path"), lines[0].index("group")
+    there = {line[path_at] for line in lines}
+    for move in joined:
+        path = f"{plan.folder}/{move.target}"
+        if path not in there:
+            line = [""] * len(lines[0])
+            line[path_at], line[group_at] = path, move.group or path
+            lines.append(line)
+    with atomic_file(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(lines)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_file(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def _hash(path: Path) -> str | None:
+    try:
+        return sha256_file(path)
+    except OSError:
+        return None
+
+
+def _is(path: Path, sha256: str) -> bool:
+    """Whether the file has these bytes; one that cannot be read has none."""
+    return path.is_file() and _hash(path) == sha256

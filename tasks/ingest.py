@@ -1,0 +1,240 @@
+"""Take new nominal images from the inbox of a category: check them, join them, version them.
+
+No stage: it changes the data set itself. What was begun is finished first, so it may be killed at any time.
+"""
+
+import fcntl
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from reconpatch.data.arrivals import SUSPICIOUS, Arrival, Refusal, judge_arrivals, read_inbox
+from reconpatch.data.images import probe_image
+from reconpatch.data.joining import Plan, carry_out, make_plan, quarantine_name
+from reconpatch.data.layouts import train_folder
+from reconpatch.data.manifest import build_manifest
+from reconpatch.data.reviews import read_reviews
+from reconpatch.errors import DataError
+from reconpatch.files import sha256_file
+from reconpatch.settings import Settings
+from tasks.commit import run_dvc
+from tasks.git_commit import commit_files
+from tasks.lineage import data_hash, data_record
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the champion says of arrivals.
+
+    Attributes:
+        judge: its name; None when there is no champion.
+        held_out: content hashes that it was calibrated with.
+        suspicions: by content hash, why an image is suspicious.
+    """
+
+    judge: str | None
+    held_out: frozenset[str]
+    suspicions: dict[str, Refusal]
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What one batch came to.
+
+    Attributes:
+        dataset: name of the data set.
+        category: that the images are for.
+        batch: name of the batch.
+        count: images that joined.
+        quarantined: images put aside.
+        data_hash: of the data set as it is now, as DVC records it.
+        commit: git commit of the .dvc file; None when there was nothing to commit.
+    """
+
+    dataset: str
+    category: str
+    batch: str
+    count: int
+    quarantined: int
+    data_hash: str
+    commit: str | None
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders of one category's ingest."""
+
+    root: Path
+    inbox: Path
+    quarantine: Path
+    plan: Path
+    heatmaps: Path
+
+    @classmethod
+    def of(cls, settings: Settings, category: str, project: Path) -> "Places":
+        """Below the project, wherever the parameters do not lead out of it."""
+        quarantine = project / settings.ingest.quarantine / settings.pipeline.dataset / category
+        return cls(
+            project / settings.pipeline.root / category,
+            project / settings.ingest.inbox / category,
+            quarantine,
+            quarantine / ".plan.json",
+            quarantine / "heatmaps",
+        )
+
+
+Scorer = Callable[[Settings, str, Path, list[Path], Path], Judged]
+
+
+def ingest(
+    settings: Settings,
+    category: str,
+    project: Path,
+    *,
+    announce: Callable[[Ingested], None] = lambda _: None,
+    judge: Scorer | None = None,
+) -> list[Ingested]:
+    """Bring the inbox of a category to its end: every image joined or put aside, the data set versioned.
+
+    Args:
+        settings: all parameters.
+        category: its name.
+        project: root of the project.
+        announce: told of each finished batch, once or (after a kill in the wrong moment) twice.
+        judge: asks the champion; by default the registry's.
+
+    Returns:
+        The batches that were finished: that of a killed ingest, then the new one; none for an empty inbox.
+
+    Raises:
+        DataError: the category or the inbox cannot be used, or DVC does not know the data set.
+        ReConPatchError: the registry, dvc or git refuse.
+    """
+    places = Places.of(settings, category, project)
+    if data_record(places.root, project) is None:
+        raise DataError(f"{places.root}: no .dvc file records it; run `dvc add` on the data set first")
+    done = []
+    with _alone(places.quarantine):
+        for plan in (Plan.read(places.plan), None):
+            plan = plan or _plan(settings, category, project, places, judge or ask_champion)
+            if plan is not None:
+                done.append(_finish(plan, settings, category, project, places))
+                announce(done[-1])
+                places.plan.unlink()
+    return done
+
+
+def ask_champion(
+    settings: Settings, category: str, project: Path, images: list[Path], folder: Path
+) -> Judged:
+    """Score images with the champion; a suspicious one gets a heat map in ``folder``."""
+    from reconpatch.detector import ReConPatch
+    from reconpatch.evaluation.heatmaps import write_heatmap
+    from tasks.champion import champion_folder, find_champion
+
+    champion = find_champion(settings, project, category)
+    if champion is None:
+        _LOG.warning("%s: no champion yet, so nobody looked for defects among the arrivals", category)
+        return Judged(None, frozenset(), {})
+    name = f"{champion.model}/{champion.version}"
+    with champion_folder(champion, settings, project) as model:
+        detector = ReConPatch.load(model, device=settings.device, threads=settings.threads)
+        suspicions: dict[str, Refusal] = {}
+        calibration = detector.calibration
+        bands = ("review", "reject") if settings.ingest.suspicious == "review" else ("reject",)
+        for prediction in detector.stream(images) if images and calibration is not None else ():
+            if prediction.band in bands and prediction.path is not None and calibration is not None:
+                limit = calibration.review if "review" in bands else calibration.threshold
+                detail = (
+                    f"score {prediction.score:.4g} above the nominal limit {limit.value:.4g} of "
+                    f"{name} (ingest.suspicious: {settings.ingest.suspicious})"
+                )
+                digest = sha256_file(Path(prediction.path))
+                picture = write_heatmap(folder, prediction, detector)
+                suspicions[digest] = Refusal(SUSPICIOUS, detail, picture.name)
+        return Judged(name, frozenset(detector.training_set.holdout), suspicions)
+
+
+def _plan(settings: Settings, category: str, project: Path, places: Places, judge: Scorer) -> Plan | None:
+    verdicts = read_reviews(project / settings.ingest.reviews)
+    released = list(_released(places.quarantine, verdicts))
+    new = read_inbox(places.inbox, places.root, settings.data) if places.inbox.is_dir() else []
+    young = time.time() - settings.ingest.settle_seconds
+    arrivals = [*released, *(item for item in new if item.file.stat().st_mtime <= young)]
+    if not arrivals:
+        return None
+    cache = project / ".cache" / "probes" / f"{settings.pipeline.dataset}-{category}.json"
+    known = build_manifest(places.root, settings.data, cache=cache)
+    if settings.ingest.keep_inbox:
+        new = [item for item in arrivals[len(released) :] if _is_new(item, known, places.quarantine)]
+        arrivals = [*released, *new]
+    files = [item.file for item in arrivals if item.probe.problem is None]
+    judged = judge(settings, category, project, files, places.heatmaps)
+    refusals = judge_arrivals(
+        arrivals,
+        known,
+        judged.held_out,
+        verdicts,
+        judged.suspicions,
+        settings.validate_.near_duplicate_bits,
+    )
+    train = train_folder(places.root, settings.data.layout)
+    plan = make_plan(arrivals, refusals, train, judged.judge)
+    if not plan.moves:
+        return None
+    plan.write(places.plan)
+    return plan
+
+
+def _released(quarantine: Path, verdicts: pd.DataFrame) -> Iterator[Arrival]:
+    """Suspicious images that a person has judged good since."""
+    good = set(verdicts.loc[verdicts["verdict"] == "good", "image_sha256"])
+    for record in sorted(quarantine.glob("*.json")):
+        kept = json.loads(record.read_text(encoding="utf-8"))
+        file = record.with_suffix("")
+        if kept.get("reason") == SUSPICIOUS and kept["sha256"] in good and file.is_file():
+            yield Arrival(file, kept["name"], kept["group"], probe_image(file))
+
+
+def _is_new(arrival: Arrival, known: pd.DataFrame, quarantine: Path) -> bool:
+    """Whether an image of an inbox that is not emptied was not taken before."""
+    same = known.loc[known["sha256"] == arrival.probe.sha256, "path"]
+    joined = any(path.partition("/arrivals-")[2].partition("/")[2] == arrival.name for path in same)
+    return not joined and not (quarantine / quarantine_name(arrival)).exists()
+
+
+def _finish(plan: Plan, settings: Settings, category: str, project: Path, places: Places) -> Ingested:
+    carry_out(plan, places.root, places.quarantine, keep=settings.ingest.keep_inbox)
+    record, folder = data_record(places.root, project), places.root / plan.folder
+    commit, joined = None, [move for move in plan.joining if (folder / move.target).is_file()]
+    if joined and record is not None:
+        run_dvc(project, "add", "--quiet", str(record.with_suffix("").relative_to(project)))
+        if settings.ingest.git_commit:
+            message = f"{settings.pipeline.dataset}: {len(joined)} new images of {category}"
+            commit = commit_files([str(record.relative_to(project))], message, project)
+    return Ingested(
+        settings.pipeline.dataset,
+        category,
+        plan.batch,
+        len(joined),
+        sum((places.quarantine / move.target).is_file() for move in plan.moves if move.record is not None),
+        data_hash(places.root, project),
+        commit,
+    )
+
+
+@contextmanager
+def _alone(quarantine: Path) -> Iterator[None]:
+    """One ingest of a category at a time; the system frees the lock of a killed one."""
+    quarantine.mkdir(parents=True, exist_ok=True)
+    with (quarantine / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,175 @@
+"""Arrivals: what joins, what is put aside and why, and that a kill loses and doubles nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reconpatch.data.arrivals import SUSPICIOUS, Refusal
+from reconpatch.data.manifest import build_manifest
+from reconpatch.data.reviews import Review, append_review
+from reconpatch.files import sha256_file
+from reconpatch.settings import Settings, parse_settings
+from tasks.ingest import Ingested, Judged, ingest
+
+ROOT = Path(__file__).resolve().parents[3]
+KILLS = 20 if os.environ.get("RECONPATCH_SOAK") == "1" else 2
+_VALUES = {
+    "pipeline": {"dataset": "toy", "root": "data/toy", "categories": ["nut"]},
+    "ingest": {"settle_seconds": 0.0},
+    "data": {"group_pattern": r"part(\d+)_"},
+}
+_RUN = f"""
+import sys
+from pathlib import Path
+from reconpatch.settings import parse_settings
+from tasks.ingest import Judged, ingest
+nobody = Judged(None, frozenset(), {{}})
+print("started", flush=True)
+ingest(parse_settings({_VALUES!r}), "nut", Path(sys.argv[1]), judge=lambda *_: nobody)
+"""
+
+
+def settings(**values: object) -> Settings:
+    return parse_settings({**_VALUES, "ingest": {**_VALUES["ingest"], **values}})
+
+
+def picture(path: Path, name: str, size: int = 32) -> Path:
+    coarse = np.random.default_rng(list(name.encode())).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A data set of three training and two test images under DVC and git, and an empty inbox."""
+    root = tmp_path / "project"
+    for name in ("train/good/part1_a", "train/good/part2_a", "train/good/part3_a"):
+        picture(root / f"data/toy/nut/{name}.png", name)
+    for name in ("test/good/part7_a", "test/good/part8_a"):
+        picture(root / f"data/toy/nut/{name}.png", name)
+    (root / "inbox" / "nut").mkdir(parents=True)
+    for command in (
+        ["git", "init", "-q"],
+        [sys.executable, "-m", "dvc", "init", "-q"],
+        [sys.executable, "-m", "dvc", "add", "-q", "data/toy"],
+    ):
+        subprocess.run(command, cwd=root, check=True, capture_output=True)
+    return root
+
+
+def judge_with(suspicious: Path | None = None, held_out: frozenset[str] = frozenset()):
+    found = {} if suspicious is None else {sha256_file(suspicious): Refusal(SUSPICIOUS, "score 9")}
+    return lambda *_: Judged("reconpatch-toy-nut/1", held_out, found)
+
+
+def contents(*folders: Path) -> Counter[str]:
+    images = [path for folder in folders for path in folder.rglob("*.png")]
+    return Counter(sha256_file(path) for path in images)
+
+
+def records(project: Path) -> dict[str, str]:
+    found = [json.loads(path.read_text()) for path in (project / "quarantine/toy/nut").glob("*.png.json")]
+    return {record["name"]: record["reason"] for record in found}
+
+
+def test_each_arrival_joins_or_is_put_aside_with_its_reason(project: Path) -> None:
+    inbox, nut = project / "inbox/nut", project / "data/toy/nut"
+    picture(inbox / "part20_a.png", "new")
+    picture(inbox / "deep/part21_a.png", "newer")
+    (inbox / "empty.png").touch()
+    picture(inbox / "again.png", "train/good/part1_a")
+    picture(inbox / "twin.png", "new")
+    picture(inbox / "tested.png", "test/good/part7_a")
+    copy = np.asarray(Image.open(nut / "test/good/part8_a.png")).astype(int) + 2
+    Image.fromarray(copy.clip(0, 255).astype(np.uint8)).save(inbox / "near.png")
+    picture(inbox / "part7_b.png", "same part")
+    picture(inbox / "part3_b.png", "part of calibration")
+    odd = picture(inbox / "odd.png", "odd")
+    bad = picture(inbox / "bad.png", "bad")
+    append_review(project / "reviews.jsonl", Review(image_sha256=sha256_file(bad), verdict="bad", who="Ann"))
+    before = contents(inbox)
+    held = frozenset([sha256_file(nut / "train/good/part3_a.png")])
+    announced: list[Ingested] = []
+    (batch,) = ingest(settings(), "nut", project, announce=announced.append, judge=judge_with(odd, held))
+    assert announced == [batch]
+    assert (batch.count, batch.quarantined) == (2, 9)
+    assert records(project) == {
+        "empty.png": "unreadable", "again.png": "duplicate", "twin.png": "duplicate",
+        "tested.png": "evaluation", "near.png": "evaluation", "part7_b.png": "evaluation",
+        "part3_b.png": "calibration", "odd.png": "suspicious", "bad.png": "rejected",
+    }  # fmt: skip
+    joined = nut / f"train/good/arrivals-{batch.batch}"
+    assert {path.relative_to(joined).as_posix() for path in joined.rglob("*.png")} == {
+        "part20_a.png",
+        "deep/part21_a.png",
+    }
+    assert not list(inbox.rglob("*.png"))
+    assert contents(joined, project / "quarantine") == before
+    shown = subprocess.run(
+        ["git", "show", "--name-only", "--format=", "HEAD"], cwd=project, capture_output=True, text=True
+    )
+    assert shown.stdout.split() == ["data/toy.dvc"]
+    assert batch.data_hash in (project / "data/toy.dvc").read_text()
+    assert len(build_manifest(nut, settings().data)) == 7
+    assert ingest(settings(), "nut", project, judge=judge_with()) == []
+
+
+def test_a_person_releases_what_was_suspicious(project: Path) -> None:
+    odd = picture(project / "inbox/nut/odd.png", "odd")
+    digest = sha256_file(odd)
+    judge = judge_with(odd)
+    ingest(settings(), "nut", project, judge=judge)
+    assert records(project) == {"odd.png": "suspicious"}
+    assert ingest(settings(), "nut", project, judge=judge) == []
+    append_review(project / "reviews.jsonl", Review(image_sha256=digest, verdict="good", who="Ann"))
+    (batch,) = ingest(settings(), "nut", project, judge=judge)
+    assert (batch.count, batch.quarantined) == (1, 0)
+    assert records(project) == {}
+    assert contents(project / "data/toy/nut/train")[digest] == 1
+
+
+def test_an_inbox_that_is_kept_is_taken_once_and_young_files_wait(project: Path) -> None:
+    picture(project / "inbox/nut/a.png", "a")
+    picture(project / "inbox/nut/b.png", "train/good/part1_a")
+    assert ingest(settings(settle_seconds=1000.0), "nut", project, judge=judge_with()) == []
+    (batch,) = ingest(settings(keep_inbox=True), "nut", project, judge=judge_with())
+    assert (batch.count, batch.quarantined) == (1, 1)
+    assert ingest(settings(keep_inbox=True), "nut", project, judge=judge_with()) == []
+    assert len(list((project / "inbox/nut").iterdir())) == 2
+
+
+def test_killed_at_any_moment_and_run_again_nothing_is_lost_or_doubled(project: Path) -> None:
+    inbox, moments = project / "inbox/nut", np.random.default_rng(0)
+    expected: Counter[str] = contents(project / "data")
+    for kill in range(KILLS):
+        for number in range(20):
+            picture(inbox / f"{kill}-{number}.png", f"{kill}-{number}")
+        picture(inbox / f"{kill}-twin.png", f"{kill}-0")
+        expected += contents(inbox)
+        with subprocess.Popen(
+            [sys.executable, "-c", _RUN, str(project)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(moments.uniform(0, 1.5))
+            os.kill(process.pid, signal.SIGKILL)
+        _remove_locks(project)
+        ingest(settings(), "nut", project, judge=lambda *_: Judged(None, frozenset(), {}))
+        assert contents(project / "data", project / "quarantine") == expected
+        assert not list(inbox.iterdir())
+        assert not list((project / "data").glob(".*.arrivals"))
+
+
+def _remove_locks(project: Path) -> None:
+    """A killed git leaves its lock, which a person removes."""
+    (project / ".git/index.lock").unlink(missing_ok=True)
