@@ -53,7 +53,7 @@ def ingest_all(
         FlowFailedError: an inbox could not be brought to its end; the others were.
     """
     settings = load_settings(params or project / PARAMS, overrides)
-    slots.create_slots()
+    slots.create_slots(slots.DVC)
     done: list[Ingested] = []
     failures: list[str] = []
     for category in settings.pipeline.categories:
