@@ -74,7 +74,7 @@ def _refuse_no_repository(project: Path) -> None:
     except (OSError, ReConPatchError) as error:
         raise ReConPatchError(
             f"{project}: is in no git repository that can be used ({error}); "
-            "run `git init` there, or set pipeline.git_commit (of an ingest: ingest.git_commit) to false"
+            "run `git init` there, or set pipeline.git_commit to false (of an ingest: ingest.git_commit)"
         ) from None
 
 
