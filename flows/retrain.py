@@ -116,7 +116,7 @@ def _work(settings: Settings, project: Path, todo: Sequence[Arrivals]) -> tuple[
 
 
 def can_update(arrivals: Arrivals, settings: Settings) -> bool:
-    """Whether the policy asks for an update and one can do it: no bank forgets an image, no ensemble learns."""
+    """Whether an update is wanted and possible: no bank forgets an image, and no ensemble learns one."""
     champion = arrivals.champion
     if settings.retrain.mode == "full" or champion is None:
         return False

@@ -135,8 +135,8 @@ EVALUATIONS = ("evaluate", "ensemble")
 
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _TABLE}
 
-# Bodies that take a stage's place where the outputs are none of DVC's: same folder, other inputs. The champion
-# that an update starts from is in no input: it names the folder of outputs (`tasks.update_job`).
+# Bodies that take a stage's place where the outputs are none of DVC's: same folder, other inputs. The
+# champion that an update starts from is no input: it names the folder of outputs (`tasks.update`).
 VARIANTS: dict[str, Stage] = {
     "update": replace(
         STAGES["calibrate"],
