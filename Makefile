@@ -15,7 +15,7 @@ export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint ui gpu clean
+.PHONY: help setup demo test soak lint ui serve-flows gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -61,6 +61,11 @@ ui: setup ## MLflow and Prefect UIs on loopback; Ctrl-C ends both
 	  --host 127.0.0.1 --port 5000 --workers 1 & \
 	$(BIN)/prefect server start --host 127.0.0.1 --port 4200 & \
 	wait
+
+serve-flows: setup ## a Prefect server on loopback and every deployment of prefect.yaml; Ctrl-C ends both
+	@trap 'kill 0' INT TERM EXIT; \
+	$(BIN)/prefect server start --host 127.0.0.1 --port 4200 & \
+	PREFECT_API_URL=http://127.0.0.1:4200/api $(BIN)/python -m flows.serve
 
 gpu: setup ## swap faiss-cpu for faiss-gpu (they exclude each other)
 	$(BIN)/python -m pip uninstall --quiet --yes faiss-cpu

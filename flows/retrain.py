@@ -18,7 +18,7 @@ from flows.closing import record, register
 from flows.notice import Outcome, publish
 from flows.run_stages import failure_of, run_stages, run_update
 from flows.train import FlowFailedError
-from reconpatch.errors import SettingsError
+from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.settings import Settings, load_settings
 from tasks.arrivals import Arrivals, find_arrivals
 from tasks.code import note_code
@@ -147,8 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         for outcome in retrain(given.categories):
             print(outcome)
-    except FlowFailedError as error:
-        sys.exit(str(error))
+    except ReConPatchError as error:
+        sys.exit(f"retrain failed: {error}")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def hold(name: str, *, wait: bool = True) -> Iterator[None]:
         TimeoutError: it is taken, and ``wait`` is False.
     """
     with ExitStack() as stack:
-        with _taking_back(at_once=not wait):
+        with _taking_back():
             limit = None if wait else _TRY_SECONDS
             stack.enter_context(
                 concurrency(name, occupy=1, timeout_seconds=limit, lease_duration=_LEASE_SECONDS, strict=True)
@@ -53,8 +53,8 @@ def hold(name: str, *, wait: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def _taking_back(*, at_once: bool) -> Iterator[None]:
-    """Take expired leases back now and then, for as long as the block waits; ``at_once``: before it too."""
+def _taking_back() -> Iterator[None]:
+    """Take expired leases back now and then, before the block and for as long as it waits."""
     acquired = threading.Event()
 
     def watch() -> None:
@@ -63,7 +63,7 @@ def _taking_back(*, at_once: bool) -> Iterator[None]:
 
     # A server that runs for itself does this itself.
     ours = not PREFECT_API_URL.value()
-    if ours and at_once:
+    if ours:
         _take_back_expired()
     watcher = threading.Thread(target=watch, daemon=True) if ours else None
     if watcher is not None:

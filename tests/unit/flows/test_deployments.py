@@ -1,0 +1,61 @@
+"""prefect.yaml says what runs when, and nothing in it names a flow or a parameter that is not there."""
+
+import errno
+import zoneinfo
+
+import pytest
+import yaml
+
+from flows.serve import read_deployments
+from flows.stage_tasks import LIMITS, may_pass
+from reconpatch.errors import DataError
+from tasks.job import PROJECT
+from tasks.stages import STAGES, VARIANTS
+
+
+@pytest.fixture(scope="module")
+def deployments():
+    return {one.name: one for one in read_deployments()}
+
+
+def test_every_deployment_names_a_flow_its_parameters_a_limit_and_tags(deployments) -> None:
+    for one in deployments.values():
+        assert set(one.parameters) <= set(one._parameter_openapi_schema.properties)
+        assert one.concurrency_limit >= 1
+        assert one.tags
+        assert one.schedules or one.triggers
+        for schedule in one.schedules:
+            zoneinfo.ZoneInfo(schedule.schedule.timezone)
+
+
+def test_arrivals_retrain_their_category_as_a_text_whatever_it_looks_like(deployments) -> None:
+    (trigger,) = deployments["on-arrival"].triggers
+    assert trigger.expect == {"reconpatch.ingest.completed"}
+    (category,) = trigger.parameters["categories"]
+    assert category == {"prefect_kind": "jinja", "template": "{{ event.payload.category }}"}
+
+
+def test_both_ways_to_deploy_read_one_file_and_one_pool(deployments) -> None:
+    stated = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+    assert [one["name"] for one in stated] == list(deployments)
+    assert {one["work_pool"]["name"] for one in stated} == {"reconpatch"}
+
+
+def test_every_stage_has_limits() -> None:
+    assert set(LIMITS) == {*STAGES, *VARIANTS}
+
+
+def test_a_file_server_that_is_away_is_tried_again_and_a_full_disk_is_not() -> None:
+    def told(number: int) -> DataError:
+        try:
+            try:
+                raise OSError(number, "x")
+            except OSError:
+                raise DataError("image.png: cannot be read") from None
+        except DataError as error:
+            return error
+
+    assert may_pass(told(errno.ESTALE))
+    assert may_pass(OSError(errno.EIO, "x"))
+    assert not may_pass(told(errno.ENOSPC))
+    assert not may_pass(DataError("x"))
