@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -10,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
@@ -72,7 +72,7 @@ def test_reruns_after_kills_end_in_the_same_bytes(
     seconds = _finish(calm)
     expected, registered = _outputs(calm), _registered(calm)
     assert len(registered) == 1
-    moments = random.Random(7)
+    moments = np.random.default_rng(7)
     hit = 0
     for number in range(KILLS):
         # Spread over the run, one in each part of it; its first fifth is the start of Python and the server.
