@@ -3,7 +3,7 @@
 OMP_NUM_THREADS=1 python benchmarks/drift.py CATEGORY [--streams 50] [--rate 0.05]
 
 The detector is fitted on 200 nominal images. Of the other nominal ones each stream draws its reference and
-its own images without replacement; it is checked every 25 images, and `--rate` is for all its checks together.
+its own images without replacement, and is checked every 25 images; `--rate` is for all checks together.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter, laplace
 from reconpatch import ReConPatch
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import build_manifest, image_paths
-from reconpatch.monitoring.drift import find_drift
+from reconpatch.monitoring import find_drift
 from reconpatch.settings import DataSettings
 
 FIT, REFERENCE, STEP, LENGTH, DISTURBED = 200, 200, 25, 150, 150

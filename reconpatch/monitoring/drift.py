@@ -46,7 +46,8 @@ def find_drift(
 ) -> Drift:
     """Compare new images with held-out nominal ones, both scored by the detector that ships.
 
-    Every numeric column is compared by the mean of its ranks and by its share of the largest tenth; columns ``embedding_<i>`` are one together, compared by the distance of the means.
+    Every numeric column is compared by the mean of its ranks and by its share of the largest tenth; columns
+    ``embedding_<i>`` are one together, compared by the distance of the means.
 
     Args:
         reference: an image a row; column ``group`` and numeric ones.
@@ -80,7 +81,7 @@ def find_drift(
 def _columns(table: pd.DataFrame) -> dict[str, np.ndarray]:
     """(N, width) standardised columns of each statistic."""
     embedding = [name for name in table.columns if name.startswith("embedding_")]
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for name in (name for name in table.columns if name not in embedding):
         ranks = table[name].rank()
         found[name] = ranks.to_numpy()[:, None]
@@ -119,4 +120,5 @@ def _distances(chosen: np.ndarray, values: np.ndarray, widths: list[int]) -> np.
     """(deals, statistics) distance of the chosen rows' mean from that of all."""
     means = chosen @ values / chosen.sum(axis=1, keepdims=True)
     starts = np.cumsum([0, *widths[:-1]])
-    return np.sqrt(np.add.reduceat(means**2, starts, axis=1))
+    squared: np.ndarray = np.add.reduceat(means**2, starts, axis=1)
+    return np.asarray(np.sqrt(squared))

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from reconpatch.errors import DataError
-from reconpatch.monitoring.drift import find_drift
+from reconpatch.monitoring import find_drift
 
 
 def _images(random: np.random.Generator, count: int, *, brightness: float = 0.0) -> pd.DataFrame:
