@@ -93,7 +93,8 @@ def _columns(table: pd.DataFrame) -> dict[str, np.ndarray]:
 
 def _standardised(block: np.ndarray) -> np.ndarray:
     spread = block.std(axis=0)
-    return (block - block.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    scaled: np.ndarray = (block - block.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    return scaled
 
 
 def _p_values(
@@ -120,5 +121,5 @@ def _distances(chosen: np.ndarray, values: np.ndarray, widths: list[int]) -> np.
     """(deals, statistics) distance of the chosen rows' mean from that of all."""
     means = chosen @ values / chosen.sum(axis=1, keepdims=True)
     starts = np.cumsum([0, *widths[:-1]])
-    squared: np.ndarray = np.add.reduceat(means**2, starts, axis=1)
-    return np.asarray(np.sqrt(squared))
+    distances: np.ndarray = np.sqrt(np.add.reduceat(means**2, starts, axis=1))
+    return distances

@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 SOAK = os.environ.get("RECONPATCH_SOAK") == "1"
-KILLS = 30 if SOAK else 2
+KILLS = 30 if SOAK else 1
 
 
 def _start(root: Path) -> subprocess.Popen[bytes]:
@@ -92,4 +92,4 @@ def test_reruns_after_kills_end_in_the_same_bytes(
         assert _outputs(root) == expected, f"kill after {moment:.1f} s of {seconds:.1f} s"
         assert _registered(root) == registered
         shutil.rmtree(root)
-    assert hit >= KILLS // 2
+    assert hit > KILLS // 2
