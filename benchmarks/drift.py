@@ -20,7 +20,7 @@ from reconpatch.data.manifest import build_manifest, image_paths
 from reconpatch.monitoring import find_drift
 from reconpatch.settings import DataSettings
 
-FIT, REFERENCE, STEP, LENGTH, DISTURBED = 200, 200, 25, 150, 150
+FIT, REFERENCE, STEP, LENGTH, DEFECTS = 200, 200, 25, 150, 150
 
 
 def observe(detector: ReConPatch, images: list[np.ndarray]) -> pd.DataFrame:
@@ -55,16 +55,17 @@ def main() -> None:
     table = build_manifest(given.category, DataSettings())
     random = np.random.default_rng(0)
     nominal = list(random.permutation(image_paths(table[table["label"] == 0])))
-    defects = list(random.permutation(image_paths(table[table["label"] == 1])))[:DISTURBED]
+    defects = list(random.permutation(image_paths(table[table["label"] == 1])))[:DEFECTS]
     detector = ReConPatch(params={"threads": 1, "modulation.enabled": False}).fit(nominal[:FIT])
     images = [read_image(path) for path in nominal[FIT : FIT + REFERENCE + LENGTH + 100]]
     pool = observe(detector, images)
-    some = random.permutation(len(pool))[:DISTURBED]
     kinds: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "brightness +10 %": lambda image: (image * 1.1).clip(0, 255).astype(np.uint8),
         "blur, sigma 1.5": lambda image: gaussian_filter(image, (1.5, 1.5, 0)),
     }
-    disturbed = {name: observe(detector, [change(images[i]) for i in some]) for name, change in kinds.items()}
+    disturbed = {
+        name: observe(detector, [change(image) for image in images]) for name, change in kinds.items()
+    }
     bad = observe(detector, [read_image(path) for path in defects])
     print(f"{len(pool)} nominal images in the pool, {len(bad)} defects, rate {given.rate}")
     found: dict[str, list[int | None]] = {}
@@ -74,9 +75,7 @@ def main() -> None:
         reference, stream = pool.iloc[order[:REFERENCE]], pool.iloc[order[REFERENCE:][:LENGTH]]
         found.setdefault("nominal", []).append(first_alarm(reference, stream, given.rate, seed))
         for name, changed in disturbed.items():
-            used = ~np.isin(some, order[:REFERENCE])  # no image is in both
-            rows = changed[used].sample(LENGTH, replace=True, random_state=seed)
-            rows = rows.drop_duplicates()
+            rows = changed.iloc[order[REFERENCE:][:LENGTH]]  # no image is in both
             found.setdefault(name, []).append(first_alarm(reference, rows, given.rate, seed))
         mixed = stream.reset_index(drop=True)
         places = np.flatnonzero(drawn.random(len(mixed)) < 0.05)
