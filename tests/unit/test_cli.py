@@ -43,7 +43,8 @@ def category(tmp_path_factory):
             picture = rng.normal(128, 12, (64, 64, 3))
             mask = np.zeros((64, 64), np.uint8)
             if where == "test/hole":
-                picture[20:40, 20:40], mask[20:40, 20:40] = [250, 20, 20], 255
+                # Elsewhere in each image: two defects with one and the same mask are a finding.
+                picture[20 + i : 40 + i, 20:40], mask[20 + i : 40 + i, 20:40] = [250, 20, 20], 255
                 (root / "ground_truth/hole").mkdir(parents=True, exist_ok=True)
                 Image.fromarray(mask).save(root / f"ground_truth/hole/{i}_mask.png")
             Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(root / where / f"{i}.png")
