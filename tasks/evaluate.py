@@ -13,7 +13,7 @@ from tasks.stage import main
 
 
 def run(job: Job, folder: Path) -> dict[str, float | None]:
-    """Write ``metrics.json``, ``scores.csv``, ``report.html`` and ``plots/``; return the timings."""
+    """Write the evaluation's files, with its pictures in ``plots/``; return the timings."""
     settings = job.detector_settings
     limit_threads(settings.threads)
     detector = ReConPatch.load(

@@ -105,7 +105,7 @@ _TABLE = (
             "reconpatch/detector.py", "reconpatch/evaluation", "tasks/inputs.py", "tasks/evaluate.py",
         ),
         upstream=(_MANIFEST, "calibrate/model"),
-        outputs=("metrics.json", "scores.csv", "report.html", "plots"),
+        outputs=("metrics.json", "scores.csv", "pixel_histograms.safetensors", "report.html", "plots"),
         data=True,
     ),
     Stage(
@@ -121,8 +121,8 @@ _TABLE = (
         ),
         upstream=(_MANIFEST, _INDEX, "calibrate/model"),
         outputs=(
-            "model", "evaluation/metrics.json", "evaluation/scores.csv", "evaluation/report.html",
-            "evaluation/plots",
+            "model", "evaluation/metrics.json", "evaluation/scores.csv",
+            "evaluation/pixel_histograms.safetensors", "evaluation/report.html", "evaluation/plots",
         ),
         data=True,
         per_backbone=False,

@@ -42,12 +42,12 @@ def auroc_interval(
             then every resample gives the same value, and an interval of no width would claim certainty.
     """
     truth, values = checked(labels, scores)
-    member, count = _clusters(groups, truth.shape)
+    member, count = clusters(groups, truth.shape)
     for name, rows in (("nominal", ~truth), ("defective", truth)):
         _check_enough(np.unique(member[rows]).size, f"{name} ")
     if _is_separated(truth, values):
         raise DataError("the classes do not overlap (saturated): a bootstrap interval would have no width")
-    draws = _draw_groups(truth, member, count, resamples, np.random.default_rng(seed))
+    draws = draw_groups(truth, member, count, resamples, np.random.default_rng(seed))
     parts = np.array_split(draws, -(-resamples * truth.size // _MOST_WEIGHTS))
     areas = [weighted_auroc(truth, values, part[:, member]) for part in parts]
     return _percentiles(np.concatenate(areas), coverage)
@@ -72,12 +72,12 @@ def share_interval(
         DataError: fewer than 5 groups, or all values are equal (saturated).
     """
     values = np.asarray(hits, dtype=bool)
-    member, count = _clusters(groups, values.shape)
+    member, count = clusters(groups, values.shape)
     _check_enough(count, "")
     if values.all() or not values.any():
         raise DataError("all verdicts are equal (saturated): a bootstrap interval would have no width")
     rng = np.random.default_rng(seed)
-    draws = _draw_groups(np.zeros_like(values), member, count, resamples, rng)
+    draws = draw_groups(np.zeros_like(values), member, count, resamples, rng)
     hit, size = np.bincount(member, values), np.bincount(member)
     return _percentiles(draws @ hit / (draws @ size), coverage)
 
@@ -108,7 +108,12 @@ def weighted_auroc(
     return areas
 
 
-def _clusters(groups: ArrayLike, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], int]:
+def clusters(groups: ArrayLike, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], int]:
+    """Index of each image's group, (N,), and the number of groups.
+
+    Raises:
+        DataError: there is not one name an image.
+    """
     names, member = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     if member.shape != shape:
         raise DataError(f"groups of shape {member.shape}, images of shape {shape}: both must be (N,)")
@@ -126,10 +131,10 @@ def _percentiles(values: NDArray[np.float64], coverage: float) -> tuple[float, f
     return float(low), float(high)
 
 
-def _draw_groups(
+def draw_groups(
     labels: NDArray[np.bool_], member: NDArray[np.intp], groups: int, resamples: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """(resamples, groups) how often each group is drawn, with each stratum's number of groups kept."""
+    """How often each group is drawn, (resamples, groups), with each stratum's number of groups kept."""
     stratum = np.zeros(groups, dtype=int)
     np.bitwise_or.at(stratum, member, np.where(labels, 2, 1))
     draws = np.zeros((resamples, groups))

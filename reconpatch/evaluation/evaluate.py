@@ -95,6 +95,7 @@ def evaluate(detector: Detector, table: pd.DataFrame, settings: Settings) -> Eva
         table=scores.drop(columns=["map_median", "map_max"]),
         scale=scale,
         examples=_look_again(detector, test, scores, root, settings),
+        pixels=pixels.histograms,
     )
 
 

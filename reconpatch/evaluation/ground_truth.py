@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from reconpatch.data.images import read_mask
 from reconpatch.errors import DataError
 from reconpatch.evaluation.pixel import PixelMetrics
+from reconpatch.evaluation.pixel_histograms import HistogramRun, PixelHistograms
 from reconpatch.evaluation.protocol import Prediction
 from reconpatch.evaluation.summary import Metrics, Reasons, record
 from reconpatch.features.preprocess import prepare_mask
@@ -76,6 +77,7 @@ class PixelRun:
         self._settings = settings
         self._prepared_as = prepared_as
         self._metrics = PixelMetrics()
+        self._histograms = HistogramRun()
         self._images = 0
         self._without = 0
 
@@ -86,11 +88,17 @@ class PixelRun:
             DataError: see `ground_truth`.
         """
         mask = ground_truth(row, self._root, self._settings, self._prepared_as)
+        self._histograms.add(mask, prediction.anomaly_map)
         if mask is None:
             self._without += 1
             return
         self._metrics.update(mask, prediction.anomaly_map)
         self._images += 1
+
+    @property
+    def histograms(self) -> PixelHistograms:
+        """One histogram an image so far."""
+        return self._histograms.finish()
 
     def finish(self, metrics: Metrics, reasons: Reasons, limit: float) -> None:
         """Add the pixel metrics, or why there are none, and how many images they are from."""

@@ -68,7 +68,7 @@ class PixelMetrics:
             return
         self._nominal.add(scores[~truth])
         self._defective.add(scores[truth])
-        self._regions.add(scores[truth], _region_weights(truth))
+        self._regions.add(scores[truth], region_weights(truth))
 
     def compute(self, limit: float = 0.3) -> PixelResult:
         """Metrics of all images so far.
@@ -96,7 +96,7 @@ class PixelMetrics:
         )
 
 
-def _region_weights(mask: NDArray[np.bool_]) -> Masses:
+def region_weights(mask: NDArray[np.bool_]) -> Masses:
     """One over the size of its 8-connected region, for each True pixel in row order."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     window = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from reconpatch.evaluation.pixel_histograms import PixelHistograms
 from reconpatch.files import atomic_file, write_json
 
 METRICS, SCORES, REPORT = "metrics.json", "scores.csv", "report.html"
+PIXELS = "pixel_histograms.safetensors"
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Evaluation:
         table: a row a test image: path, label, defect_type, group, score, is_anomalous.
         scale: the category's colour scale; None without a test image.
         examples: images to look at, with maps on that scale.
+        pixels: a histogram of map values an image of the table, for comparisons; None writes none.
     """
 
     category: str
@@ -79,6 +82,7 @@ class Evaluation:
     table: pd.DataFrame
     scale: ColourScale | None = None
     examples: tuple[Example, ...] = field(default=())
+    pixels: PixelHistograms | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All figures as one JSON object, timings included."""
@@ -94,7 +98,7 @@ class Evaluation:
         }
 
     def write(self, folder: Path, lineage: Mapping[str, Any] | None = None) -> None:
-        """Write metrics.json, scores.csv, report.html and its pictures, each atomically.
+        """Write metrics.json, scores.csv, pixel histograms, report.html and its pictures, each atomically.
 
         The timings stay out, so that equal evaluations are equal bytes. Pictures of an earlier evaluation
         that this one has not are removed.
@@ -109,6 +113,8 @@ class Evaluation:
         write_json(folder / METRICS, self.deterministic())
         with atomic_file(folder / SCORES) as temporary:
             self.table.to_csv(temporary, index=False, lineterminator="\n")
+        if self.pixels is not None:
+            self.pixels.save(folder / PIXELS)
         pictures = draw_pictures(self)
         for name in PICTURES:
             (folder / f"{name}.png").unlink(missing_ok=True)
