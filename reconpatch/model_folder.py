@@ -28,8 +28,8 @@ CONFIG, HEAD, BANK, CALIBRATION = "config.json", "head.safetensors", "bank.safet
 TRAINING_SET = "training_set.json"
 SINGLE, UNIFIED, ENSEMBLE = "single", "unified", "ensemble"
 
-# What belongs to a run or a machine and not to the detector: equal detectors are equal bytes.
-_NOT_THE_MODEL = {"pipeline", "retrain", "device", "register", "validate", "evaluate", "threads"}
+# What makes a detector; what belongs to a run or a machine does not: equal detectors are equal bytes.
+_OF_THE_MODEL = {"seed", "data", "features", "modulation", "coreset", "scoring", "calibrate"}
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def read_calibration(path: Path) -> Calibration:
 
 def model_settings(settings: Settings) -> dict[str, Any]:
     """The parameters that belong to the detector, as JSON values."""
-    return settings.model_dump(mode="json", by_alias=True, exclude=_excluded())
+    return settings.model_dump(mode="json", by_alias=True, include=_OF_THE_MODEL)
 
 
 def lineage_of(members: Sequence[FittedParts]) -> dict[str, str]:
@@ -235,7 +235,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"{path}: must hold a JSON object; fit or copy the detector again")
     return value
-
-
-def _excluded() -> set[str]:
-    return {name for name, field in Settings.model_fields.items() if (field.alias or name) in _NOT_THE_MODEL}

@@ -54,7 +54,7 @@ def test_plain_patchcore_has_no_head(tmp_path, parts):
 
 
 def test_equal_detectors_are_equal_bytes_whatever_the_machine(tmp_path, parts):
-    machine = {"device": "cpu", "threads": 3, "pipeline.concurrency": 7}
+    machine = {"device": "cpu", "threads": 3, "pipeline.concurrency": 7, "ingest.inbox": "elsewhere"}
     other = load_settings(None, machine, base=parts.settings)
     write_model(tmp_path / "a", parts)
     write_model(tmp_path / "b", FittedParts(other, *list(vars(parts).values())[1:]))
