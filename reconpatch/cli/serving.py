@@ -18,9 +18,9 @@ def serve(
     allow_root: Annotated[
         Path | None, typer.Option(help="folder that requests may name images in; default: none")
     ] = None,
-    reviews: Annotated[Path, typer.Option(help="review table that verdicts are appended to")] = Path(
-        "data/reviews.jsonl"
-    ),
+    reviews: Annotated[
+        Path | None, typer.Option(help="review table that verdicts go to; default: the one that ingest reads")
+    ] = None,
     recent: Annotated[int, typer.Option(min=1, max=10_000, help="images kept to be looked at")] = 100,
     max_mib: Annotated[int, typer.Option(min=1, help="largest request, in MiB")] = 64,
     max_megapixels: Annotated[float, typer.Option(min=0.01, help="largest image")] = 50.0,
@@ -37,6 +37,7 @@ def serve(
     from reconpatch.integrations.extras import import_extra
     from reconpatch.server.options import API_KEY, Limits, ServerOptions
     from reconpatch.server.sources import parse_sources
+    from reconpatch.settings import IngestSettings
 
     for package in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "fastapi_offline"):
         import_extra(package, "reconpatch serve", extra="serve")
@@ -48,7 +49,7 @@ def serve(
         port=port,
         api_key=os.environ.get(API_KEY) or None,
         allowed_root=allow_root,
-        reviews=reviews,
+        reviews=reviews or IngestSettings().reviews,
         recent=recent,
         device=device,
         threads=threads,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconpatch.errors import SettingsError
+from reconpatch.settings import IngestSettings
 
 API_KEY = "RECONPATCH_API_KEY"
 _SHORTEST_KEY = 16
@@ -38,7 +39,7 @@ class ServerOptions:
         port: 0 takes a free one.
         api_key: what requests must carry; None asks for none.
         allowed_root: folder that images may be named in by path; None: paths are refused.
-        reviews: the review table that verdicts are appended to.
+        reviews: the review table that verdicts are appended to, by default the one that ingest reads.
         recent: images that are kept in memory to be looked at and judged.
         batch: most images that the detector is given at once.
         follow_seconds: how often the models' sources are asked for another version.
@@ -51,7 +52,7 @@ class ServerOptions:
     port: int = 8000
     api_key: str | None = None
     allowed_root: Path | None = None
-    reviews: Path = Path("data/reviews.jsonl")
+    reviews: Path = IngestSettings().reviews
     recent: int = 100
     batch: int = 16
     follow_seconds: float = 2.0

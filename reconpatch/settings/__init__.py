@@ -16,6 +16,7 @@ from reconpatch.settings.library import (
 from reconpatch.settings.parameters import Settings
 from reconpatch.settings.parsing import all_parameters, load_settings, parse_settings
 from reconpatch.settings.pipeline import (
+    IngestSettings,
     PipelineSettings,
     RegisterSettings,
     RetrainSettings,
@@ -29,6 +30,7 @@ __all__ = [
     "DataSettings",
     "EvaluateSettings",
     "FeatureSettings",
+    "IngestSettings",
     "ModulationSettings",
     "PipelineSettings",
     "RegisterSettings",
