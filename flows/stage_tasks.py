@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from flows import slots
 from tasks.job import Job
 from tasks.stage import Finished, run_stage
-from tasks.stages import STAGES, VARIANTS
+from tasks.stages import stage_or_variant
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def stage_task(name: str) -> Task[[Job], Finished]:
 
 
 def _device_slot(name: str, job: Job) -> AbstractContextManager[None]:
-    if "device" not in (VARIANTS.get(name) or STAGES[name]).params or job.settings.device == "cpu":
+    if "device" not in stage_or_variant(name).params or job.settings.device == "cpu":
         return nullcontext()
     from reconpatch.device import choose_device
 

@@ -1,5 +1,6 @@
 """Files and folders that are complete or absent: written beside, then renamed."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -91,6 +92,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path`` for the block; others wait. The system frees that of a killed process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -12,7 +12,7 @@ from mlflow.models import Model
 
 from reconpatch.errors import ModelError
 from reconpatch.files import atomic_folder
-from reconpatch.integrations.mlflow_uri import ARTIFACT
+from reconpatch.integrations.mlflow_uri import detector_path
 from reconpatch.model_folder import ENSEMBLE
 from reconpatch.settings import Settings
 from tasks.evaluation_output import registered_name
@@ -89,10 +89,7 @@ def fetch_champion(champion: Champion, target: Path, settings: Settings, project
             champion.model, champion.version
         )
         folder = Path(mlflow.artifacts.download_artifacts(source, dst_path=scratch, tracking_uri=uri))
-        flavor = Model.load(str(folder)).flavors.get("python_function", {})
-        place = flavor.get("artifacts", {}).get(ARTIFACT, {}).get("path")
-        if place is None:
-            raise ModelError(f"{what}: holds no detector; it was not registered by reconpatch")
+        place = detector_path(Model.load(str(folder)).flavors, what)
         with atomic_folder(target) as temporary:
             shutil.copytree(folder / place, temporary, dirs_exist_ok=True)
 

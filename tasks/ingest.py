@@ -3,12 +3,10 @@
 No stage: it changes the data set itself. What was begun is finished first, so it may be killed at any time.
 """
 
-import fcntl
 import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +19,11 @@ from reconpatch.data.layouts import train_folder
 from reconpatch.data.manifest import build_manifest
 from reconpatch.data.reviews import read_reviews
 from reconpatch.errors import DataError
-from reconpatch.files import sha256_file
+from reconpatch.files import file_lock, sha256_file
 from reconpatch.settings import Settings
 from tasks.commit import run_dvc
 from tasks.git_commit import commit_files
+from tasks.job import probe_cache
 from tasks.lineage import data_hash, data_record
 
 _LOG = logging.getLogger(__name__)
@@ -122,7 +121,7 @@ def ingest(
     if data_record(places.root, project) is None:
         raise DataError(f"{places.root}: no .dvc file records it; run `dvc add` on the data set first")
     done = []
-    with _alone(places.quarantine):
+    with file_lock(places.quarantine / ".lock"):  # one ingest of a category at a time
         for plan in (Plan.read(places.plan), None):
             plan = plan or _plan(settings, category, project, places, judge or ask_champion)
             if plan is not None:
@@ -171,8 +170,7 @@ def _plan(settings: Settings, category: str, project: Path, places: Places, judg
     arrivals = [*released, *(item for item in new if item.file.stat().st_mtime <= young)]
     if not arrivals:
         return None
-    cache = project / ".cache" / "probes" / f"{settings.pipeline.dataset}-{category}.json"
-    known = build_manifest(places.root, settings.data, cache=cache)
+    known = build_manifest(places.root, settings.data, cache=probe_cache(settings, category, project))
     if settings.ingest.keep_inbox:
         new = [item for item in arrivals[len(released) :] if _is_new(item, known, places.quarantine)]
         arrivals = [*released, *new]
@@ -229,12 +227,3 @@ def _finish(plan: Plan, settings: Settings, category: str, project: Path, places
         data_hash(places.root, project),
         commit,
     )
-
-
-@contextmanager
-def _alone(quarantine: Path) -> Iterator[None]:
-    """One ingest of a category at a time; the system frees the lock of a killed one."""
-    quarantine.mkdir(parents=True, exist_ok=True)
-    with (quarantine / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

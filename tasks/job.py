@@ -92,6 +92,11 @@ def is_recorded(outputs: Path, project: Path) -> bool:
     return outputs == project / RECORDED
 
 
+def probe_cache(settings: Settings, category: str, project: Path) -> Path:
+    """Where it is kept what a category's files looked like when they were last read."""
+    return project / ".cache" / "probes" / f"{settings.pipeline.dataset}-{category}.json"
+
+
 def jobs_of(
     stage: str, settings: Settings, project: Path, outputs: Path, categories: Sequence[str] | None = None
 ) -> Iterator[Job]:

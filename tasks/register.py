@@ -6,15 +6,14 @@ It is no DVC stage: DVC would skip its effects whenever it restores cached outpu
 """
 
 import argparse
-import fcntl
 import logging
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconpatch.errors import DataError, ReConPatchError
+from reconpatch.files import file_lock
 from reconpatch.settings import Settings, load_settings
 from tasks.evaluation_output import METRICS, FinishedEvaluation
 from tasks.job import PARAMS, PROJECT, is_recorded, jobs_of, outputs_folder
@@ -88,7 +87,8 @@ def register_run(
         return []
     project = finished[0].job.project
     evaluations = [FinishedEvaluation.of(item) for item in finished]
-    with mlflow_errors("a registration"), _one_at_a_time(project):
+    # Two runs that end together must not both find a digest missing.
+    with mlflow_errors("a registration"), file_lock(project / ".cache" / "register.lock"):
         experiment = open_experiment(settings.register_.experiment, settings, project)
         models = _register(experiment, evaluations, settings, project, flow_run_id)
         if candidates is None:
@@ -183,16 +183,6 @@ def _name_candidate(experiment: Experiment, model: RegisteredModel) -> Registere
     for name in names:
         client.set_registered_model_alias(model.name, name, model.version)
     return replace(model, aliases=tuple(names))
-
-
-@contextmanager
-def _one_at_a_time(project: Path) -> Iterator[None]:
-    """Two runs that end together must not both find a digest missing."""
-    path = project / ".cache" / "register.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,7 +1,6 @@
 """Run one stage: skip what is done, leave a complete folder or none."""
 
 import argparse
-import fcntl
 import importlib
 import logging
 import shutil
@@ -14,13 +13,13 @@ from functools import cache
 from pathlib import Path
 
 from reconpatch.errors import DataError, ReConPatchError
-from reconpatch.files import atomic_folder, write_json
+from reconpatch.files import atomic_folder, file_lock, write_json
 from reconpatch.settings import load_settings
 from tasks.code import refuse_changed_code
 from tasks.hashing import Hasher
 from tasks.job import PARAMS, PROJECT, Job, outputs_folder
 from tasks.record import collect_inputs, is_done, write_record
-from tasks.stages import STAGES, VARIANTS, Stage
+from tasks.stages import STAGES, Stage, stage_or_variant
 
 # How long it took is no output: it differs from run to run, so no record and no DVC knows this file.
 TIMINGS = "timings.json"
@@ -74,7 +73,7 @@ def run_stage(
         CodeChangedError: the stage's code was edited since this process started.
         ReConPatchError: whatever the body raises; the old outputs are left as they were.
     """
-    stage, hasher = VARIANTS.get(name) or STAGES[name], hasher_of(job.project)
+    stage, hasher = stage_or_variant(name), hasher_of(job.project)
     folder = job.folder(stage.name)
     with _alone(folder):
         try:
@@ -120,11 +119,9 @@ def main(name: str, arguments: Sequence[str] | None = None) -> None:
 def _alone(folder: Path) -> Iterator[None]:
     """Hold the stage's lock: a second process waits, then finds the work done.
 
-    The system frees the lock of a process that was killed; what that left half written is removed.
+    What a killed process left half written is removed.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(folder.parent / f".{folder.name}.lock"):
         for abandoned in folder.parent.glob(f".{folder.name}.*/"):
             shutil.rmtree(abandoned, ignore_errors=True)
         yield

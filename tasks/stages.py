@@ -149,3 +149,8 @@ VARIANTS: dict[str, Stage] = {
         data=True,
     ),
 }  # fmt: skip
+
+
+def stage_or_variant(name: str) -> Stage:
+    """The stage, or what takes a stage's place, of this name."""
+    return VARIANTS.get(name) or STAGES[name]

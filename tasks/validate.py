@@ -5,7 +5,7 @@ from pathlib import Path
 from reconpatch.data.manifest import build_manifest, write_manifest
 from reconpatch.errors import DataError
 from reconpatch.integrations.expectations import check_manifest
-from tasks.job import Job
+from tasks.job import Job, probe_cache
 from tasks.stage import main
 
 
@@ -15,7 +15,7 @@ def run(job: Job, folder: Path) -> dict[str, float]:
     Raises:
         DataError: a check with severity critical failed; the message lists every problem.
     """
-    seen = job.project / ".cache" / "probes" / f"{job.settings.pipeline.dataset}-{job.category}.json"
+    seen = probe_cache(job.settings, job.category, job.project)
     table = build_manifest(job.images, job.settings.data, cache=seen)
     report = check_manifest(table, job.settings.validate_)
     if not report.success:

@@ -39,10 +39,11 @@ def build_suite(facts: pd.DataFrame, settings: ValidateSettings) -> Any:
     def meta(name: str, reason: str) -> dict[str, str]:
         return {"name": name, "reason": reason}
 
+    def absent(column: str, severity: str, name: str, reason: str) -> Any:
+        return gxe.ExpectColumnValuesToBeNull(column=column, severity=severity, meta=meta(name, reason))
+
     expectations = [
-        gxe.ExpectColumnValuesToBeNull(
-            column="problem", severity="critical", meta=meta("readable", "{problem}"),
-        ),
+        absent("problem", "critical", "readable", "{problem}"),
         gxe.ExpectTableRowCountToBeBetween(
             min_value=settings.min_train_images, row_condition=readable & train, severity="critical",
             meta=meta(
@@ -55,22 +56,22 @@ def build_suite(facts: pd.DataFrame, settings: ValidateSettings) -> Any:
             column="label", value_set=[0], row_condition=readable & train, severity="critical",
             meta=meta("train_is_nominal", "a defective image ({defect_type}) among the training images"),
         ),
-        gxe.ExpectColumnValuesToBeNull(
-            column="twin_elsewhere", severity="critical",
-            meta=meta("not_in_two_splits", "the same image as {twin_elsewhere}, in the other split"),
+        absent(
+            "twin_elsewhere", "critical", "not_in_two_splits",
+            "the same image as {twin_elsewhere}, in the other split",
         ),
-        gxe.ExpectColumnValuesToBeNull(
-            column="group_elsewhere", severity="critical",
-            meta=meta("group_in_one_split", "group {group!r} is in both splits, see {group_elsewhere}"),
+        absent(
+            "group_elsewhere", "critical", "group_in_one_split",
+            "group {group!r} is in both splits, see {group_elsewhere}",
         ),
         gxe.ExpectColumnPairValuesToBeEqual(
             column_A="size", column_B="mask_size", ignore_row_if="either_value_is_missing",
             row_condition=readable, severity="critical",
             meta=meta("mask_fits", "the mask {mask_path} is {mask_size} pixels, the image {size}"),
         ),
-        gxe.ExpectColumnValuesToBeNull(
-            column="twin_otherwise", severity="critical",
-            meta=meta("one_label", "labelled {defect_type}, but {twin_otherwise} is the same image"),
+        absent(
+            "twin_otherwise", "critical", "one_label",
+            "labelled {defect_type}, but {twin_otherwise} is the same image",
         ),
         gxe.ExpectColumnValuesToBeInSet(
             column="mask_area", value_set=[0.0], row_condition=readable & nominal & masked,
@@ -108,37 +109,22 @@ def build_suite(facts: pd.DataFrame, settings: ValidateSettings) -> Any:
                 "defective?",
             ),
         ),
-        gxe.ExpectColumnValuesToBeNull(
-            column="mask_of", severity="warning",
-            meta=meta("mask_of_its_own", "its mask {mask_path} is the same as that of {mask_of}"),
+        absent(
+            "mask_of", "warning", "mask_of_its_own",
+            "its mask {mask_path} is the same as that of {mask_of}",
         ),
-        gxe.ExpectColumnValuesToBeNull(
-            column="near", severity="warning",
-            meta=meta(
-                "no_near_copy",
-                "looks like {near} ({bits} of 256 bits differ): a copy, or the same part? Then put both into "
-                "one group and one split",
-            ),
+        absent(
+            "near", "warning", "no_near_copy",
+            "looks like {near} ({bits} of 256 bits differ): a copy, or the same part? Then put both into "
+            "one group and one split",
         ),
-        gxe.ExpectColumnValuesToBeNull(
-            column="blank", severity="warning",
-            meta=meta("not_blank", "is all of one colour (grey value {blank})"),
+        absent("blank", "warning", "not_blank", "is all of one colour (grey value {blank})"),
+        absent("looks_off", "warning", "looks_usual", "{looks_off} (validate.outlier_z)"),
+        absent(
+            "turned", "warning", "one_orientation",
+            "is turned by its EXIF orientation {turned} as most images are not; save it upright",
         ),
-        gxe.ExpectColumnValuesToBeNull(
-            column="looks_off", severity="warning",
-            meta=meta("looks_usual", "{looks_off} (validate.outlier_z)"),
-        ),
-        gxe.ExpectColumnValuesToBeNull(
-            column="turned", severity="warning",
-            meta=meta(
-                "one_orientation",
-                "is turned by its EXIF orientation {turned} as most images are not; save it upright",
-            ),
-        ),
-        gxe.ExpectColumnValuesToBeNull(
-            column="twin_before", severity="warning",
-            meta=meta("unique_in_split", "the same image as {twin_before}"),
-        ),
+        absent("twin_before", "warning", "unique_in_split", "the same image as {twin_before}"),
         gxe.ExpectColumnValuesToBeBetween(
             column="side", min_value=SMALLEST_SIDE, row_condition=readable, severity="warning",
             meta=meta("large_enough", f"{{size}} pixels, sides under {SMALLEST_SIDE} carry too little"),

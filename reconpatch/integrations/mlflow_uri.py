@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,27 @@ def download_detector(uri: str, target: Path | None = None) -> Path:
         atexit.register(shutil.rmtree, target, ignore_errors=True)
     try:
         info = mlflow.models.get_model_info(uri)
-        place = info.flavors.get("python_function", {}).get("artifacts", {}).get(ARTIFACT, {}).get("path")
-        if place is None:
-            raise ModelError(f"{uri}: holds no detector; it was not registered by reconpatch")
+        place = detector_path(info.flavors, uri)
         mlflow.artifacts.download_artifacts(artifact_uri=f"{uri.rstrip('/')}/{place}", dst_path=str(target))
     except (mlflow.MlflowException, OSError) as error:
         raise _cannot_be_had(mlflow, uri, error) from None
-    return target / str(place)
+    return target / place
+
+
+def detector_path(flavors: Mapping[str, Any], what: str) -> str:
+    """Where the detector folder lies in a registered model, relative to it.
+
+    Args:
+        flavors: of the model, as MLflow keeps them.
+        what: names the model in an error.
+
+    Raises:
+        ModelError: the model holds no detector.
+    """
+    place = flavors.get("python_function", {}).get("artifacts", {}).get(ARTIFACT, {}).get("path")
+    if place is None:
+        raise ModelError(f"{what}: holds no detector; it was not registered by reconpatch")
+    return str(place)
 
 
 def registered_version(uri: str) -> str:

@@ -1,7 +1,6 @@
 """Where a served detector comes from, and which version lies there now."""
 
 import re
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,12 +57,9 @@ class ModelSource:
         from reconpatch.integrations.mlflow_uri import download_detector
 
         # The alias may move meanwhile; the version that it stood for may not.
-        scratch = Path(tempfile.mkdtemp(prefix="reconpatch-serve-"))
-        try:
-            folder = download_detector(f"{_SCHEME}{before}", scratch)
+        with tempfile.TemporaryDirectory(prefix="reconpatch-serve-", ignore_cleanup_errors=True) as scratch:
+            folder = download_detector(f"{_SCHEME}{before}", Path(scratch))
             return ReConPatch.load(folder, device=device, threads=threads), before
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def parse_sources(models: Sequence[str]) -> list[ModelSource]:

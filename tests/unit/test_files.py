@@ -1,8 +1,17 @@
+import fcntl
 import json
 
 import pytest
 
-from reconpatch.files import atomic_file, atomic_folder, dump_json, sha256_file, sha256_json, write_json
+from reconpatch.files import (
+    atomic_file,
+    atomic_folder,
+    dump_json,
+    file_lock,
+    sha256_file,
+    sha256_json,
+    write_json,
+)
 
 
 def _fail_half_way(context, write):
@@ -64,3 +73,11 @@ def test_json_refuses_nan_and_round_trips(tmp_path):
         dump_json({"a": float("nan")})
     write_json(tmp_path / "a.json", {"ü": [1, None]})
     assert json.loads((tmp_path / "a.json").read_text()) == {"ü": [1, None]}
+
+
+def test_a_lock_keeps_others_out_for_the_block_alone(tmp_path):
+    path = tmp_path / "deep" / "a.lock"
+    with file_lock(path), path.open("w") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with path.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
