@@ -8,13 +8,16 @@ its own images without replacement, and is checked every 25 images; `--rate` is 
 
 import argparse
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import gaussian_filter, laplace
+from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from reconpatch import ReConPatch
+from reconpatch.data.appearance import measure_appearance
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import build_manifest, image_paths
 from reconpatch.monitoring import find_drift
@@ -26,16 +29,9 @@ FIT, REFERENCE, STEP, LENGTH, DEFECTS = 200, 200, 25, 150, 150
 def observe(detector: ReConPatch, images: list[np.ndarray]) -> pd.DataFrame:
     rows = []
     for number, (image, found) in enumerate(zip(images, detector.stream(images), strict=True)):
-        grey = image.mean(axis=2)
-        rows.append(
-            {
-                "group": str(number),
-                "score": found.score,
-                "brightness": grey.mean(),
-                "contrast": grey.std(),
-                "sharpness": laplace(grey).var(),
-            }
-        )
+        looks = asdict(measure_appearance(Image.fromarray(image)))
+        del looks["perceptual_hash"]
+        rows.append({"group": str(number), "score": found.score, **looks})
     return pd.DataFrame(rows)
 
 
