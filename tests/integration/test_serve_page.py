@@ -64,6 +64,10 @@ def test_a_person_inspects_and_judges(images: Path, tmp_path: Path, chromium: st
         for _ in range(2):
             tab.press("ArrowRight")
         tab.wait("document.querySelector('#name').textContent === 'hole.png'")
+        for _ in range(20):  # faster than a picture is decoded
+            tab.press("ArrowLeft")
+            tab.press("ArrowRight")
+        tab.wait("document.querySelector('#name').textContent === 'hole.png'")
         assert scale == tab.run("document.querySelector('#scale').innerText")
 
         opacity = "document.querySelector('#map').style.opacity"

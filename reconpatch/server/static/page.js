@@ -172,10 +172,13 @@ async function show(one) {
   }
   showVerdict(one);
   const [picture, map] = await Promise.all([view(one.picture), view(one.map_png)]);
+  // Apart from the page's own image: there a choice made meanwhile would break the decoding off.
+  const decoded = new Image();
+  decoded.src = picture;
+  await decoded.decode();
   if (shown?.id !== one.id) return;
   $("picture").src = picture;
-  await $("picture").decode();
-  $("frame").style.setProperty("--ratio", $("picture").naturalWidth / $("picture").naturalHeight);
+  $("frame").style.setProperty("--ratio", decoded.naturalWidth / decoded.naturalHeight);
   $("picture").alt = one.name;
   $("map").src = map;
   const [left, top, width, height] = one.map_area.map((share) => `${100 * share}%`);
