@@ -7,7 +7,7 @@ import typer
 
 from reconpatch.cli.options import Json, Overrides, Params, write
 
-app = typer.Typer(no_args_is_help=True, help="Image sets: make one, check one.")
+app = typer.Typer(no_args_is_help=True, help="Image sets: fetch one, make one, check one.")
 
 
 @app.command("demo")
@@ -20,6 +20,41 @@ def data_demo(
 
     make_demo(folder, seed=seed)
     typer.echo(f"Demo data set in {folder}")
+
+
+@app.command("get")
+def data_get(
+    name: Annotated[str, typer.Argument(help="mvtec or btad")],
+    out: Annotated[Path | None, typer.Option("--out", help="folder to write; default: data/NAME")] = None,
+    url: Annotated[str | None, typer.Option("--url", help="address of the archive, such as a mirror")] = None,
+    archive: Annotated[Path | None, typer.Option("--archive", help="the archive, where you have it")] = None,
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", help="of an archive other than the known one")
+    ] = None,
+    size: Annotated[int | None, typer.Option("--size", help="of the archive in bytes")] = None,
+    cache: Annotated[Path, typer.Option(help="where a download is kept until it is unpacked")] = Path(
+        ".cache/downloads"
+    ),
+) -> None:
+    """Fetch a public data set; a download that broke off goes on. Mind its licence, which is shown."""
+    from reconpatch.fetch.dataset import fetch_dataset
+    from reconpatch.fetch.sources import SOURCES
+
+    source = SOURCES.get(name)
+    if source is None:
+        raise typer.BadParameter(f"{name} is unknown; choose one of {', '.join(SOURCES)}", param_hint="NAME")
+    if url is not None and archive is not None:
+        raise typer.BadParameter("give either --url or --archive", param_hint="--url")
+    typer.echo(f"{source.title}. Licence: {source.licence}. Cite: {source.citation}")
+    fetched = fetch_dataset(
+        archive or url or source.url,
+        out or Path("data") / name,
+        cache=cache,
+        sha256=(sha256 or source.sha256).lower(),
+        size=size or source.size,
+    )
+    typer.echo(f"{fetched.root}: {fetched.files} files, categories {', '.join(fetched.categories)}")
+    typer.echo(f"Next: reconpatch data check {fetched.root}; reconpatch init {fetched.root}")
 
 
 @app.command("check")
