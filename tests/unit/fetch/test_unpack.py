@@ -1,4 +1,4 @@
-"""Archives from strangers: what is sound is unpacked, what is hostile leaves nothing outside and is refused."""
+"""Archives from strangers: the sound are unpacked, the hostile are refused and leave nothing outside."""
 
 import io
 import os
@@ -61,7 +61,7 @@ def test_every_cut_and_flipped_bytes_are_refused_or_harmless(tmp_path: Path, nam
     whole = sound(tmp_path / name).read_bytes()
     for number, cut in enumerate(range(0, len(whole) - 1, 7)):
         (tmp_path / "cut").write_bytes(whole[:cut])
-        with pytest.raises(DataError, match="damaged or cut short|is neither"):
+        with pytest.raises(DataError, match=r"damaged or cut short|is neither"):
             unpack(tmp_path / "cut", tmp_path / f"cut{number}")
     for number, place in enumerate(range(0, len(whole), 11)):
         (tmp_path / "flip").write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
@@ -125,7 +125,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
         "exceeds",
     ),
     "one too large": (lambda root: make_zip(root / "a.zip", ("0.png", b"\0" * 4001)), "exceeds"),
-    "one too large in a tar": (
+    "too large in a tar": (
         lambda root: make_tar(root / "a.tar.xz", member("0", b"\0" * 4001)),
         "exceeds",
     ),
@@ -136,7 +136,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
         "twice",
     ),
     "a name of 2 MiB": (lambda root: make_tar(root / "a.tar.gz", member("a" * (2 << 20), b"a")), "claims"),
-    "a folder name that is too long": (
+    "a name of 300": (
         lambda root: make_zip(root / "a.zip", ("a" * 300, b"a")),
         "unpacked to",
     ),
