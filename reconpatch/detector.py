@@ -24,6 +24,7 @@ from reconpatch.features.dataset import (
     iter_batches,
 )
 from reconpatch.features.extract import PatchExtractor
+from reconpatch.features.summary import summarise_patches
 from reconpatch.inference import score_features
 from reconpatch.model_folder import (
     ENSEMBLE,
@@ -46,6 +47,7 @@ class Prediction:
         score: image score, 0 or larger, larger is more anomalous (a distance in feature space).
         is_anomalous: whether the score lies above the threshold; None when not calibrated.
         anomaly_map: (S, S) float32 distances at the network's input size, S = ``features.image_size``.
+        embedding: (E,) float16, what the frozen network saw in a few numbers (`summarise_patches`).
         false_reject_probability: the score on a scale that people can read: how probable a score as large is
             for a good image, in [1/(n+1), 1] with n calibration groups; None when not calibrated.
         band: ``accept``, ``review`` or ``reject``; None when not calibrated.
@@ -55,6 +57,7 @@ class Prediction:
     score: float
     is_anomalous: bool | None
     anomaly_map: np.ndarray
+    embedding: np.ndarray
     false_reject_probability: float | None = None
     band: Band | None = None
 
@@ -291,17 +294,22 @@ class ReConPatch:
         limit_threads(self.settings.threads)
         for batch_images, features in self._features(listed, extractor):
             scored = score_features(features, extractor.grid, parts.modulation, parts.bank, parts.settings)
-            for image, score, anomaly_map in zip(batch_images, scored.scores, scored.maps, strict=True):
+            summaries = summarise_patches(features)
+            for image, score, anomaly_map, summary in zip(
+                batch_images, scored.scores, scored.maps, summaries, strict=True
+            ):
                 path = str(image) if isinstance(image, (str, Path)) else None
-                yield self._judge(path, float(score), anomaly_map)
+                yield self._judge(path, float(score), anomaly_map, summary)
 
-    def _judge(self, path: str | None, score: float, anomaly_map: np.ndarray) -> Prediction:
+    def _judge(
+        self, path: str | None, score: float, anomaly_map: np.ndarray, embedding: np.ndarray
+    ) -> Prediction:
         calibration = self.calibration
         if calibration is None:
-            return Prediction(path, score, None, anomaly_map)
+            return Prediction(path, score, None, anomaly_map, embedding)
         probability = float(calibration.nominal.false_reject_probability(score))
         band = calibration.band(score)
-        return Prediction(path, score, band == "reject", anomaly_map, probability, band)
+        return Prediction(path, score, band == "reject", anomaly_map, embedding, probability, band)
 
     def _features(
         self, images: list[ImageLike], extractor: PatchExtractor

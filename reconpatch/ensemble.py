@@ -73,7 +73,8 @@ class Ensemble(ReConPatch):
             scores = [np.array([one.score]) for one in several]
             maps = [one.anomaly_map for one in several]
             score = float(fuse(scores, [one.scores for one in calibrations])[0])
-            yield self._judge(several[0].path, score, fuse(maps, [one.pixels for one in calibrations]))
+            fused = fuse(maps, [one.pixels for one in calibrations])
+            yield self._judge(several[0].path, score, fused, several[0].embedding)
 
     def save(self, folder: str | Path) -> None:
         """Write one folder that holds the members' folders; it is complete or absent."""

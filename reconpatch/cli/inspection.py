@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from reconpatch.cli.options import Device, Images, Json, Model, console, write
+from reconpatch.cli.options import Device, Images, Json, Log, Model, console, write
 
 
 def evaluate(
@@ -76,6 +76,7 @@ def predict(
     model: Model,
     images: Images,
     maps: Annotated[Path | None, typer.Option("--maps", help="folder for the heat maps")] = None,
+    log: Log = None,
     device: Device = "auto",
     json_file: Json = None,
 ) -> None:
@@ -84,9 +85,19 @@ def predict(
     from reconpatch.detector import ReConPatch
     from reconpatch.evaluation.heatmaps import write_heatmap
 
-    detector = ReConPatch.load(model, device=device)
+    if log is None:
+        detector = ReConPatch.load(model, device=device)
+        predictions = detector.stream(expand_images(images))
+    else:
+        from reconpatch.monitoring.recording import logged
+        from reconpatch.server.sources import parse_sources
+
+        (source,) = parse_sources([model])
+        detector, version = source.load(device=device, threads=0)
+        groups = detector.settings.data.group_pattern
+        predictions = logged(detector.stream(expand_images(images)), log, source.category, version, groups)
     rows = []
-    for prediction in detector.stream(expand_images(images)):
+    for prediction in predictions:
         verdict = {True: "anomalous", False: "good", None: "not calibrated"}[prediction.is_anomalous]
         if prediction.band == "review":
             verdict += " (review)"

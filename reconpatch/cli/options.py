@@ -14,6 +14,10 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=
 Json = Annotated[Path | None, typer.Option("--json", help="also write the result as JSON")]
 Model = Annotated[str, typer.Argument(help="detector folder or MLflow URI (models:/name@alias)")]
 Images = Annotated[list[Path], typer.Argument(help="images, or folders of images")]
+Log = Annotated[
+    Path | None,
+    typer.Option("--log", envvar="RECONPATCH_LOG", help="folder of the prediction log; default: none"),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda[:n]")]
 
 # Paths and reasons are the user's text: what looks like markup or an emoji code in them is none.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from reconpatch.cli.options import Device
+from reconpatch.cli.options import Device, Log
 
 
 def serve(
@@ -21,6 +21,7 @@ def serve(
     reviews: Annotated[
         Path | None, typer.Option(help="review table that verdicts go to; default: the one that ingest reads")
     ] = None,
+    log: Log = None,
     recent: Annotated[int, typer.Option(min=1, max=10_000, help="images kept to be looked at")] = 100,
     max_mib: Annotated[int, typer.Option(min=1, help="largest request, in MiB")] = 64,
     max_megapixels: Annotated[float, typer.Option(min=0.01, help="largest image")] = 50.0,
@@ -50,6 +51,7 @@ def serve(
         api_key=os.environ.get(API_KEY) or None,
         allowed_root=allow_root,
         reviews=reviews or IngestSettings().reviews,
+        log=log,
         recent=recent,
         device=device,
         threads=threads,

@@ -52,6 +52,21 @@ def assign_groups(
     return [named.get(path, path) for path in paths], strays
 
 
+def group_of_image(name: str, digest: str, pattern: str | None) -> str:
+    """The group of an image that belongs to no data set.
+
+    Args:
+        name: its name or path, as it was given.
+        digest: of its bytes; the group where the pattern does not match or there is none.
+        pattern: as for `assign_groups`.
+
+    Raises:
+        SettingsError: the pattern is no regular expression with exactly one capture.
+    """
+    match = _compile(pattern).search(name) if pattern is not None else None
+    return (match[1] if match else None) or digest
+
+
 def hold_out_groups(groups: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
     """Choose whole groups to hold out, at least ``share`` of the images where that is possible.
 

@@ -40,6 +40,7 @@ class ServerOptions:
         api_key: what requests must carry; None asks for none.
         allowed_root: folder that images may be named in by path; None: paths are refused.
         reviews: the review table that verdicts are appended to, by default the one that ingest reads.
+        log: folder of the prediction log; None: predictions are not logged.
         recent: images that are kept in memory to be looked at and judged.
         batch: most images that the detector is given at once.
         follow_seconds: how often the models' sources are asked for another version.
@@ -53,6 +54,7 @@ class ServerOptions:
     api_key: str | None = None
     allowed_root: Path | None = None
     reviews: Path = IngestSettings().reviews
+    log: Path | None = None
     recent: int = 100
     batch: int = 16
     follow_seconds: float = 2.0

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+from reconpatch.data.groups import group_of_image
 from reconpatch.detector import Prediction
+from reconpatch.monitoring.recording import Recorder, Subject
 from reconpatch.server.batching import Batcher
 from reconpatch.server.intake import Intake, Picture, Upload
 from reconpatch.server.metrics import Metrics
@@ -27,6 +29,7 @@ class ServerState:
         intake: decodes.
         batcher: scores.
         recent: what was scored last.
+        recorder: logs predictions; None where nothing is logged.
     """
 
     def __init__(self, sources: Sequence[ModelSource], options: ServerOptions) -> None:
@@ -41,6 +44,7 @@ class ServerState:
         self.intake = Intake(options)
         self.batcher = Batcher(self.metrics, batch=options.batch, waiting=options.limits.waiting)
         self.recent = Recent(options.recent)
+        self.recorder = Recorder(options.log) if options.log is not None else None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -55,6 +59,8 @@ class ServerState:
             await asyncio.gather(*followers, return_exceptions=True)
             await self.batcher.stop()
             self.intake.close()
+            if self.recorder is not None:
+                await asyncio.to_thread(self.recorder.close)
 
     async def score(self, slot: Slot, upload: Upload) -> ImageResult:
         """Decode, score and remember one image.
@@ -67,6 +73,11 @@ class ServerState:
             prediction, served = await self.batcher.predict(slot, picture.pixels)
         image = _remembered(slot.source.category, upload, picture, prediction, served)
         self.recent.add(image)
+        if self.recorder is not None:
+            groups = served.detector.settings.data.group_pattern
+            group = group_of_image(upload.name, picture.sha256, groups)
+            subject = Subject(slot.source.category, served.version, upload.name, group)
+            self.recorder.record(subject, prediction, picture.pixels)
         self.metrics.images.labels(slot.source.category, prediction.band or "uncalibrated").inc()
         return image.result
 

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from reconpatch import cli
+from reconpatch.files import sha256_file
+from reconpatch.monitoring.prediction_log import read_predictions
 
 TINY = (
     "features.image_size=64", "modulation.steps=5", "modulation.batch_size=64", "coreset.ratio=0.1",
@@ -131,6 +133,22 @@ def test_predict_prints_a_line_an_image_with_its_path_as_given(run, model, categ
     assert [row["path"] for row in rows] == [str(image) for image in images]
     assert rows[1]["is_anomalous"] is True
     assert len(list((tmp_path / "maps").rglob("*.png"))) == 2
+
+
+def test_predict_logs_where_it_is_told_to_under_the_name_and_version_that_a_server_gives(
+    run, model, category, tmp_path
+):
+    images = [category / "test/good/0.png", category / "test/hole/0.png"]
+    plain = run("predict", model, *images)
+    done = run("predict", f"nut={model}", *images, "--log", tmp_path / "log")
+    assert (done.status, done.out) == (0, plain.out)
+    version = f"sha256:{sha256_file(model / 'config.json')[:16]}"
+    found = read_predictions(tmp_path / "log", model_version=version)
+    assert set(found["category"]) == {"nut"}
+    assert [f"{score:.6f}" for score in found["score"]] == [
+        line.split("\t")[1] for line in done.out.splitlines()
+    ]
+    assert_one_line(run("predict", f"a b={model}", images[0], "--log", tmp_path), 2, "model name 'a b'")
 
 
 def test_data_demo(run, tmp_path, monkeypatch):

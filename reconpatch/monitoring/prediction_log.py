@@ -1,0 +1,151 @@
+"""The prediction log: what detectors said of images, in parquet, a folder a category and in it one a day.
+
+    <log>/<category>/2026-11-25/101500-123456-<random>.parquet
+
+Every write is a file of its own, written beside and then renamed: several processes may log at once, none
+waits for another, and one that is killed leaves whole files only.
+"""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from reconpatch.errors import DataError
+from reconpatch.files import atomic_file
+
+SCHEMA = pa.schema(
+    [
+        pa.field("time", pa.timestamp("us", "UTC"), nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("model_version", pa.string(), nullable=False),
+        pa.field("image", pa.string(), nullable=False),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),
+        pa.field("is_anomalous", pa.bool_()),
+        pa.field("band", pa.string()),
+        pa.field("false_reject_probability", pa.float64()),
+        pa.field("brightness", pa.float64(), nullable=False),
+        pa.field("contrast", pa.float64(), nullable=False),
+        pa.field("sharpness", pa.float64(), nullable=False),
+        pa.field("embedding", pa.list_(pa.float16()), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class LoggedPrediction:
+    """One row of the log.
+
+    Attributes:
+        time: when it was made, with its zone.
+        category: what the detector was served as.
+        model_version: such as ``reconpatch-demo-brick/3``, or ``sha256:`` of a folder's config.
+        image: name for people.
+        group: images that share it are one observation.
+        score: image score.
+        is_anomalous: verdict; None: the detector is not calibrated (as the next two).
+        band: ``accept``, ``review`` or ``reject``.
+        false_reject_probability: of the score.
+        brightness: as `Appearance`, as are the next two.
+        contrast: standard deviation of the grey values.
+        sharpness: variance of their Laplacian.
+        embedding: (E,) float16, as `Prediction.embedding`.
+    """
+
+    time: datetime
+    category: str
+    model_version: str
+    image: str
+    group: str
+    score: float
+    is_anomalous: bool | None
+    band: str | None
+    false_reject_probability: float | None
+    brightness: float
+    contrast: float
+    sharpness: float
+    embedding: NDArray[np.float16]
+
+
+def write_predictions(log: Path, rows: Sequence[LoggedPrediction]) -> None:
+    """Append rows, one file for each of their categories and days (UTC).
+
+    Raises:
+        DataError: the log cannot be written; the message names the file.
+    """
+    parts: dict[tuple[str, str], list[LoggedPrediction]] = {}
+    for row in rows:
+        parts.setdefault((row.category, row.time.astimezone(UTC).date().isoformat()), []).append(row)
+    for (category, day), part in parts.items():
+        first = part[0].time.astimezone(UTC).strftime("%H%M%S-%f")
+        path = log / category / day / f"{first}-{secrets.token_hex(4)}.parquet"
+        table = pa.Table.from_pylist([asdict(row) for row in part], SCHEMA)
+        try:
+            with atomic_file(path) as temporary:
+                pq.write_table(table, temporary, compression="zstd")
+        except OSError as error:
+            raise DataError(
+                f"{path}: cannot be written ({error.strerror or error}); look at space and permissions"
+            ) from None
+
+
+def read_predictions(
+    log: Path, *, model_version: str, since: datetime | None = None, most: int | None = None
+) -> pd.DataFrame:
+    """Rows of one version of a detector, oldest first, under whatever category it was served as.
+
+    Args:
+        log: the log's folder; one that does not exist holds no row.
+        model_version: of the detector.
+        since: rows of this time or before are passed over.
+        most: only so many of the latest rows; earlier days are not opened once there are enough.
+
+    Returns:
+        The columns of `SCHEMA`.
+
+    Raises:
+        DataError: a file cannot be read, or is no part of a log.
+    """
+    found: list[pa.Table] = []
+    for day, files in _days(log):
+        if since is not None and day < since.astimezone(UTC).date():
+            break
+        found += [_read(file, model_version, since) for file in files]
+        if most is not None and sum(len(table) for table in found) >= most:
+            break
+    table = pa.concat_tables(found) if found else SCHEMA.empty_table()
+    rows = table.sort_by([("time", "ascending"), ("image", "ascending")])
+    if most is not None:
+        rows = rows.slice(max(0, len(rows) - most))
+    frame: pd.DataFrame = rows.to_pandas()
+    return frame
+
+
+def _days(log: Path) -> Iterator[tuple[date, list[Path]]]:
+    """Days, the latest first, with their files."""
+    days: dict[date, list[Path]] = {}
+    for folder in log.glob("*/????-??-??"):
+        days.setdefault(date.fromisoformat(folder.name), []).append(folder)
+    for day in sorted(days, reverse=True):
+        yield day, sorted(file for folder in days[day] for file in folder.glob("[!.]*.parquet"))
+
+
+def _read(path: Path, model_version: str, since: datetime | None) -> pa.Table:
+    try:
+        table = pq.read_table(path, schema=SCHEMA, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: is no part of a prediction log ({reason}); remove the file") from None
+    chosen = pc.equal(table["model_version"], model_version)
+    if since is not None:
+        chosen = pc.and_(chosen, pc.greater(table["time"], pa.scalar(since, pa.timestamp("us", "UTC"))))
+    return table.filter(chosen)
