@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State, TaskRun
 
 from flows import slots
 from flows.run_stages import failure_of
+from flows.summary import publish_gate
 from reconpatch.settings import Settings
 from tasks.commit import DvcBusyError, commit_stages
 from tasks.git_commit import commit_results
@@ -48,7 +49,11 @@ def register(
     """Log the evaluations to MLflow and register their detectors; what is there already is left alone."""
     from tasks.register import register_run
 
-    return list(register_run(settings, evaluations, flow_run_id=flow_run_id, candidates=candidates))
+    models = register_run(settings, evaluations, flow_run_id=flow_run_id, candidates=candidates)
+    for model in models:
+        if model.gate is not None:
+            publish_gate(model.name, model.version, model.gate)
+    return list(models)
 
 
 def record(settings: Settings, finished: Sequence[Finished], project: Path) -> list[str]:

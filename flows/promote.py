@@ -1,55 +1,150 @@
-"""Make a registered version the champion.
+"""Who is champion: promote, roll back, and watch for what is moved in the MLflow UI.
 
 python -m flows.promote --model NAME --version N --why "..."
+python -m flows.promote --model NAME --rollback --why "..."
+python -m flows.promote --watch [--every SECONDS]
+python -m flows.promote --model NAME --log
 """
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.summary import publish_gate
 from reconpatch.errors import ReConPatchError
-from reconpatch.settings import load_settings
+from reconpatch.settings import Settings, load_settings
 from tasks.job import PARAMS, PROJECT
-from tasks.promote import Promotion, check_promotion, promote_version
+from tasks.promote import (
+    Promotion,
+    check_promotion,
+    check_reason,
+    gate_of,
+    promote_version,
+    promoted_models,
+    read_log,
+    reconcile,
+    roll_back,
+)
+
+EVERY_SECONDS = 10.0
 
 
 @task(name="promote", cache_policy=NO_CACHE, persist_result=False)
-def move_champion(model: str, version: str, why: str, project: Path) -> Promotion:
-    """Move the alias and record it."""
-    return promote_version(model, version, why, settings=load_settings(project / PARAMS), project=project)
+def move_champion(model: str, version: str | None, why: str, project: Path) -> Promotion:
+    """Move the alias and record it; without a version, back to the champion before."""
+    settings = load_settings(project / PARAMS)
+    if version is None:
+        return roll_back(model, why, settings=settings, project=project)
+    try:
+        return promote_version(model, version, why, settings=settings, project=project)
+    finally:
+        report = gate_of(model, version, settings=settings, project=project)
+        if report is not None:
+            publish_gate(model, version, report)
 
 
 @flow(name="promote", flow_run_name="{model} {version}")
-def promote(model: str, version: str, why: str, project: Path = PROJECT) -> Promotion:
-    """Make ``version`` of ``model`` the champion.
+def promote(model: str, version: str | None, why: str, project: Path = PROJECT) -> Promotion:
+    """Make ``version`` of ``model`` the champion; None: the champion before this one.
 
     Raises:
-        ReConPatchError: there is no such version, it is champion already, or no reason is given.
+        ReConPatchError: there is no such version, it is champion already, the gate refuses it, or no reason
+            is given.
     """
     return move_champion(model, version, why, project)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; exit status 1 when the champion stays who it was."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.promote", description="Make a version the champion."
+def watch_once(settings: Settings, project: Path) -> list[Promotion]:
+    """One look at every model: moves made in the UI are logged, and undone where the policy says so."""
+    changes = []
+    for model in promoted_models(settings, project):
+        try:
+            changes += reconcile(model, settings=settings, project=project)
+        except ReConPatchError as error:
+            print(f"{model}: {error}", file=sys.stderr, flush=True)
+    return changes
+
+
+def watch(every: float, settings: Settings, project: Path) -> None:
+    """Look again and again; a move is seen ``every`` seconds after it was made, and what a look takes."""
+    print(f"watching the aliases every {every:g} s; Ctrl-C ends it", flush=True)
+    while True:
+        try:
+            for change in watch_once(settings, project):
+                print(describe(change), flush=True)
+        except ReConPatchError as error:  # the server may be back at the next look
+            print(error, file=sys.stderr, flush=True)
+        time.sleep(every)
+
+
+def describe(change: Promotion) -> str:
+    """A change of champion in one line."""
+    return (
+        f"{change.model}: version {change.version} is champion, it was {change.previous or 'nobody'} "
+        f"({change.kind} by {change.who}; gate: {change.gate}; event {change.hash[:12]})"
     )
-    parser.add_argument("--model", required=True, help="registered model, such as reconpatch-demo-brick")
-    parser.add_argument("--version", required=True, help="number of the version")
-    parser.add_argument("--why", required=True, help="the reason, for those who ask later")
+
+
+def print_log(model: str, settings: Settings, project: Path) -> None:
+    """The log of a model's champions, verified."""
+    entries = read_log(model, settings=settings, project=project)
+    for entry in entries:
+        event = entry.event
+        state = {"FINISHED": "", "FAILED": " [given up]"}.get(entry.status, " [half done]")
+        print(
+            f"{event.sequence:4} {event.when} {event.kind}: {event.from_version} to {event.to_version} by "
+            f"{event.who}: {event.why} (gate: {event.gate}){state}"
+        )
+    head = entries[-1].event.hash if entries else "none"
+    print(f"{len(entries)} events, the chain verifies; last hash {head}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; exit status 1 when the champion stays who it was, 2 for wrong usage."""
+    parser = _parser()
     given = parser.parse_args(arguments)
-    request = (given.model, given.version, given.why)
+    settings = load_settings(PROJECT / PARAMS)
+    if given.watch:
+        try:
+            watch(given.every, settings, PROJECT)
+        except KeyboardInterrupt:
+            return
+    if given.model is None:
+        parser.error("give --model (or --watch)")
     try:
+        if given.log:
+            print_log(given.model, settings, PROJECT)
+            return
+        if given.why is None or given.rollback == (given.version is not None):
+            parser.error("give --why, and one of --version and --rollback")
         # Told in one line here, where Prefect would log the whole way to it twice.
-        check_promotion(*request, settings=load_settings(PROJECT / PARAMS), project=PROJECT)
-        done = promote(*request)
+        if given.rollback:
+            check_reason(given.why)
+        else:
+            check_promotion(given.model, given.version, given.why, settings=settings, project=PROJECT)
+        done = promote(given.model, given.version, given.why)
     except ReConPatchError as error:
         sys.exit(f"promote failed: {error}")
-    print(f"{done.model}: version {done.version} is champion, it was {done.previous or 'nobody'}")
+    print(describe(done))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.promote", description="Make a version the champion, and know who did."
+    )
+    parser.add_argument("--model", help="registered model, such as reconpatch-demo-brick")
+    parser.add_argument("--version", help="number of the version that becomes champion")
+    parser.add_argument("--rollback", action="store_true", help="back to the champion before this one")
+    parser.add_argument("--why", help="the reason, for those who ask later")
+    parser.add_argument("--log", action="store_true", help="print the model's log and verify it")
+    parser.add_argument("--watch", action="store_true", help="log what is moved in the MLflow UI")
+    parser.add_argument("--every", type=float, default=EVERY_SECONDS, help="seconds between two looks")
+    return parser
 
 
 if __name__ == "__main__":

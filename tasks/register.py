@@ -16,14 +16,15 @@ from reconpatch.errors import DataError, ReConPatchError
 from reconpatch.files import file_lock
 from reconpatch.settings import Settings, load_settings
 from tasks.evaluation_output import METRICS, FinishedEvaluation
+from tasks.gate import GateReport
 from tasks.job import PARAMS, PROJECT, is_recorded, jobs_of, outputs_folder
 from tasks.lineage import lineage
 from tasks.mlflow_runs import log_detector, log_parent
 from tasks.mlflow_store import Experiment, mlflow_errors, open_experiment
+from tasks.promote import nominate
 from tasks.stage import Finished
 from tasks.stages import EVALUATIONS
 
-CHALLENGER, CHAMPION = "challenger", "champion"
 OUTPUT_DIGEST = "output_digest"
 
 _LOG = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class RegisteredModel:
         run_id: the MLflow run that explains it.
         created: False when an equal detector with equal figures was registered before.
         aliases: what this run named it: ``challenger``, ``champion``, both or neither.
+        gate: the gate's verdict on the run's candidate; None for other versions.
     """
 
     name: str
@@ -50,6 +52,7 @@ class RegisteredModel:
     run_id: str
     created: bool
     aliases: tuple[str, ...] = ()
+    gate: GateReport | None = None
 
     @property
     def uri(self) -> str:
@@ -67,8 +70,9 @@ def register_run(
     """Register the detectors of one pipeline run.
 
     What an earlier call registered is found by its digest and not logged again. Of each category
-    exactly one version gets the alias ``challenger`` (`choose_candidates`), and ``champion`` too when
-    the category has none yet; a champion that is there is never moved. A run beside params.yaml, with
+    exactly one version is the candidate (`choose_candidates`): it gets the alias ``challenger`` unless the
+    gate refuses it, and ``champion`` too when the category has none yet. A champion that is there is moved
+    only where the policy in mlflow/gate.yaml promotes by itself. A run beside params.yaml, with
     its outputs in ``runs/``, gets versions and no alias: it is a try, and no candidate.
 
     Args:
@@ -97,7 +101,7 @@ def register_run(
             return models
         chosen = choose_candidates(evaluations, settings.register_.candidate_metric)
         return [
-            _name_candidate(experiment, model) if evaluation in chosen else model
+            _name_candidate(model, settings, project) if evaluation in chosen else model
             for evaluation, model in zip(evaluations, models, strict=True)
         ]
 
@@ -175,14 +179,15 @@ def _find(experiment: Experiment, evaluation: FinishedEvaluation) -> RegisteredM
     )
 
 
-def _name_candidate(experiment: Experiment, model: RegisteredModel) -> RegisteredModel:
-    client = experiment.client
-    names = [CHALLENGER]
-    if CHAMPION not in client.get_registered_model(model.name).aliases:
-        names.append(CHAMPION)
-    for name in names:
-        client.set_registered_model_alias(model.name, name, model.version)
-    return replace(model, aliases=tuple(names))
+def _name_candidate(model: RegisteredModel, settings: Settings, project: Path) -> RegisteredModel:
+    gate, aliases = nominate(model.name, model.version, settings=settings, project=project)
+    if gate is not None:
+        _LOG.info("%s: %s", model.uri, gate.broken() or f"gate: {gate.outcome}")
+    return replace(model, aliases=aliases, gate=gate)
+
+
+def _verdict(model: RegisteredModel) -> list[str]:
+    return [] if model.gate is None else [f"(gate: {model.gate.outcome})"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -200,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise DataError("no finished evaluation; run `python -m flows.train` or `dvc repro` first")
         for model in register_run(settings, finished):
             state = "registered" if model.created else "registered before"
-            print(f"{model.uri} ({model.backbone}): {state}", *model.aliases)
+            print(f"{model.uri} ({model.backbone}): {state}", *model.aliases, *_verdict(model))
     except ReConPatchError as error:
         sys.exit(f"register failed: {error}")
 

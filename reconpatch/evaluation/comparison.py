@@ -60,6 +60,15 @@ class Comparison:
     margin: float
     reason: str
 
+    @classmethod
+    def cannot(
+        cls, reason: str, margin: float, difference: float | None = None, hidden: float | None = None
+    ) -> "Comparison":
+        """``CANNOT TELL``, with what may be hidden where that is known."""
+        if hidden is not None:
+            reason += f"; a difference up to {hidden:.4f} may go unseen"
+        return cls(Verdict.CANNOT_TELL, difference, None, None, hidden, margin, reason)
+
 
 def compare_auroc(
     labels: ArrayLike,
@@ -89,7 +98,7 @@ def compare_auroc(
     _, old = checked(labels, second)
     member, _ = clusters(groups, truth.shape)
     if truth.all():
-        return _cannot("no nominal image: the AUROC is not defined", margin)
+        return Comparison.cannot("no nominal image: the AUROC is not defined", margin)
     moved = _placements(truth, new) != _placements(truth, old)
 
     def difference(weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -136,7 +145,7 @@ def compare_pixels(
         raise DataError(f"{len(first)} and {len(second)} histograms of {truth.size} images: must be the same")
     rows = np.flatnonzero(first.measured & second.measured)
     if not truth[rows].any():
-        return _cannot("no defective image with a mask: pixel metrics are not defined", margin)
+        return Comparison.cannot("no defective image with a mask: pixel metrics are not defined", margin)
     member, _ = clusters(np.asarray(groups, dtype=str)[rows], rows.shape)
     new, old = first.take(rows), second.take(rows)
 
@@ -172,20 +181,22 @@ def _compare(
     hidden = 1 - _RISK ** (1 / fewest) if fewest else None
     if fewest < FEWEST_GROUPS:
         told = f"the set is too small: {fewest} groups in its smaller class, {FEWEST_GROUPS} are needed"
-        return _cannot(told, margin, observed, hidden)
+        return Comparison.cannot(told, margin, observed, hidden)
     if saturated:
-        return _cannot("the set is saturated: both detectors are perfect on it", margin, observed, hidden)
+        return Comparison.cannot(
+            "the set is saturated: both detectors are perfect on it", margin, observed, hidden
+        )
     if informative < _FEWEST_INFORMATIVE:
         told = (
             f"only {informative} group(s) are ranked otherwise by the two, {_FEWEST_INFORMATIVE} are needed"
         )
-        return _cannot(told, margin, observed, hidden)
+        return Comparison.cannot(told, margin, observed, hidden)
     draws = draw_groups(truth, member, int(member.max()) + 1, resamples, np.random.default_rng(seed))
     parts = np.array_split(draws, -(-resamples * truth.size // _MOST_WEIGHTS))
     values = np.concatenate([difference(part[:, member]) for part in parts])
     values = values[np.isfinite(values)]
     if observed is None or not values.size or np.ptp(values) == 0:
-        return _cannot("every resample gives the same difference", margin, observed, hidden)
+        return Comparison.cannot("every resample gives the same difference", margin, observed, hidden)
     spread, normal = float(values.std(ddof=1)), NormalDist()
     lower, upper = (float(bound) for bound in np.quantile(values, [_RISK, 1 - _RISK]))
     # Near saturation the percentiles of a lucky set are too near to its difference, and to one side.
@@ -206,14 +217,6 @@ def _verdict(lower: float, upper: float, margin: float) -> Verdict:
     if lower > -margin:
         return Verdict.NOT_WORSE
     return Verdict.WORSE if upper < 0 else Verdict.CANNOT_TELL
-
-
-def _cannot(
-    reason: str, margin: float, difference: float | None = None, hidden: float | None = None
-) -> Comparison:
-    if hidden is not None:
-        reason += f"; a difference up to {hidden:.4f} may go unseen"
-    return Comparison(Verdict.CANNOT_TELL, difference, None, None, hidden, margin, reason)
 
 
 def _placements(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> NDArray[np.float64]:

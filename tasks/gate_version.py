@@ -1,0 +1,230 @@
+"""Judge a registered version against the champion, and keep the verdict on it.
+
+Figures come from what each version's run keeps. Where the two were evaluated on different test images, the
+one evaluated on the older set is scored again on the newer.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from reconpatch import ReConPatch
+from reconpatch.data.manifest import read_manifest
+from reconpatch.errors import DataError, ReConPatchError
+from reconpatch.evaluation.comparison import Comparison, compare_auroc, compare_pixels
+from reconpatch.evaluation.evaluate import evaluate
+from reconpatch.evaluation.evaluation_set import evaluation_set_digest
+from reconpatch.evaluation.pixel_histograms import PixelHistograms
+from reconpatch.evaluation.result import PIXELS, SCORES
+from reconpatch.files import sha256_file
+from reconpatch.integrations.mlflow_uri import fetch_detector
+from reconpatch.settings import Settings
+from tasks.evaluation_output import METRICS
+from tasks.gate import Evidence, GateReport, judge
+from tasks.gate_policy import Policy
+from tasks.mlflow_store import tracking_uri
+
+_TIMED, _ROUNDS = 6, 5  # images, and how often the two detectors take turns on them
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """A version with what its run keeps; files in a scratch folder."""
+
+    version: ModelVersion
+    folder: Path
+    manifest: pd.DataFrame
+    scores: pd.DataFrame
+    pixels: PixelHistograms | None
+
+    @property
+    def test_set(self) -> str:
+        return evaluation_set_digest(self.manifest, self.scores["path"])
+
+
+def judge_version(
+    client: MlflowClient,
+    name: str,
+    version: str,
+    champion: str | None,
+    policy: Policy,
+    settings: Settings,
+    project: Path,
+) -> GateReport:
+    """Put a version through the gate and write the verdict on it, as tags.
+
+    Args:
+        client: of the registry.
+        name: registered model.
+        version: the candidate.
+        champion: version that it is compared with; None: there is none.
+        policy: the gate's.
+        settings: where images lie, and the evaluation's parameters.
+        project: root of the project.
+
+    Raises:
+        MlflowException: the registry cannot be used.
+        ReConPatchError: what the version's run should keep is not there.
+    """
+    with tempfile.TemporaryDirectory(prefix="reconpatch-") as scratch:
+        candidate = _fetch(client, name, version, Path(scratch) / "candidate", settings, project)
+        category = candidate.version.tags["category"]
+        rules = policy.rules(category)
+        held: dict[str, Any] = {}
+        test_set = candidate.test_set
+        if champion is not None:
+            try:
+                other = _fetch(client, name, champion, Path(scratch) / "champion", settings, project)
+                pair = _Pair(candidate, other, project / settings.pipeline.root / category)
+                test_set = pair.test_set
+                if rules.latency_ratio is not None:
+                    held |= pair.time()
+                held["comparisons"] = pair.compare(rules.not_worse, settings)
+            except ReConPatchError as error:
+                held["not_compared"] = f"not comparable with version {champion}: {error}"
+        evidence = Evidence(**_own(candidate), **held)
+        report = GateReport(judge(rules, evidence), champion, test_set, policy.digest)
+    for key, value in report.to_tags().items():
+        client.set_model_version_tag(name, version, key, value)
+    return report
+
+
+def _fetch(
+    client: MlflowClient, name: str, version: str, folder: Path, settings: Settings, project: Path
+) -> _Evaluated:
+    found = client.get_model_version(name, version)
+    folder.mkdir()
+    store = tracking_uri(settings, project)
+    try:
+        for kept in ("evaluation", "data"):
+            mlflow.artifacts.download_artifacts(
+                run_id=found.run_id, artifact_path=kept, dst_path=str(folder), tracking_uri=store
+            )
+    except (MlflowException, OSError) as error:
+        raise DataError(f"{name}, version {version}: its run keeps no evaluation ({error})") from None
+    fetch_detector(found.source, folder / "model", store)
+    pixels = folder / "evaluation" / PIXELS
+    return _Evaluated(
+        found,
+        folder,
+        read_manifest(folder / "data" / "manifest.parquet"),
+        pd.read_csv(folder / "evaluation" / SCORES, dtype={"path": str, "group": str}),
+        PixelHistograms.load(pixels) if pixels.is_file() else None,
+    )
+
+
+def _own(candidate: _Evaluated) -> dict[str, Any]:
+    values = json.loads((candidate.folder / "evaluation" / METRICS).read_text(encoding="utf-8"))
+    report = candidate.folder / "data" / "report.json"
+    checks = json.loads(report.read_text(encoding="utf-8")).get("success") if report.is_file() else None
+    return {
+        "metrics": {key: value for key, value in values.items() if value is None or _is_number(value)},
+        "not_available": values.get("not_available", {}),
+        "model_bytes": sum(one.stat().st_size for one in (candidate.folder / "model").rglob("*")),
+        "data_checks": checks,
+        "lineage": candidate.version.tags,
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+class _Pair:
+    """Candidate and champion on one test set: the newer version's."""
+
+    def __init__(self, candidate: _Evaluated, champion: _Evaluated, root: Path) -> None:
+        self._both = (candidate, champion)
+        self._root = root
+        newer = max(self._both, key=lambda one: int(one.version.version))
+        self._manifest = newer.manifest
+        self._paths = newer.scores["path"].tolist()
+        self._has_defects = bool(newer.scores["label"].any())
+        self.test_set = newer.test_set
+
+    def _on_newer(self, one: _Evaluated, settings: Settings) -> tuple[pd.DataFrame, PixelHistograms | None]:
+        if one.test_set == self.test_set:
+            rows = pd.Index(one.scores["path"]).get_indexer(self._paths)
+            pixels = None if one.pixels is None else one.pixels.take(rows)
+            return one.scores.iloc[rows].reset_index(drop=True), pixels
+        self._check_images()
+        table = self._manifest[self._manifest["path"].isin(self._paths)].copy()
+        table.attrs["root"] = str(self._root)
+        whole = settings.model_copy(
+            update={"evaluate": settings.evaluate.model_copy(update={"choose_share": 0.0, "pictures": 0})}
+        )
+        again = evaluate(ReConPatch.load(one.folder / "model", threads=settings.threads), table, whole)
+        rows = pd.Index(again.table["path"]).get_indexer(self._paths)
+        pixels = None if again.pixels is None else again.pixels.take(rows)
+        return again.table.iloc[rows].reset_index(drop=True), pixels
+
+    def compare(self, margins: dict[Any, float], settings: Settings) -> dict[str, Comparison]:
+        """Every metric that the policy names, on the same images."""
+        if not self._has_defects:
+            raise DataError("the test images show no defect")
+        (new, new_pixels), (old, old_pixels) = (self._on_newer(one, settings) for one in self._both)
+        labels, groups = new["label"].to_numpy(int), new["group"].to_numpy(str)
+        found = {}
+        for metric, margin in margins.items():
+            try:
+                if metric == "image_auroc":
+                    scores = (one["score"].to_numpy(float) for one in (new, old))
+                    found[metric] = compare_auroc(labels, *scores, groups, margin=margin, seed=settings.seed)
+                elif new_pixels is None or old_pixels is None:
+                    raise DataError("a version without pixel histograms; register it again")
+                else:
+                    found[metric] = compare_pixels(
+                        labels,
+                        new_pixels,
+                        old_pixels,
+                        groups,
+                        metric,
+                        limit=settings.evaluate.aupro_limit,
+                        margin=margin,
+                        seed=settings.seed,
+                    )
+            except DataError as error:
+                found[metric] = Comparison.cannot(str(error), margin)
+        return found
+
+    def time(self) -> dict[str, Any]:
+        """Median seconds an image of both, taking turns in this process, so that they share its hardships."""
+        try:
+            self._check_images()
+            detectors = [ReConPatch.load(one.folder / "model") for one in self._both]
+            spent = _take_turns(detectors, [self._root / path for path in self._paths[:_TIMED]])
+        except ReConPatchError as error:
+            return {"not_measured": str(error)}
+        return {"seconds": spent}
+
+    def _check_images(self) -> None:
+        rows = self._manifest[self._manifest["path"].isin(self._paths)]
+        for path, digest in zip(rows["path"], rows["sha256"], strict=True):
+            file = self._root / path
+            if not file.is_file():
+                raise DataError(f"{file}: is not there; get the images with `dvc checkout`")
+            if sha256_file(file) != digest:
+                raise DataError(f"{file}: is another image than that of the evaluation; `dvc checkout` it")
+
+
+def _take_turns(detectors: Sequence[ReConPatch], images: Sequence[Path]) -> tuple[float, float]:
+    spent: tuple[list[float], list[float]] = ([], [])
+    for turn in range(_ROUNDS + 1):
+        for image in images:
+            for detector, seconds in zip(detectors, spent, strict=True):
+                start = time.perf_counter()
+                detector.predict(image)
+                if turn:  # the first warms caches up
+                    seconds.append(time.perf_counter() - start)
+    return median(spent[0]), median(spent[1])
