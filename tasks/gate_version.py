@@ -111,17 +111,14 @@ def _fetch(
             mlflow.artifacts.download_artifacts(
                 run_id=found.run_id, artifact_path=kept, dst_path=str(folder), tracking_uri=store
             )
+        manifest = read_manifest(folder / "data" / "manifest.parquet")
+        scores = pd.read_csv(folder / "evaluation" / SCORES, dtype={"path": str, "group": str})
     except (MlflowException, OSError) as error:
         raise DataError(f"{name}, version {version}: its run keeps no evaluation ({error})") from None
     fetch_detector(found.source, folder / "model", store)
     pixels = folder / "evaluation" / PIXELS
-    return _Evaluated(
-        found,
-        folder,
-        read_manifest(folder / "data" / "manifest.parquet"),
-        pd.read_csv(folder / "evaluation" / SCORES, dtype={"path": str, "group": str}),
-        PixelHistograms.load(pixels) if pixels.is_file() else None,
-    )
+    held = PixelHistograms.load(pixels) if pixels.is_file() else None
+    return _Evaluated(found, folder, manifest, scores, held)
 
 
 def _own(candidate: _Evaluated) -> dict[str, Any]:

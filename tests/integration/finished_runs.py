@@ -13,6 +13,7 @@ from PIL import Image
 from reconpatch import ReConPatch
 from reconpatch.data.manifest import build_manifest, write_manifest
 from reconpatch.settings import DataSettings, Settings, load_settings
+from tasks.gate_policy import POLICY
 from tasks.job import PROJECT, Job
 from tasks.stage import Finished
 
@@ -93,7 +94,8 @@ class PipelineRun:
         config.write_text(json.dumps(values))
         job.folder("validate").mkdir(parents=True, exist_ok=True)
         (self.root / "mlflow").mkdir(exist_ok=True)
-        shutil.copy(PROJECT / "mlflow" / "gate.yaml", self.root / "mlflow" / "gate.yaml")
+        if not (self.root / POLICY).exists():
+            shutil.copy(PROJECT / POLICY, self.root / POLICY)
         write_manifest(
             build_manifest(self.images, DataSettings()), job.folder("validate") / "manifest.parquet"
         )

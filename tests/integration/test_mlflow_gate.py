@@ -1,0 +1,198 @@
+"""The gate over real detectors: what passes, what is refused and why, and what nobody can tell."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from finished_runs import PipelineRun
+from PIL import Image
+
+from reconpatch import ReConPatch
+from reconpatch.data.manifest import build_manifest, write_manifest
+from reconpatch.evaluation.evaluate import evaluate
+from reconpatch.model_folder import write_model
+from reconpatch.modulation.head import Modulation
+from reconpatch.settings import DataSettings
+from tasks.evaluate import write_evaluation
+from tasks.gate import CANNOT_TELL, FAILED, PASSED, REFUSED, UNDECIDED
+from tasks.gate_policy import POLICY
+from tasks.promote import read_log
+from tasks.register import RegisteredModel, register_run
+
+NAME = "reconpatch-tiny-nut"
+PARAMS = {
+    "features.image_size": 64,
+    "modulation.dim": 16,
+    "modulation.projection_dim": 8,
+    "modulation.steps": 3,
+    "modulation.batch_size": 64,
+    "coreset.ratio": 0.2,
+    "threads": 1,
+    "device": "cpu",
+}
+
+
+def write_category(root: Path, tested: int = 14, seed: int = 0) -> Path:
+    """8 training images; ``tested`` nominal and as many dented test images, dents from faint to plain."""
+    random = np.random.default_rng(seed)
+    for number in range(8):
+        _write(root / "train" / "good" / f"{number}.png", _texture(random))
+    for number in range(tested):
+        _write(root / "test" / "good" / f"{number:02}.png", _texture(random))
+        image, mask = _texture(random), np.zeros((64, 64), np.uint8)
+        top, left = random.integers(6, 40, 2)
+        mask[top : top + 16, left : left + 16] = 255
+        image[mask > 0] -= np.uint8(6 + number)
+        _write(root / "test" / "dent" / f"{number:02}.png", image)
+        _write(root / "ground_truth" / "dent" / f"{number:02}_mask.png", mask)
+    return root
+
+
+def _texture(random: np.random.Generator) -> np.ndarray:
+    return random.integers(90, 140, (64, 64, 3)).astype(np.uint8)
+
+
+def _write(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def spoil(detector: Path, folder: Path) -> Path:
+    """The same detector with a head that throws every feature away."""
+    parts = ReConPatch.load(detector).parts
+    head = parts.modulation
+    spoiled = Modulation(head.weight.detach() * 0, head.mean, head.scale)
+    write_model(folder, replace(parts, modulation=spoiled))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """(images, detector, the detector spoiled)."""
+    folder = tmp_path_factory.mktemp("fitted")
+    images = write_category(folder / "nut")
+    ReConPatch(params=PARAMS).fit(images).save(folder / "detector")
+    return images, folder / "detector", spoil(folder / "detector", folder / "spoiled")
+
+
+@pytest.fixture
+def run(fitted, mlflow_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PipelineRun:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(mlflow_template, tmp_path / "mlflow.db")
+    shutil.copytree(fitted[0], tmp_path / "data" / "tiny" / "nut")
+    return PipelineRun(tmp_path, detector=fitted[1], images=tmp_path / "data" / "tiny" / "nut")
+
+
+def register(run: PipelineRun, detector: Path, nudge: float = 0.0) -> RegisteredModel:
+    """Evaluate a detector for real, and register it as a run of the pipeline does."""
+    shutil.rmtree(run.root / "outputs", ignore_errors=True)
+    finished = replace(run, detector=detector).finish()
+    table = build_manifest(run.images, DataSettings())
+    evaluation = evaluate(ReConPatch.load(detector), table, run.settings("evaluate.pictures=0"))
+    noise = np.random.default_rng(7).normal(0, nudge, len(evaluation.table))
+    evaluation = replace(evaluation, table=evaluation.table.assign(score=evaluation.table["score"] + noise))
+    shutil.rmtree(finished.folder)
+    finished.folder.mkdir()
+    write_evaluation(evaluation, finished.folder, {})
+    write_manifest(table, finished.job.folder("validate") / "manifest.parquet")
+    return register_run(run.settings(), [finished])[0]
+
+
+def verdict_of(model: RegisteredModel, rule: str) -> tuple[str, str]:
+    (found,) = (one for one in model.gate.results if one.rule.startswith(rule))
+    return found.verdict, found.finding
+
+
+def policy(run: PipelineRun, text: str) -> None:
+    """Another policy than the one that finished runs come with."""
+    (run.root / POLICY).write_text(text)
+
+
+def test_a_spoiled_head_is_refused_with_the_rule_named(run: PipelineRun, fitted) -> None:
+    first = register(run, fitted[1])
+    assert first.aliases == ("challenger", "champion")
+    spoiled = register(run, fitted[2])
+    assert spoiled.aliases == ()
+    assert spoiled.gate.outcome == REFUSED
+    verdict, finding = verdict_of(spoiled, "image_auroc not worse")
+    assert verdict == FAILED
+    assert finding.startswith("worse: -0.")
+    assert verdict_of(spoiled, "aupro not worse")[0] == FAILED
+    assert "image_auroc not worse" in spoiled.gate.broken()
+    aliases = {key: str(value) for key, value in run.client.get_registered_model(NAME).aliases.items()}
+    assert aliases == {"challenger": "1", "champion": "1"}
+    tags = run.client.get_model_version(NAME, "2").tags
+    assert tags["gate"] == REFUSED
+    assert '"verdict": "FAILED"' in tags["gate_table"]
+
+
+def test_the_first_version_is_champion_with_its_event_and_gate_table(run: PipelineRun, fitted) -> None:
+    model = register(run, fitted[1])
+    (entry,) = read_log(NAME, settings=run.settings(), project=run.root)
+    assert (entry.event.kind, entry.event.to_version, entry.is_done) == ("first", "1", True)
+    assert list(entry.event.gate_table) == model.gate.table
+    assert len(entry.event.evaluation_set) == 64
+    # No git and no DVC here: lineage is not complete, so a person decides; nothing passes silently.
+    assert model.gate.outcome == UNDECIDED
+    assert verdict_of(model, "lineage")[0] == CANNOT_TELL
+    assert verdict_of(model, "image_auroc not worse") == (PASSED, "there is no champion yet")
+
+
+def test_noise_is_never_better(run: PipelineRun, fitted) -> None:
+    register(run, fitted[1])
+    nudged = register(run, fitted[1], nudge=1e-3)
+    _, finding = verdict_of(nudged, "image_auroc not worse")
+    assert not finding.startswith("better")
+    assert nudged.gate.outcome == UNDECIDED
+    assert nudged.aliases == ("challenger",)
+    verdict, finding = verdict_of(nudged, "at most 1.5 times")
+    assert " s and " in finding
+    assert verdict in (PASSED, FAILED)
+
+
+def test_six_images_cannot_tell(fitted, mlflow_template: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(mlflow_template, tmp_path / "mlflow.db")
+    images = write_category(tmp_path / "data" / "tiny" / "nut", tested=3, seed=1)
+    run = PipelineRun(tmp_path, detector=fitted[1], images=images)
+    register(run, fitted[1])
+    spoiled = register(run, fitted[2])
+    verdict, finding = verdict_of(spoiled, "image_auroc not worse")
+    assert verdict == CANNOT_TELL
+    assert "too small: 3 groups" in finding
+    assert "may go unseen" in finding
+
+
+def test_another_test_set_scores_the_champion_again(run: PipelineRun, fitted) -> None:
+    first = register(run, fitted[1])
+    (run.images / "test" / "good" / "00.png").unlink()
+    second = register(run, fitted[2])
+    assert second.gate.champion == first.version
+    verdict, finding = verdict_of(second, "image_auroc not worse")
+    assert (verdict, finding.startswith("worse: -0.")) == (FAILED, True)
+    assert second.gate.evaluation_set != first.gate.evaluation_set
+
+
+def test_missing_images_are_named_and_do_not_pass(run: PipelineRun, fitted, monkeypatch) -> None:
+    register(run, fitted[1])
+    policy(run, "not_worse: {}\nlatency_ratio: 1.5\nlineage: []\n")
+    from tasks import gate_version
+
+    monkeypatch.setattr(gate_version, "sha256_file", lambda _: "other")
+    second = register(run, fitted[1], nudge=1e-3)
+    verdict, finding = verdict_of(second, "at most 1.5 times")
+    assert verdict == CANNOT_TELL
+    assert "is another image" in finding
+
+
+def test_by_policy_a_candidate_that_passed_is_promoted(run: PipelineRun, fitted) -> None:
+    register(run, fitted[2])
+    text = "promotion: automatic\nnot_worse: {image_auroc: 0.01}\nlineage: []\ndata_checks: false\n"
+    policy(run, text)
+    better = register(run, fitted[1])
+    assert verdict_of(better, "image_auroc not worse")[1].startswith("better: +0.")
+    assert better.aliases == ("challenger", "champion")
+    last = read_log(NAME, settings=run.settings(), project=run.root)[-1].event
+    assert (last.kind, last.who, last.gate) == ("promotion", "policy", "passed")

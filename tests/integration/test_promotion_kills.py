@@ -1,0 +1,109 @@
+"""Processes that promote and roll back are killed at random; what is left must always be one whole story."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from finished_runs import fit_detector, write_images
+from mlflow import MlflowClient
+
+from reconpatch import ReConPatch
+from reconpatch.settings import Settings
+from tasks.gate_policy import POLICY
+from tasks.job import PROJECT
+from tasks.promote import read_log, reconcile
+from tasks.promotion_log import champion_of, former_champions
+
+NAME = "reconpatch-tiny-nut"
+KILLS = 200 if os.environ.get("RECONPATCH_SOAK") else 6
+VERSIONS = 4
+
+# Imports once, then does each order in a fork of its own: an order is "VERSION" or "rollback", answered by the
+# fork's process id when the store is open and the next thing it does is to promote.
+_WORKER = """
+import os, signal, sys
+from pathlib import Path
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+from reconpatch.errors import ReConPatchError
+from reconpatch.settings import Settings
+from tasks.mlflow_store import open_client
+from tasks.promote import promote_version, roll_back
+place = {"settings": Settings(), "project": Path(sys.argv[1])}
+model = sys.argv[2]
+print("ready", flush=True)
+for line in sys.stdin:
+    order = line.strip()
+    if os.fork() == 0:
+        open_client(**place).get_registered_model(model)
+        print(os.getpid(), flush=True)
+        try:
+            if order == "rollback":
+                roll_back(model, "kill test", **place)
+            else:
+                promote_version(model, order, "kill test", **place)
+        except ReConPatchError:
+            pass
+        os._exit(0)
+"""
+
+
+@pytest.mark.slow
+def test_kills_leave_one_champion_and_a_log_that_agrees(
+    mlflow_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(mlflow_template, tmp_path / "mlflow.db")
+    (tmp_path / "mlflow").mkdir()
+    shutil.copy(PROJECT / POLICY, tmp_path / POLICY)
+    place = {"settings": Settings(), "project": tmp_path}
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client.create_registered_model(NAME)
+    detector = fit_detector(write_images(tmp_path / "nut"), tmp_path / "model")
+    for _ in range(VERSIONS):
+        client.create_model_version(NAME, str(detector))
+    client.set_registered_model_alias(NAME, "champion", "1")
+    reconcile(NAME, **place)
+
+    rng = random.Random(0)
+    command = [sys.executable, "-c", _WORKER, str(tmp_path), NAME]
+    interrupted = 0
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout.readline() == "ready\n"
+        for _ in range(KILLS):
+            now = str(client.get_registered_model(NAME).aliases["champion"])
+            others = [str(one) for one in range(1, VERSIONS + 1) if str(one) != now]
+            worker.stdin.write(f"{rng.choice([*others, 'rollback'])}\n")
+            worker.stdin.flush()
+            victim = int(worker.stdout.readline())
+            time.sleep(rng.uniform(0, 0.6))
+            try:
+                os.kill(victim, signal.SIGKILL)
+                interrupted += 1
+            except ProcessLookupError:
+                pass  # it was done
+            _settled(victim)
+            reconcile(NAME, **place)
+            entries = read_log(NAME, **place)  # raises unless the chain verifies
+            champion = str(client.get_registered_model(NAME).aliases["champion"])
+            assert champion_of(entries) == champion
+            assert not any(entry.is_open for entry in entries)
+        worker.stdin.close()
+    assert interrupted > KILLS // 3, "the kills came too late to interrupt anything"
+    for version in former_champions(entries):
+        source = client.get_model_version(NAME, version).source
+        assert ReConPatch.load(source).calibration is not None
+
+
+def _settled(process: int) -> None:
+    while True:
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.01)
