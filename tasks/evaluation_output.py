@@ -23,6 +23,7 @@ class FinishedEvaluation:
         category: its category.
         backbone: timm model name.
         settings: parameters of this detector.
+        parameters: parameters of the run, as a params file states them.
         model: the detector folder.
         folder: the evaluation's outputs.
         checks: the data checks' outputs, manifest and report.
@@ -34,6 +35,7 @@ class FinishedEvaluation:
     category: str
     backbone: str
     settings: Settings
+    parameters: Settings
     model: Path
     folder: Path
     checks: Path
@@ -50,6 +52,7 @@ class FinishedEvaluation:
             category=job.category,
             backbone=job.backbone or "+".join(job.settings.pipeline.backbones),
             settings=job.detector_settings,
+            parameters=job.settings,
             model=(job.folder("calibrate") if single else finished.folder) / "model",
             folder=finished.evaluation,
             checks=job.folder("validate"),

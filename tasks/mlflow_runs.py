@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from reconpatch.data.manifest import read_manifest
 from tasks.evaluation_output import FinishedEvaluation
+from tasks.job import PARAMS
 from tasks.mlflow_store import Experiment
 from tasks.packaging import save_pyfunc
+from tasks.version_facts import describe, version_tags
 
 _LONGEST_DIGEST = 36  # characters of MLflow's column
 _BATCH = 100  # parameters a request
@@ -64,6 +67,7 @@ def log_detector(
         "record_digest": evaluation.record_digest or "none",
         "metrics_not_available": "; ".join(absent) or "none",
         "reconpatch_version": metadata.version("reconpatch"),
+        **version_tags(evaluation),
     }
     name = f"{evaluation.category}-{evaluation.backbone}"
     with _run(experiment, name, tags | {"mlflow.parentRunId": parent}) as run_id:
@@ -73,6 +77,8 @@ def log_detector(
         client.log_inputs(run_id, [DatasetInput(dataset, context)])
         client.log_artifacts(run_id, str(evaluation.folder), "evaluation")
         client.log_artifacts(run_id, str(evaluation.checks), "data")
+        values = evaluation.parameters.model_dump(mode="json", by_alias=True)
+        client.log_text(run_id, yaml.safe_dump(values, sort_keys=False), PARAMS)
         model_id, source = _log_model(experiment, evaluation, tags, run_id)
         figures = {key: value for key, value in metrics.items() if value is not None}
         _log_metrics(experiment, run_id, figures, model_id=model_id, dataset=dataset)
@@ -135,29 +141,17 @@ def _create_version(
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     version = client.create_model_version(
-        name, source, run_id, tags=tags, description=_describe(evaluation), model_id=model_id
+        name,
+        source,
+        run_id,
+        tags=tags,
+        description=describe(evaluation, tags, run_id, experiment.id),
+        model_id=model_id,
     )
     # What mlflow.register_model leaves on a logged model, so that the UI links the two.
     link = [{"name": name, "version": version.version}]
     client.set_logged_model_tags(model_id, {"mlflow.modelVersions": json.dumps(link)})
     return str(version.version)
-
-
-def _describe(evaluation: FinishedEvaluation) -> str:
-    method = "ReConPatch" if evaluation.settings.modulation.enabled else "PatchCore"
-    metrics = evaluation.metrics()
-    labels = {
-        "image_auroc": "image AUROC",
-        "pixel_auroc": "pixel AUROC",
-        "aupro": "AUPRO",
-        "threshold": "threshold",
-    }
-    figures = ", ".join(f"{label} {_number(metrics.get(name))}" for name, label in labels.items())
-    return f"{method} on {evaluation.backbone}: {figures}."
-
-
-def _number(value: float | None) -> str:
-    return "not available" if value is None else f"{value:.4f}"
 
 
 def _dataset(evaluation: FinishedEvaluation, table: pd.DataFrame, data_hash: str) -> Dataset:

@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 from rich.text import Text
 
-from reconpatch.cli import data, exporting, fitting, inspection, presets, project, serving
+from reconpatch.cli import data, exporting, fitting, inspection, lineage, presets, project, serving
 from reconpatch.cli.options import err
 from reconpatch.errors import ReConPatchError, SettingsError
 
@@ -24,6 +24,7 @@ for _command in (
     inspection.robustness,
     inspection.predict,
     inspection.bench,
+    lineage.lineage,
     presets.presets,
     presets.reproduce,
     serving.serve,

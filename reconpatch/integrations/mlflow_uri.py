@@ -32,7 +32,7 @@ def download_detector(uri: str, target: Path | None = None) -> Path:
         ReConPatchError: mlflow is not installed.
     """
     mlflow: Any = import_extra("mlflow", f"loading {uri}")
-    _require_store(mlflow, uri)
+    require_store(mlflow, uri)
     if target is None:
         target = Path(tempfile.mkdtemp(prefix="reconpatch-"))
         atexit.register(shutil.rmtree, target, ignore_errors=True)
@@ -72,7 +72,7 @@ def registered_version(uri: str) -> str:
         ReConPatchError: mlflow is not installed.
     """
     mlflow: Any = import_extra("mlflow", f"finding {uri}")
-    _require_store(mlflow, uri)
+    require_store(mlflow, uri)
     name, _, alias = uri.removeprefix("models:/").rstrip("/").partition("@")
     if not alias:
         return name
@@ -91,7 +91,12 @@ def _cannot_be_had(mlflow: Any, uri: str, error: Exception) -> ModelError:
     )
 
 
-def _require_store(mlflow: Any, uri: str) -> None:
+def require_store(mlflow: Any, uri: str) -> None:
+    """Refuse to look into a registry that nobody named.
+
+    Raises:
+        ModelError: neither MLFLOW_TRACKING_URI nor a mlflow.db in this folder names one.
+    """
     # Left alone MLflow would make an empty database in whatever folder the user stands in.
     named = os.environ.get("MLFLOW_TRACKING_URI") or mlflow.is_tracking_uri_set()
     if not named and not Path(_DEFAULT_STORE).is_file():

@@ -34,7 +34,7 @@ PARAMS = {
 }
 
 
-def write_category(root: Path, tested: int = 14, seed: int = 0) -> Path:
+def write_category(root: Path, tested: int = 12, seed: int = 0) -> Path:
     """8 training images; ``tested`` nominal and as many dented test images, dents from faint to plain."""
     random = np.random.default_rng(seed)
     for number in range(8):
@@ -44,14 +44,14 @@ def write_category(root: Path, tested: int = 14, seed: int = 0) -> Path:
         image, mask = _texture(random), np.zeros((64, 64), np.uint8)
         top, left = random.integers(6, 40, 2)
         mask[top : top + 16, left : left + 16] = 255
-        image[mask > 0] -= np.uint8(6 + number)
+        image[mask > 0] -= np.uint8(4 + 4 * number)
         _write(root / "test" / "dent" / f"{number:02}.png", image)
         _write(root / "ground_truth" / "dent" / f"{number:02}_mask.png", mask)
     return root
 
 
 def _texture(random: np.random.Generator) -> np.ndarray:
-    return random.integers(90, 140, (64, 64, 3)).astype(np.uint8)
+    return random.integers(110, 120, (64, 64, 3)).astype(np.uint8)
 
 
 def _write(path: Path, pixels: np.ndarray) -> None:
@@ -92,7 +92,8 @@ def register(run: PipelineRun, detector: Path, nudge: float = 0.0) -> Registered
     table = build_manifest(run.images, DataSettings())
     evaluation = evaluate(ReConPatch.load(detector), table, run.settings("evaluate.pictures=0"))
     noise = np.random.default_rng(7).normal(0, nudge, len(evaluation.table))
-    evaluation = replace(evaluation, table=evaluation.table.assign(score=evaluation.table["score"] + noise))
+    nudged = evaluation.table.assign(score=evaluation.table["score"] + noise)
+    evaluation = replace(evaluation, table=nudged, metrics=evaluation.metrics | {"nudge": nudge})
     shutil.rmtree(finished.folder)
     finished.folder.mkdir()
     write_evaluation(evaluation, finished.folder, {})

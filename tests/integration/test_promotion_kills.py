@@ -24,7 +24,7 @@ NAME = "reconpatch-tiny-nut"
 KILLS = 200 if os.environ.get("RECONPATCH_SOAK") else 6
 VERSIONS = 4
 
-# Imports once, then does each order in a fork of its own: an order is "VERSION" or "rollback", answered by the
+# Imports once, then does each order in a fork of its own: "VERSION" or "rollback", answered by the
 # fork's process id when the store is open and the next thing it does is to promote.
 _WORKER = """
 import os, signal, sys
@@ -70,7 +70,7 @@ def test_kills_leave_one_champion_and_a_log_that_agrees(
     client.set_registered_model_alias(NAME, "champion", "1")
     reconcile(NAME, **place)
 
-    rng = random.Random(0)
+    rng = random.Random(0)  # noqa: S311
     command = [sys.executable, "-c", _WORKER, str(tmp_path), NAME]
     interrupted = 0
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:

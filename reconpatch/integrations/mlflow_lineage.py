@@ -1,0 +1,146 @@
+"""Where a registered model came from, who approved it, and the commands that make it again."""
+
+import json
+import shlex
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from reconpatch.errors import ModelError
+from reconpatch.integrations.extras import import_extra
+from reconpatch.integrations.mlflow_uri import require_store
+
+PROMOTIONS = "reconpatch-promotions"
+PARAMS = "params.yaml"
+_UNKNOWN = "unknown"
+_ORIGIN = {
+    "images": ("n_train", "n_test", "training_set_sha256", "evaluation_set_sha256", "dvc_data_hash"),
+    "code": ("git_commit", "git_dirty", "reconpatch_version"),
+    "params": ("params_hash",),
+    "environment": ("lock_file_hash", "python", "platform", "blas", "threads", "device"),
+    "weights": ("backbone", "weights_sha256", "weights_source"),
+    "model": ("kind", "bank_vectors", "bank_bytes", "model_bytes", "output_digest"),
+    "verdicts": ("threshold", "expected_false_reject_rate", "gate", "gate_champion", "gate_evaluation_set"),
+}
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A version of a registered model, from images to approvals.
+
+    Attributes:
+        model: registered name.
+        version: its number.
+        run_id: MLflow run that explains it.
+        aliases: that it has now.
+        origin: room -> fact -> value: images, code, params, environment, weights, model, verdicts.
+        metrics: figures of its evaluation.
+        approvals: events of the log of champions that concern it, in order.
+        commands: shell commands, run in the project's root, that make it again; empty where it cannot be.
+        problem: why it cannot be made again exactly; None when it can.
+    """
+
+    model: str
+    version: str
+    run_id: str
+    aliases: tuple[str, ...]
+    origin: dict[str, dict[str, str]]
+    metrics: dict[str, float]
+    approvals: list[dict[str, str]]
+    commands: list[str]
+    problem: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able values."""
+        return asdict(self)
+
+
+def trace(uri: str) -> Lineage:
+    """Everything that a registry knows of a version's origin.
+
+    Args:
+        uri: ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+
+    Raises:
+        ModelError: no registry is named, or it has no such model, version or alias.
+        ReConPatchError: mlflow is not installed.
+    """
+    mlflow: Any = import_extra("mlflow", f"the lineage of {uri}")
+    require_store(mlflow, uri)
+    client = mlflow.MlflowClient()
+    try:
+        version = _find(client, uri)
+        run = client.get_run(version.run_id)
+        aliases = client.get_registered_model(version.name).aliases
+        approvals = _approvals(client, version.name, str(version.version))
+    except mlflow.MlflowException as error:
+        raise ModelError(
+            f"{uri}: cannot be traced in {mlflow.get_tracking_uri()} ({error.message})"
+        ) from None
+    tags = {**run.data.tags, **version.tags}
+    origin = {
+        room: {name: str(tags.get(name, _UNKNOWN)) for name in names} for room, names in _ORIGIN.items()
+    }
+    problem = _problem(tags)
+    return Lineage(
+        version.name,
+        str(version.version),
+        version.run_id,
+        tuple(sorted(alias for alias, number in aliases.items() if str(number) == str(version.version))),
+        origin,
+        dict(sorted(run.data.metrics.items())),
+        approvals,
+        [] if tags.get("git_commit", _UNKNOWN) == _UNKNOWN else _commands(tags, version.run_id),
+        problem,
+    )
+
+
+def _find(client: Any, uri: str) -> Any:
+    name = uri.removeprefix("models:/").strip("/")
+    if "@" in name:
+        return client.get_model_version_by_alias(*name.rsplit("@", 1))
+    if name.count("/") != 1:
+        raise ModelError(f"{uri}: name a registered model, as models:/NAME@ALIAS or models:/NAME/VERSION")
+    return client.get_model_version(*name.split("/"))
+
+
+def _approvals(client: Any, model: str, version: str) -> list[dict[str, str]]:
+    experiment = client.get_experiment_by_name(PROMOTIONS)
+    if experiment is None:
+        return []
+    runs = client.search_runs([experiment.experiment_id], f"tags.model = '{model}'", max_results=1000)
+    events = [
+        {**json.loads(run.data.tags["event"]), "ending": run.info.status}
+        for run in runs
+        if "event" in run.data.tags
+    ]
+    told = ("sequence", "when", "kind", "from_version", "to_version", "who", "why", "gate", "ending")
+    return [
+        {key: str(event[key]) for key in told}
+        for event in sorted(events, key=lambda event: int(event["sequence"]))
+        if version in (event["from_version"], event["to_version"])
+    ]
+
+
+def _problem(tags: dict[str, str]) -> str | None:
+    if tags.get("git_commit", _UNKNOWN) == _UNKNOWN:
+        return "it was made outside git: the code is not known"
+    if tags.get("git_dirty") == "true":
+        return "code, parameters or policy differed from the commit when it was made"
+    if tags.get("dvc_data_hash", _UNKNOWN) == _UNKNOWN:
+        return "its images are not under DVC: have the same ones at hand"
+    return None
+
+
+def _commands(tags: dict[str, str], run_id: str) -> list[str]:
+    """In a working tree of its own, so that nothing at hand is touched."""
+    commit, folder = tags["git_commit"], f"../reproduce-{tags['git_commit'][:12]}"
+    place = shlex.quote(folder)
+    return [
+        f"git worktree add --detach {place} {commit}",
+        f"cp .dvc/config .dvc/config.local {place}/.dvc/ 2>/dev/null || true",
+        f'(cd {place} && dvc cache dir --local "$(cd - >/dev/null && dvc cache dir)" && dvc checkout data)',
+        f"python -m venv {place}/.venv && {place}/.venv/bin/pip install -c {place}/constraints.txt "
+        f"-e '{folder}[pipeline,lite]'",
+        f"mlflow artifacts download --run-id {run_id} --artifact-path {PARAMS} --dst-path {place}",
+        f"(cd {place} && .venv/bin/python -m flows.train --params {PARAMS})",
+    ]
