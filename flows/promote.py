@@ -18,9 +18,9 @@ from prefect.cache_policies import NO_CACHE
 from flows.summary import publish_gate
 from reconpatch.errors import ReConPatchError
 from reconpatch.settings import Settings, load_settings
+from tasks.champion_change import Promotion
 from tasks.job import PARAMS, PROJECT
 from tasks.promote import (
-    Promotion,
     check_promotion,
     check_reason,
     gate_of,

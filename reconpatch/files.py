@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 _CHUNK_BYTES = 1 << 20
+_LOOK_SECONDS = 0.05
 # It can only be read by setting it, which must not happen while other threads create files.
 _UMASK = os.umask(0o022)
 os.umask(_UMASK)
@@ -95,12 +97,33 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold the lock file ``path`` for the block; others wait. The system frees that of a killed process."""
+def file_lock(path: Path, patience: float | None = None) -> Iterator[None]:
+    """Hold the lock file ``path`` for the block; others wait. The system frees that of a killed process.
+
+    Args:
+        path: of the lock file.
+        patience: seconds to wait for another holder; None: as long as it takes.
+
+    Raises:
+        TimeoutError: another process still holds it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        if patience is None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        else:
+            _acquire(lock.fileno(), path, time.monotonic() + patience)
         yield
+
+
+def _acquire(descriptor: int, path: Path, until: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise TimeoutError(f"{path}: another process holds it") from None
+            time.sleep(_LOOK_SECONDS)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,23 +1,16 @@
 """The champion of a category, as the registry has it."""
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
-from mlflow.models import Model
-
 from reconpatch.errors import ModelError
-from reconpatch.files import atomic_folder
-from reconpatch.integrations.mlflow_uri import detector_path
 from reconpatch.model_folder import ENSEMBLE
 from reconpatch.settings import Settings
 from tasks.evaluation_output import registered_name
-from tasks.mlflow_store import mlflow_errors, open_client, tracking_uri
-from tasks.register import CHAMPION, OUTPUT_DIGEST
+from tasks.mlflow_store import CHAMPION, OUTPUT_DIGEST, fetch_detector, mlflow_errors, open_client
 
 
 @dataclass(frozen=True)
@@ -82,16 +75,7 @@ def fetch_champion(champion: Champion, target: Path, settings: Settings, project
         ReConPatchError: MLflow cannot be asked.
         ModelError: the version holds no detector.
     """
-    what = f"{champion.model}, version {champion.version}"
-    uri = tracking_uri(settings, project)
-    with mlflow_errors(f"the files of {what}"), tempfile.TemporaryDirectory(prefix="reconpatch-") as scratch:
-        source = open_client(settings, project).get_model_version_download_uri(
-            champion.model, champion.version
-        )
-        folder = Path(mlflow.artifacts.download_artifacts(source, dst_path=scratch, tracking_uri=uri))
-        place = detector_path(Model.load(str(folder)).flavors, what)
-        with atomic_folder(target) as temporary:
-            shutil.copytree(folder / place, temporary, dirs_exist_ok=True)
+    fetch_detector(champion.model, champion.version, target, settings, project)
 
 
 @contextmanager

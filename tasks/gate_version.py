@@ -28,12 +28,11 @@ from reconpatch.evaluation.evaluation_set import evaluation_set_digest
 from reconpatch.evaluation.pixel_histograms import PixelHistograms
 from reconpatch.evaluation.result import PIXELS, SCORES
 from reconpatch.files import sha256_file
-from reconpatch.integrations.mlflow_uri import fetch_detector
 from reconpatch.settings import Settings
 from tasks.evaluation_output import METRICS
 from tasks.gate import Evidence, GateReport, judge
 from tasks.gate_policy import Policy
-from tasks.mlflow_store import tracking_uri
+from tasks.mlflow_store import fetch_detector, tracking_uri
 
 _TIMED, _ROUNDS = 6, 5  # images, and how often the two detectors take turns on them
 
@@ -115,7 +114,7 @@ def _fetch(
         scores = pd.read_csv(folder / "evaluation" / SCORES, dtype={"path": str, "group": str})
     except (MlflowException, OSError) as error:
         raise DataError(f"{name}, version {version}: its run keeps no evaluation ({error})") from None
-    fetch_detector(found.source, folder / "model", store)
+    fetch_detector(name, version, folder / "model", settings, project)
     pixels = folder / "evaluation" / PIXELS
     held = PixelHistograms.load(pixels) if pixels.is_file() else None
     return _Evaluated(found, folder, manifest, scores, held)

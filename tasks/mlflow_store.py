@@ -1,18 +1,26 @@
 """Where runs and models are kept: one MLflow store for the flows, the commands and the UI."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 
 from reconpatch.errors import ReConPatchError
+from reconpatch.files import atomic_folder
+from reconpatch.integrations.mlflow_uri import detector_path
 from reconpatch.settings import Settings
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"  # aliases of a registered model
+OUTPUT_DIGEST = "output_digest"  # tag of a version: of the detector and its figures
 
 
 def tracking_uri(settings: Settings, project: Path) -> str:
@@ -77,3 +85,20 @@ def open_experiment(name: str, settings: Settings, project: Path) -> Experiment:
         if error.error_code != "RESOURCE_ALREADY_EXISTS" or again is None:
             raise
         return Experiment(client, again.experiment_id)
+
+
+def fetch_detector(model: str, version: str, target: Path, settings: Settings, project: Path) -> None:
+    """Copy a version's detector folder to ``target``, which is complete or absent.
+
+    Raises:
+        ReConPatchError: MLflow cannot be asked.
+        ModelError: the version holds no detector.
+    """
+    what = f"{model}, version {version}"
+    uri = tracking_uri(settings, project)
+    with mlflow_errors(f"the files of {what}"), tempfile.TemporaryDirectory(prefix="reconpatch-") as scratch:
+        source = open_client(settings, project).get_model_version_download_uri(model, version)
+        folder = Path(mlflow.artifacts.download_artifacts(source, dst_path=scratch, tracking_uri=uri))
+        place = detector_path(Model.load(str(folder)).flavors, what)
+        with atomic_folder(target) as temporary:
+            shutil.copytree(folder / place, temporary, dirs_exist_ok=True)

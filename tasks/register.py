@@ -20,12 +20,10 @@ from tasks.gate import GateReport
 from tasks.job import PARAMS, PROJECT, is_recorded, jobs_of, outputs_folder
 from tasks.lineage import lineage
 from tasks.mlflow_runs import log_detector, log_parent
-from tasks.mlflow_store import Experiment, mlflow_errors, open_experiment
+from tasks.mlflow_store import OUTPUT_DIGEST, Experiment, mlflow_errors, open_experiment
 from tasks.promote import nominate
 from tasks.stage import Finished
 from tasks.stages import EVALUATIONS
-
-OUTPUT_DIGEST = "output_digest"
 
 _LOG = logging.getLogger(__name__)
 

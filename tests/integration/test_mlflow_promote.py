@@ -8,8 +8,9 @@ from mlflow.exceptions import MlflowException
 
 from flows.promote import watch_once
 from reconpatch.errors import ModelError, ReConPatchError, SettingsError
+from reconpatch.files import file_lock
 from reconpatch.settings import Settings
-from tasks import named_lock, promote
+from tasks import champion_change, promote
 from tasks.gate import FAILED, PASSED, GateReport, RuleResult
 from tasks.gate_policy import load_policy
 from tasks.job import PROJECT
@@ -213,7 +214,9 @@ def test_a_crash_between_seeing_and_undoing_is_made_up_for(
     registry.judged("2", FAILED)
     registry.move_in_the_ui("2")
     with monkeypatch.context() as patched:
-        patched.setattr(promote._Registry, "move", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(
+            champion_change.HeldModel, "move", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             watch_once(**registry.place)
     assert registry.aliases["champion"] == "2"
@@ -265,10 +268,11 @@ def test_what_a_crash_left_is_finished_or_given_up(
 def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(named_lock, "WAIT_SECONDS", 0.2)
-    with named_lock.hold(f"promote-{NAME}", registry.root), pytest.raises(ModelError, match="is at it"):
+    monkeypatch.setattr(champion_change, "WAIT_SECONDS", 0.2)
+    lock = registry.root / ".cache" / f"promote-{NAME}.lock"
+    with file_lock(lock), pytest.raises(ModelError, match="another change of its champion"):
         registry.promote("2")
-    monkeypatch.setattr(named_lock, "WAIT_SECONDS", 20)
+    monkeypatch.setattr(champion_change, "WAIT_SECONDS", 20)
     errors: list[str] = []
 
     def work(version: str) -> None:

@@ -81,3 +81,15 @@ def test_a_lock_keeps_others_out_for_the_block_alone(tmp_path):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with path.open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_an_impatient_lock_is_refused_while_another_holds_it(tmp_path):
+    path = tmp_path / "a.lock"
+    with (
+        file_lock(path),
+        pytest.raises(TimeoutError, match=r"a\.lock: another process"),
+        file_lock(path, 0.1),
+    ):
+        pass
+    with file_lock(path, 0.1):
+        pass
