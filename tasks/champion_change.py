@@ -265,4 +265,4 @@ def alias_of(client: MlflowClient, model: str, name: str) -> str | None:
 
 def versions_of(client: MlflowClient, model: str) -> set[str]:
     """Numbers of the versions that are there."""
-    return {str(found.version) for found in client.search_modelversions_of(f"name = '{model}'")}
+    return {str(found.version) for found in client.search_model_versions(f"name = '{model}'")}
