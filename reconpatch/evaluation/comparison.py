@@ -195,8 +195,10 @@ def _compare(
     parts = np.array_split(draws, -(-resamples * truth.size // _MOST_WEIGHTS))
     values = np.concatenate([difference(part[:, member]) for part in parts])
     values = values[np.isfinite(values)]
-    if observed is None or not values.size or np.ptp(values) == 0:
-        return Comparison.cannot("every resample gives the same difference", margin, observed, hidden)
+    if observed is None or not values.size:
+        return Comparison.cannot("no resample has a difference", margin, observed, hidden)
+    if np.ptp(values) == 0:
+        return _constant(observed, margin, hidden)
     spread, normal = float(values.std(ddof=1)), NormalDist()
     lower, upper = (float(bound) for bound in np.quantile(values, [_RISK, 1 - _RISK]))
     # Near saturation the percentiles of a lucky set are too near to its difference, and to one side.
@@ -209,6 +211,19 @@ def _compare(
         told += "; not distinguishable"
     told += f"; smallest detectable difference {detectable:.4f}"
     return Comparison(verdict, observed, lower, upper, detectable, margin, told)
+
+
+def _constant(observed: float, margin: float, hidden: float | None) -> Comparison:
+    """Where every resample gives the same difference: the bounds are what the set may hide."""
+    told = "every resample gives the same difference"
+    verdict = Verdict.CANNOT_TELL
+    if hidden is not None and abs(observed) > hidden:
+        verdict = _verdict(observed - hidden, observed + hidden, margin)
+    if hidden is None or verdict in (Verdict.CANNOT_TELL, Verdict.NOT_WORSE):
+        return Comparison.cannot(told, margin, observed, hidden)
+    lower, upper = observed - hidden, observed + hidden
+    told = f"{observed:+.4f} in every resample, of which up to {hidden:.4f} may be luck; margin {margin:g}"
+    return Comparison(verdict, observed, lower, upper, hidden, margin, told)
 
 
 def _verdict(lower: float, upper: float, margin: float) -> Verdict:

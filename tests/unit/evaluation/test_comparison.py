@@ -187,3 +187,12 @@ def test_pixel_metrics_without_masks_or_with_few_images_cannot_tell():
 def test_what_does_not_fit_is_refused(call, text):
     with pytest.raises(DataError, match=text):
         call()
+
+
+def test_where_every_resample_agrees_the_bounds_are_what_the_set_may_hide():
+    labels = np.arange(40) % 2
+    blind, perfect = np.ones(40), labels + np.linspace(0, 0.5, 40)
+    found = compare_auroc(labels, blind, perfect, np.arange(40))
+    assert found.verdict is Verdict.WORSE
+    assert found.upper == pytest.approx(-0.5 + 1 - 0.05 ** (1 / 20))
+    assert compare_auroc(labels, perfect, blind, np.arange(40)).verdict is Verdict.BETTER
