@@ -102,18 +102,25 @@ class HeldModel:
         return changes
 
     def verdict(self, version: str, champion: str | None, *, judged_before: bool) -> GateReport | None:
-        """The gate's verdict against this champion: the one that is kept, or a new one."""
+        """The gate's verdict against this champion: the one that is kept, or a new one.
+
+        Where it cannot be had, that is the verdict: one rule that cannot tell, so that a person decides.
+        None: of a version that was champion before anything was judged.
+        """
         kept = GateReport.from_tags(self.client.get_model_version(self.model, version).tags)
         fitting = kept is not None and kept.champion == champion and kept.policy == self.policy.digest
-        if judged_before or fitting:
+        if judged_before or (fitting and kept is not None and kept.was_judged):
             return kept
         try:
-            return judge_version(
+            report = judge_version(
                 self.client, self.model, version, champion, self.policy, self.settings, self.project
             )
         except (ReConPatchError, KeyError) as error:
             _LOG.warning("%s: version %s cannot be judged: %s", self.model, version, error)
-            return None
+            report = GateReport.unjudged(str(error), champion, self.policy.digest)
+        for key, value in report.to_tags().items():
+            self.client.set_model_version_tag(self.model, version, key, value)
+        return report
 
     def move(
         self,

@@ -11,6 +11,7 @@ from tasks.gate_policy import Rules
 PASSED, FAILED, CANNOT_TELL = "passed", "FAILED", "CANNOT TELL"
 # The gate as a whole: of its rules, none failed or left open; one failed; none failed, but one is open.
 REFUSED, UNDECIDED = "refused", "a person decides"
+NOT_JUDGED = "not judged"
 _MIB = 2**20
 
 
@@ -76,6 +77,17 @@ class GateReport:
     champion: str | None
     evaluation_set: str
     policy: str
+
+    @classmethod
+    def unjudged(cls, reason: str, champion: str | None, policy: str) -> "GateReport":
+        """What is said of a version whose evidence cannot be had."""
+        result = RuleResult("the evidence can be had", CANNOT_TELL, reason)
+        return cls((result,), champion, NOT_JUDGED, policy)
+
+    @property
+    def was_judged(self) -> bool:
+        """False for an `unjudged` one."""
+        return self.evaluation_set != NOT_JUDGED
 
     @property
     def outcome(self) -> str:

@@ -1,4 +1,4 @@
-"""Judge a registered version against the champion, and keep the verdict on it.
+"""Judge a registered version against the champion.
 
 Figures come from what each version's run keeps. Where the two were evaluated on different test images, the
 one evaluated on the older set is scored again on the newer.
@@ -61,7 +61,7 @@ def judge_version(
     settings: Settings,
     project: Path,
 ) -> GateReport:
-    """Put a version through the gate and write the verdict on it, as tags.
+    """Put a version through the gate.
 
     Args:
         client: of the registry.
@@ -93,10 +93,7 @@ def judge_version(
             except ReConPatchError as error:
                 held["not_compared"] = f"not comparable with version {champion}: {error}"
         evidence = Evidence(**_own(candidate), **held)
-        report = GateReport(judge(rules, evidence), champion, test_set, policy.digest)
-    for key, value in report.to_tags().items():
-        client.set_model_version_tag(name, version, key, value)
-    return report
+        return GateReport(judge(rules, evidence), champion, test_set, policy.digest)
 
 
 def _fetch(

@@ -96,12 +96,13 @@ class PipelineRun:
         (self.root / "mlflow").mkdir(exist_ok=True)
         if not (self.root / POLICY).exists():
             shutil.copy(PROJECT / POLICY, self.root / POLICY)
-        write_manifest(
-            build_manifest(self.images, DataSettings()), job.folder("validate") / "manifest.parquet"
-        )
+        table = build_manifest(self.images, DataSettings())
+        write_manifest(table, job.folder("validate") / "manifest.parquet")
         folder = job.folder("evaluate")
         (folder / "plots").mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8)).save(folder / "plots" / "heatmap.png")
+        tested = table.loc[table["split"] == "test", ["path", "label", "group"]]
+        tested.assign(score=1.0).to_csv(folder / "scores.csv", index=False)
         (folder / "metrics.json").write_text(json.dumps(METRICS | metrics))
         (folder / "timings.json").write_text(json.dumps({"seconds": 2.0, "seconds_per_image": 0.1}))
         return Finished("evaluate", job, folder, ran=True)
