@@ -24,6 +24,7 @@ from reconpatch.features.dataset import (
     iter_batches,
 )
 from reconpatch.features.extract import PatchExtractor
+from reconpatch.features.region import Region, read_region
 from reconpatch.features.summary import summarise_patches
 from reconpatch.inference import score_features
 from reconpatch.model_folder import (
@@ -46,7 +47,7 @@ class Prediction:
         path: the image's path as it was given; None for an array or a PIL image.
         score: image score, 0 or larger, larger is more anomalous (a distance in feature space).
         is_anomalous: whether the score lies above the threshold; None when not calibrated.
-        anomaly_map: (S, S) float32 distances at the network's input size, S = ``features.image_size``.
+        anomaly_map: (S, S) float32 distances, S = ``features.image_size``; 0 outside the region of interest.
         embedding: (E,) float16, what the frozen network saw in a few numbers (`summarise_patches`).
         false_reject_probability: the score on a scale that people can read: how probable a score as large is
             for a good image, in [1/(n+1), 1] with n calibration groups; None when not calibrated.
@@ -122,6 +123,11 @@ class ReConPatch:
         return self.parts.training_set
 
     @property
+    def region(self) -> Region | None:
+        """What counts of an image, as it was when the detector was fitted; None: all of it."""
+        return self.parts.region
+
+    @property
     def threshold(self) -> float | None:
         """Image-score threshold from held-out nominal images; None when not calibrated."""
         return None if self.calibration is None else self.calibration.threshold.value
@@ -146,11 +152,18 @@ class ReConPatch:
                 )
         return self._extractor
 
-    def fit(self, images: str | Path | Sequence[str | Path] | pd.DataFrame) -> "ReConPatch":
+    def fit(
+        self,
+        images: str | Path | Sequence[str | Path] | pd.DataFrame,
+        *,
+        region: str | Path | None = None,
+    ) -> "ReConPatch":
         """Fit on nominal images.
 
         Args:
             images: a category folder in a known layout, a list of image paths, or a manifest table.
+            region: mask of what counts, drawn on one of the images; None: the category's roi.png if it has
+                one, else all counts.
 
         Returns:
             The detector itself.
@@ -161,6 +174,8 @@ class ReConPatch:
         """
         limit_threads(self.settings.threads)
         training = training_images(images, self.settings.data)
+        if region is not None:
+            training = replace(training, region=Path(region))
         with self.feature_cache() as cache:
             return self._fit(training, cache)
 
@@ -178,11 +193,14 @@ class ReConPatch:
         training, held = training_images(images, self.settings.data), set(self.training_set.holdout)
         paths = [path for path in training.paths if image_digest(path) in held]
         with self.feature_cache() as cache:
-            return extract_features(paths, self.extractor, cache)
+            return extract_features(paths, self.extractor, cache, region=self.region)
 
     def _fit(self, training: TrainingImages, cache: FeatureCache) -> "ReConPatch":
         settings, extractor = self.settings, self.extractor
-        features = extract_features(training.paths, extractor, cache)
+        region = None
+        if training.region is not None:
+            region = read_region(training.region, training.paths, settings, extractor.grid)
+        features = extract_features(training.paths, extractor, cache, region=region)
         groups = training.groups
         split = fitting.split_nominal(groups, features.image_digests, settings)
         fitting.check_false_reject_rate(groups, split, settings)
@@ -198,6 +216,7 @@ class ReConPatch:
             bank,
             calibration,
             fitting.training_set(features, groups, split),
+            region=region,
         )
         return self
 
@@ -246,7 +265,7 @@ class ReConPatch:
         cache: FeatureCache,
     ) -> FittedParts:
         settings, modulation, bank = self.settings, parts.modulation, parts.bank
-        given = extract_features(training.paths, self.extractor, cache)
+        given = extract_features(training.paths, self.extractor, cache, region=parts.region)
         positions = updating.new_images(given.image_digests, parts.training_set)
         features = given.subset(positions)
         groups = [training.groups[i] for i in positions]
@@ -293,7 +312,9 @@ class ReConPatch:
         listed = as_list(images)
         limit_threads(self.settings.threads)
         for batch_images, features in self._features(listed, extractor):
-            scored = score_features(features, extractor.grid, parts.modulation, parts.bank, parts.settings)
+            scored = score_features(
+                features, extractor.grid, parts.modulation, parts.bank, parts.settings, parts.region
+            )
             summaries = summarise_patches(features)
             for image, score, anomaly_map, summary in zip(
                 batch_images, scored.scores, scored.maps, summaries, strict=True
@@ -314,18 +335,20 @@ class ReConPatch:
     def _features(
         self, images: list[ImageLike], extractor: PatchExtractor
     ) -> Iterator[tuple[list[ImageLike], np.ndarray]]:
-        """Yield (images of a batch, their (B, P, D) features), from the cache where there is one."""
-        size = self.settings.features.batch_size
+        """Yield (images of a batch, their (B, P, D) features in the region), cached ones where there are."""
+        size, region = self.settings.features.images_at_once, self.region
         if self._cache is not None and all(isinstance(image, (str, Path)) for image in images):
             stored: PatchFeatures = extract_features(
-                [Path(str(image)) for image in images], extractor, self._cache
+                [Path(str(image)) for image in images], extractor, self._cache, region=region
             )
             for start in range(0, len(images), size):
                 stop = min(start + size, len(images))
                 yield images[start:stop], np.stack([stored.block(i) for i in range(start, stop)])
             return
         for indices, batch in iter_batches(images, self.settings.features, batch_size=size):
-            yield [images[i] for i in indices], extractor(batch)
+            features = extractor(batch)
+            inside = features if region is None else region.take(features, extractor.grid)
+            yield [images[i] for i in indices], inside
 
     def save(self, folder: str | Path) -> None:
         """Write the detector folder; it is complete or absent."""

@@ -16,10 +16,11 @@ from reconpatch.ensemble_folder import read_ensemble, write_ensemble
 from reconpatch.errors import ModelError
 from reconpatch.features.cache import FeatureCache
 from reconpatch.features.dataset import ImageLike, PatchFeatures
-from reconpatch.inference import score_blocks
+from reconpatch.features.region import Region
+from reconpatch.inference import sample_pixels, score_blocks
 from reconpatch.model_folder import FittedParts
 from reconpatch.progress import track
-from reconpatch.scoring.calibration import PIXEL_STRIDE, Calibration, calibrate_scores
+from reconpatch.scoring.calibration import Calibration, calibrate_scores
 from reconpatch.scoring.ensemble import fuse
 from reconpatch.settings import Settings
 
@@ -56,7 +57,12 @@ class Ensemble(ReConPatch):
         """The nominal images that all members know, and which of them calibrate it."""
         return self.members[0].training_set
 
-    def fit(self, images: str | Path | Sequence[str | Path] | pd.DataFrame) -> NoReturn:  # noqa: ARG002
+    @property
+    def region(self) -> Region | None:
+        """What counts of an image, for all members alike."""
+        return self.members[0].region
+
+    def fit(self, *_: Any, **__: Any) -> NoReturn:
         """Refused: members are fitted alone."""
         raise ModelError("fit each member alone and put them together with `fit_ensemble`")
 
@@ -109,13 +115,20 @@ def fuse_members(members: Sequence[ReConPatch], holdout: Sequence[PatchFeatures]
     for member, features in zip(members, holdout, strict=True):
         parts = member.parts
         streams.append(
-            score_blocks(features.blocks(), features.grid, parts.modulation, parts.bank, parts.settings)
+            score_blocks(
+                features.blocks(),
+                features.grid,
+                parts.modulation,
+                parts.bank,
+                parts.settings,
+                parts.region,
+            )
         )
     scores, pixels, peaks = [], [], []
     for several in track(zip(*streams, strict=True), "calibrate the ensemble", total=len(holdout[0])):
         maps = fuse([one.maps for one in several], [one.pixels for one in calibrations])
         scores.append(fuse([one.scores for one in several], [one.scores for one in calibrations]))
-        pixels.append(maps[:, ::PIXEL_STRIDE, ::PIXEL_STRIDE].ravel())
+        pixels.append(sample_pixels(maps, members[0].region))
         peaks.append(maps.max(axis=(1, 2)))
     settings = members[0].settings.calibrate
     group_of = dict(members[0].training_set.holdout_pairs)
@@ -183,6 +196,11 @@ def check_members(parts: Sequence[FittedParts]) -> None:
             raise ModelError(
                 f"members {first.backbone.name} and {one.backbone.name}: were fitted on other images, or "
                 "others were held out; fit them with the same images, seed and calibrate.holdout"
+            )
+        if one.region != first.region:
+            raise ModelError(
+                f"members {first.backbone.name} and {one.backbone.name}: look at other regions of interest; "
+                "fit them with the same roi.png"
             )
         views = [(each.settings.features.image_size, each.settings.features.resize) for each in (first, one)]
         if views[0] != views[1]:

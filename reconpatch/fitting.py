@@ -10,14 +10,14 @@ from reconpatch.data.training import TrainingSet, group_keys
 from reconpatch.device import choose_device, limit_threads
 from reconpatch.errors import DataError
 from reconpatch.features.dataset import PatchFeatures
-from reconpatch.inference import score_blocks
+from reconpatch.inference import sample_pixels, score_blocks
 from reconpatch.memory.bank import MemoryBank
 from reconpatch.memory.coreset import coreset_size
 from reconpatch.memory.streaming import select_coreset
 from reconpatch.modulation.head import Modulation
 from reconpatch.modulation.training import TrainedModulation, train_modulation
 from reconpatch.progress import track
-from reconpatch.scoring.calibration import PIXEL_STRIDE, Calibration, Method, calibrate_scores
+from reconpatch.scoring.calibration import Calibration, Method, calibrate_scores
 from reconpatch.scoring.threshold import check_rate
 from reconpatch.settings import Settings
 
@@ -207,13 +207,13 @@ def check_false_reject_rate(groups: Sequence[str], split: NominalSplit, settings
 def score_nominal(
     features: PatchFeatures, modulation: Modulation | None, bank: MemoryBank, settings: Settings
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image scores (n,), every fourth pixel of the maps (m,) and the largest pixel of each map (n,)."""
+    """Image scores (n,), a sample of the maps' pixels (m,) and the largest pixel of each map (n,)."""
     limit_threads(settings.threads)
     scores, pixels, peaks = [], [], []
-    batches = score_blocks(features.blocks(), features.grid, modulation, bank, settings)
+    batches = score_blocks(features.blocks(), features.grid, modulation, bank, settings, features.region)
     for batch in track(batches, "calibrate", total=len(features)):
         scores.append(batch.scores)
-        pixels.append(batch.maps[:, ::PIXEL_STRIDE, ::PIXEL_STRIDE].ravel())
+        pixels.append(sample_pixels(batch.maps, features.region))
         peaks.append(batch.maps.max(axis=(1, 2)))
     return np.concatenate(scores), np.concatenate(pixels), np.concatenate(peaks)
 

@@ -4,6 +4,7 @@
     head.safetensors      the modulation f (absent for plain PatchCore)
     bank.safetensors      the memory bank
     calibration.json      threshold and robust statistics of held-out nominal images
+    region.json           what counts of an image (absent: all of it)
     training_set.json     content hashes and groups of the images of the fit, and of the held-out ones
 
 Loading runs no code from the folder and unpickles nothing. `ensemble_folder` says what an ensemble holds.
@@ -17,6 +18,7 @@ from typing import Any
 
 from reconpatch.data.training import TrainingSet
 from reconpatch.errors import ModelError, SettingsError
+from reconpatch.features.region import Region
 from reconpatch.files import atomic_folder, sha256_file, write_json
 from reconpatch.memory.bank import MemoryBank
 from reconpatch.modulation.head import Modulation
@@ -25,7 +27,7 @@ from reconpatch.settings import Settings, parse_settings
 
 SCHEMA_VERSION = 2
 CONFIG, HEAD, BANK, CALIBRATION = "config.json", "head.safetensors", "bank.safetensors", "calibration.json"
-TRAINING_SET = "training_set.json"
+TRAINING_SET, REGION = "training_set.json", "region.json"
 SINGLE, UNIFIED, ENSEMBLE = "single", "unified", "ensemble"
 
 # What makes a detector; what belongs to a run or a machine does not: equal detectors are equal bytes.
@@ -59,6 +61,7 @@ class FittedParts:
         calibration: nominal statistics and threshold, or None when nothing was held out.
         training_set: the nominal training images, held-out ones included.
         kind: ``single``, or ``unified`` when f was trained on several categories.
+        region: what counts of an image, or None when all of it does.
     """
 
     settings: Settings
@@ -68,6 +71,7 @@ class FittedParts:
     calibration: Calibration | None
     training_set: TrainingSet
     kind: str = SINGLE
+    region: Region | None = None
 
 
 def write_model(folder: Path, parts: FittedParts) -> None:
@@ -87,6 +91,9 @@ def write_model(folder: Path, parts: FittedParts) -> None:
         if parts.calibration is not None:
             write_json(temporary / CALIBRATION, parts.calibration.to_dict())
             files.append(CALIBRATION)
+        if parts.region is not None:
+            write_json(temporary / REGION, parts.region.to_dict())
+            files.append(REGION)
         config = {
             "schema_version": SCHEMA_VERSION,
             "kind": parts.kind,
@@ -115,10 +122,9 @@ def read_model(folder: Path) -> FittedParts:
         calibration = None
         if CALIBRATION in config["files"]:
             calibration = read_calibration(folder / CALIBRATION)
-        training_set = read_training_set(folder)
-        return FittedParts(
-            settings, backbone, modulation, bank, calibration, training_set, str(config["kind"])
-        )
+        training_set, kind = read_training_set(folder), str(config["kind"])
+        region = _read_region(folder, settings) if REGION in config["files"] else None
+        return FittedParts(settings, backbone, modulation, bank, calibration, training_set, kind, region)
     except SettingsError as error:
         raise ModelError(f"{error}; the detector was written by another version of reconpatch") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -195,6 +201,20 @@ def read_calibration(path: Path) -> Calibration:
         raise ModelError(f"{path}: does not hold a calibration ({error!r}); fit the detector again") from None
 
 
+def _read_region(folder: Path, settings: Settings) -> Region:
+    path = folder / REGION
+    try:
+        region = Region.from_dict(_read_json(path))
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+    if len(region.pixels) != settings.features.image_size:
+        raise ModelError(
+            f"{path}: is for images of {len(region.pixels)} pixels a side, the detector's have "
+            f"{settings.features.image_size}; fit it again"
+        )
+    return region
+
+
 def model_settings(settings: Settings) -> dict[str, Any]:
     """The parameters that belong to the detector, as JSON values."""
     return settings.model_dump(mode="json", by_alias=True, include=_OF_THE_MODEL)
@@ -205,11 +225,15 @@ def lineage_of(members: Sequence[FittedParts]) -> dict[str, str]:
     training = members[0].training_set
     weights = (f"{one.backbone.weights_source}, sha256 {one.backbone.weights_sha256}" for one in members)
     banks = (f"{len(one.bank)} vectors of {one.bank.dim}" for one in members)
+    features, region = members[0].settings.features, members[0].region
+    tiles = "" if features.tile is None else f" in tiles of {features.tile}, {features.tile_overlap} shared"
     return {
         "backbone": " + ".join(one.backbone.name for one in members),
         "weights": "; ".join(weights),
         "training images": f"{len(training)}, sha256 {training.sha256}",
         "memory bank": "; ".join(banks),
+        "image": f"{features.image_size} x {features.image_size} pixels{tiles}",
+        "region of interest": "all of it" if region is None else f"{100 * region.share:.1f} % of it",
     }
 
 

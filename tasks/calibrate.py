@@ -30,6 +30,7 @@ def run(job: Job, folder: Path) -> dict[str, float]:
         bank,
         calibrate_fit(features, images.groups, split, modulation, bank, settings),
         training_set(features, images.groups, split),
+        region=features.region,
     )
     write_model(folder / "model", parts)
     return {}

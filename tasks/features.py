@@ -5,6 +5,7 @@ from pathlib import Path
 from reconpatch.device import choose_device, limit_threads
 from reconpatch.features.dataset import extract_features
 from reconpatch.features.extract import PatchExtractor
+from reconpatch.features.region import read_region
 from reconpatch.files import write_json
 from tasks.inputs import INDEX, feature_cache, load_training_images
 from tasks.job import Job
@@ -12,11 +13,15 @@ from tasks.stage import main
 
 
 def run(job: Job, folder: Path) -> dict[str, float]:
-    """Write ``index.json``: which block of the cache belongs to which image, and what the blocks hold."""
+    """Write ``index.json``: which block of the cache each image has, what blocks hold, what counts."""
     settings = job.detector_settings
     limit_threads(settings.threads)
     extractor = PatchExtractor(settings.features, choose_device(settings.device))
-    features = extract_features(load_training_images(job).paths, extractor, feature_cache(job))
+    images = load_training_images(job)
+    region = None
+    if images.region is not None:
+        region = read_region(images.region, images.paths, settings, extractor.grid)
+    features = extract_features(images.paths, extractor, feature_cache(job), region=region)
     write_json(folder / INDEX, features.to_index(job.images))
     return {}
 

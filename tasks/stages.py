@@ -55,7 +55,7 @@ _TABLE = (
     ),
     Stage(
         "features",
-        params=("device", "threads", "features"),
+        params=("device", "threads", "data.mask_threshold", "features"),
         code=(*_FEATURES, "tasks/inputs.py", "tasks/features.py"),
         upstream=(_MANIFEST,),
         outputs=("index.json",),

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -170,7 +171,8 @@ def compare_predict(
         arguments.repeats,
     )
     settings = load_settings(None, PATCHCORE)
-    masks = [ground_truth(row, category, settings, settings) for row in table.itertuples()]
+    viewed = SimpleNamespace(settings=settings, region=None)
+    masks = [ground_truth(row, category, settings, viewed) for row in table.itertuples()]
     result["auroc"] = {}
     for side, path in outputs.items():
         with np.load(path) as found:

@@ -13,6 +13,7 @@ nominal and every other name there is a defect type, and ``masks`` may stand for
 has its image's name (any image ending) with nothing or one of `masks.MASK_SUFFIXES` behind, and lies under
 the same subfolder; a mask beside its image is recognised by such a suffix. A layout is recognised by the
 first of ``train/good``, ``train/ok``, ``good``, ``test/good``, ``test/ok``, or images directly in the root.
+`roi.png` in the root is no image but says what of them counts (`reconpatch.features.region`).
 Hidden files are ignored, and links that leave the root are never read.
 """
 
@@ -25,6 +26,7 @@ from reconpatch.data.masks import MASK_FOLDERS, masks_beside, match_masks
 from reconpatch.errors import DataError, SettingsError
 
 LAYOUTS = ("mvtec", "btad", "folder")
+REGION = "roi.png"
 _NOMINAL = ("good", "ok")
 # In this order, so that a plain folder `good` with a `test` beside it is not taken for MVTec's.
 _SIGNS = (
@@ -146,6 +148,8 @@ def _scan(root: Path, layout: str) -> tuple[list[ImageFile], list[Stray]]:
     for entry in entries:
         parts = PurePosixPath(entry.path).parts
         place = _place(parts, train)
+        if entry.path == REGION:
+            continue
         if parts[0] in MASK_FOLDERS or place:
             if not entry.is_image:
                 strays.append(Stray(entry.path, "is no image by its ending; move it out of the images"))
@@ -190,6 +194,12 @@ def _why_unused(parts: tuple[str, ...], train: tuple[str, ...]) -> str:
     return f"lies outside {'/'.join(train)} and test and is not used; move it there or elsewhere"
 
 
+def region_file(root: Path) -> Path | None:
+    """The category's mask of what counts; None: all does."""
+    path = root / REGION
+    return path if path.exists() or path.is_symlink() else None
+
+
 def train_folder(root: Path, layout: str = "auto") -> tuple[str, ...]:
     """Folders below ``root``, one in the other, that lead to the training images.
 
@@ -211,7 +221,8 @@ def _layout_of(root: Path) -> str | None:
         for sign, layout in _SIGNS:
             if (root / sign).is_dir():
                 return layout
-        images = any(Entry(path.name).is_image for path in root.iterdir() if path.is_file())
+        files = [path.name for path in root.iterdir() if path.is_file() and path.name != REGION]
+        images = any(Entry(name).is_image for name in files)
     except PermissionError:  # such as the lost+found of a data disk among the categories
         return None
     return "folder" if images else None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from reconpatch.data.groups import assign_groups
-from reconpatch.data.layouts import scan_category
+from reconpatch.data.layouts import region_file, scan_category
 from reconpatch.data.manifest import image_paths
 from reconpatch.errors import DataError
 from reconpatch.files import sha256_json
@@ -21,10 +21,12 @@ class TrainingImages:
     Attributes:
         paths: where the images lie.
         groups: images of one group are not independent and are held out together.
+        region: the mask of what counts of them; None: all does.
     """
 
     paths: tuple[Path, ...]
     groups: tuple[str, ...]
+    region: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -120,14 +122,16 @@ def training_images(
     if not parts:
         raise DataError("the list of images is empty; give at least one nominal image")
     paths = tuple(path for part in parts for path in part.paths)
-    return TrainingImages(paths, tuple(group for part in parts for group in part.groups))
+    groups = tuple(group for part in parts for group in part.groups)
+    regions = {part.region for part in parts if len(part.paths)}
+    return TrainingImages(paths, groups, regions.pop() if len(regions) == 1 else None)
 
 
 def _from_category(root: Path, settings: DataSettings) -> TrainingImages:
     files = [file for file in scan_category(root, settings.layout) if file.split == "train"]
     _refuse(root, [(file.path, file.problem) for file in files])
     groups, _ = assign_groups([file.path for file in files], root, settings.group_pattern)
-    return TrainingImages(tuple(root / file.path for file in files), tuple(groups))
+    return TrainingImages(tuple(root / file.path for file in files), tuple(groups), region_file(root))
 
 
 def _from_manifest(table: pd.DataFrame) -> TrainingImages:
@@ -136,7 +140,9 @@ def _from_manifest(table: pd.DataFrame) -> TrainingImages:
     rows = table[table["split"] == "train"]
     problems = [None if pd.isna(problem) else str(problem) for problem in rows["problem"]]
     _refuse(Path(table.attrs["root"]), list(zip(rows["path"], problems, strict=True)))
-    return TrainingImages(tuple(image_paths(rows)), tuple(rows["group"]))
+    return TrainingImages(
+        tuple(image_paths(rows)), tuple(rows["group"]), region_file(Path(table.attrs["root"]))
+    )
 
 
 def _refuse(root: Path, problems: Sequence[tuple[str, str | None]]) -> None:

@@ -59,7 +59,7 @@ def evaluate(detector: Detector, table: pd.DataFrame, settings: Settings) -> Eva
     share = settings.evaluate.choose_share
     chosen = choosing_part(test, share, settings.seed)
     choosing, test = test[chosen].reset_index(drop=True), test[~chosen].reset_index(drop=True)
-    pixels = PixelRun(root, settings, detector.settings)
+    pixels = PixelRun(root, settings, detector)
     clock = _Clock()
     rows: list[dict[str, Any]] = []
     predictions = clock.time(detector.stream([root / path for path in test["path"]]))
@@ -158,7 +158,7 @@ def _look_again(
                 score=float(prediction.score),
                 is_anomalous=prediction.is_anomalous,
                 image=prepare_image(read_image(root / row.path), detector.settings.features),
-                mask=ground_truth(row, root, settings, detector.settings),
+                mask=ground_truth(row, root, settings, detector),
                 anomaly_map=prediction.anomaly_map,
             )
         )

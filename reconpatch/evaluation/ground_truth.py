@@ -11,7 +11,7 @@ from reconpatch.data.images import read_mask
 from reconpatch.errors import DataError
 from reconpatch.evaluation.pixel import PixelMetrics
 from reconpatch.evaluation.pixel_histograms import HistogramRun, PixelHistograms
-from reconpatch.evaluation.protocol import Prediction
+from reconpatch.evaluation.protocol import Detector, Prediction
 from reconpatch.evaluation.summary import Metrics, Reasons, record
 from reconpatch.features.preprocess import prepare_mask
 from reconpatch.settings import Settings
@@ -49,18 +49,32 @@ def read_ground_truth(row: Any, root: Path, settings: Settings) -> NDArray[np.bo
     return mask if mask.any() else None
 
 
-def ground_truth(row: Any, root: Path, settings: Settings, prepared_as: Settings) -> NDArray[np.bool_] | None:
+def ground_truth(row: Any, root: Path, settings: Settings, detector: Detector) -> NDArray[np.bool_] | None:
     """(S, S) bool: `read_ground_truth`, moved as its image is; None also where nothing of a defect is left.
+
+    Of a defect counts what lies in the detector's region of interest.
 
     Raises:
         DataError: as `read_ground_truth`.
     """
-    size = prepared_as.features.image_size
+    size = detector.settings.features.image_size
     if row.label == 0:
         return np.zeros((size, size), dtype=bool)
     mask = read_ground_truth(row, root, settings)
-    moved = None if mask is None else prepare_mask(mask, prepared_as.features)
-    return moved if moved is not None and moved.any() else None
+    return None if mask is None else moved_defect(mask, detector)
+
+
+def moved_defect(mask: NDArray[np.bool_], detector: Detector) -> NDArray[np.bool_] | None:
+    """A (H, W) mask of a defect as the detector's maps show it, (S, S); None where nothing is left of it."""
+    moved = prepare_mask(mask, detector.settings.features)
+    if detector.region is not None:
+        moved &= detector.region.pixels
+    return moved if moved.any() else None
+
+
+def counted_pixels(detector: Detector) -> NDArray[np.bool_] | None:
+    """(S, S) bool: the pixels of its maps that count; None: all."""
+    return None if detector.region is None else detector.region.pixels
 
 
 class PixelRun:
@@ -69,13 +83,14 @@ class PixelRun:
     Args:
         root: the category's.
         settings: section ``data``.
-        prepared_as: the detector's settings, whose section ``features`` says how images are prepared.
+        detector: whose maps are measured.
     """
 
-    def __init__(self, root: Path, settings: Settings, prepared_as: Settings) -> None:
+    def __init__(self, root: Path, settings: Settings, detector: Detector) -> None:
         self._root = root
         self._settings = settings
-        self._prepared_as = prepared_as
+        self._detector = detector
+        self._counted = counted_pixels(detector)
         self._metrics = PixelMetrics()
         self._histograms = HistogramRun()
         self._images = 0
@@ -87,12 +102,12 @@ class PixelRun:
         Raises:
             DataError: see `ground_truth`.
         """
-        mask = ground_truth(row, self._root, self._settings, self._prepared_as)
-        self._histograms.add(mask, prediction.anomaly_map)
+        mask = ground_truth(row, self._root, self._settings, self._detector)
+        self._histograms.add(mask, prediction.anomaly_map, self._counted)
         if mask is None:
             self._without += 1
             return
-        self._metrics.update(mask, prediction.anomaly_map)
+        self._metrics.update(mask, prediction.anomaly_map, self._counted)
         self._images += 1
 
     @property

@@ -47,12 +47,13 @@ class PixelMetrics:
         self._defective = ScoreSketch()
         self._regions = ScoreSketch()
 
-    def update(self, mask: ArrayLike, anomaly_map: ArrayLike) -> None:
+    def update(self, mask: ArrayLike, anomaly_map: ArrayLike, counted: ArrayLike | None = None) -> None:
         """Add one image.
 
         Args:
             mask: (H, W) bool, True where defective; 8-connected pixels are one region.
             anomaly_map: (H, W) finite scores, larger is more anomalous; read as float32.
+            counted: (H, W) bool, the pixels that count, with all defective ones; None: all.
 
         Raises:
             DataError: the shapes differ, or a score is not finite.
@@ -63,10 +64,10 @@ class PixelMetrics:
                 f"mask of shape {truth.shape} and anomaly map of shape {scores.shape}: both must be the same "
                 "(H, W); move the mask as its image was moved"
             )
+        nominal = ~truth if counted is None else ~truth & counted
+        self._nominal.add(scores[nominal])
         if not truth.any():
-            self._nominal.add(scores.ravel())
             return
-        self._nominal.add(scores[~truth])
         self._defective.add(scores[truth])
         self._regions.add(scores[truth], region_weights(truth))
 

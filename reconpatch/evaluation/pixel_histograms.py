@@ -71,12 +71,13 @@ class HistogramRun:
     def __init__(self) -> None:
         self._images: list[tuple[NDArray[np.uint32], NDArray[np.float64]] | None] = []
 
-    def add(self, mask: ArrayLike | None, anomaly_map: ArrayLike) -> None:
+    def add(self, mask: ArrayLike | None, anomaly_map: ArrayLike, counted: ArrayLike | None = None) -> None:
         """Add one image.
 
         Args:
             mask: (H, W) bool, True where defective; None where the ground truth is not known.
             anomaly_map: (H, W) finite scores, read as float32.
+            counted: (H, W) bool, the pixels that count, with all defective ones; None: all.
 
         Raises:
             DataError: the shapes differ.
@@ -90,7 +91,8 @@ class HistogramRun:
         bins, inverse = np.unique(_bins(scores.ravel()), return_inverse=True)
         counts = np.zeros((3, bins.size))
         inside = truth.ravel()
-        counts[0] = np.bincount(inverse[~inside], minlength=bins.size)
+        outside = ~inside if counted is None else ~inside & np.ravel(counted)
+        counts[0] = np.bincount(inverse[outside], minlength=bins.size)
         if inside.any():
             counts[1] = np.bincount(inverse[inside], minlength=bins.size)
             counts[2] = np.bincount(inverse[inside], region_weights(truth), minlength=bins.size)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconpatch.data.training import TrainingSet
+from reconpatch.features.region import Region
 from reconpatch.scoring.calibration import Calibration
 from reconpatch.settings import Settings
 
@@ -29,7 +30,10 @@ class Prediction(Protocol):
 
 
 class Detector(Protocol):
-    """A fitted detector: parameters, calibration (None: nothing was held out), training set, `stream`."""
+    """A fitted detector: parameters, calibration (None: nothing was held out), training set, `stream`.
+
+    Its region of interest is None where all of an image counts.
+    """
 
     @property
     def settings(self) -> Settings: ...  # noqa: D102
@@ -37,6 +41,8 @@ class Detector(Protocol):
     def calibration(self) -> Calibration | None: ...  # noqa: D102
     @property
     def training_set(self) -> TrainingSet: ...  # noqa: D102
+    @property
+    def region(self) -> Region | None: ...  # noqa: D102
 
     def stream(self, images: Iterable[Path | NDArray[np.uint8]]) -> Iterator[Any]:
         """Yield one `Prediction` an image, in order, without keeping every map in memory."""

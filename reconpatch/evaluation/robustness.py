@@ -12,11 +12,10 @@ from reconpatch.data.images import read_image
 from reconpatch.errors import DataError
 from reconpatch.evaluation.corruptions import CORRUPTIONS, Corruption
 from reconpatch.evaluation.disjoint import check_disjoint
-from reconpatch.evaluation.ground_truth import read_ground_truth
+from reconpatch.evaluation.ground_truth import counted_pixels, moved_defect, read_ground_truth
 from reconpatch.evaluation.metrics import image_auroc
 from reconpatch.evaluation.pixel import PixelMetrics
 from reconpatch.evaluation.protocol import Detector
-from reconpatch.features.preprocess import prepare_mask
 from reconpatch.progress import track
 from reconpatch.settings import Settings
 
@@ -96,10 +95,12 @@ def _measure(
         predictions = detector.stream([image for image, _ in some])
         for label, (_, mask), prediction in zip(rows["label"], some, predictions, strict=True):
             scores.append(float(prediction.score))
-            prepared = None if mask is None else prepare_mask(mask, detector.settings.features)
+            prepared = None if mask is None else moved_defect(mask, detector)
+            if label == 0:
+                prepared = np.zeros(prediction.anomaly_map.shape, dtype=bool)
             # A defect that is marked nowhere, or no longer in the picture, is left out of pixel metrics.
-            if prepared is not None and (label == 0 or prepared.any()):
-                pixels.update(prepared, prediction.anomaly_map)
+            if prepared is not None:
+                pixels.update(prepared, prediction.anomaly_map, counted_pixels(detector))
                 marked += int(label)
     auroc = image_auroc(test["label"].to_numpy(), np.array(scores))
     if not marked:

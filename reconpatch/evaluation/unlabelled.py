@@ -11,18 +11,19 @@ from numpy.typing import NDArray
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import image_paths
 from reconpatch.errors import DataError
+from reconpatch.evaluation.ground_truth import counted_pixels, moved_defect
 from reconpatch.evaluation.metrics import image_auroc
 from reconpatch.evaluation.pixel import PixelMetrics
 from reconpatch.evaluation.protocol import Detector
 from reconpatch.evaluation.summary import Metrics, Reasons, record
 from reconpatch.evaluation.synthetic import KINDS, add_defect
-from reconpatch.features.preprocess import prepare_mask
 from reconpatch.progress import track
 from reconpatch.scoring.conformal import NominalScores
 from reconpatch.scoring.threshold import conformal_threshold
 from reconpatch.settings import Settings
 
 _MOST_IMAGES = 12
+_TRIES = 50
 _BRIGHTNESS_STEP = 5
 _NO_HELDOUT = "no nominal image is known to be held out of this detector's fit"
 _HELDOUT_NAMES = ("heldout_false_reject_rate", "heldout_false_reject_low", "heldout_false_reject_high")
@@ -130,22 +131,39 @@ class _Disturbed:
 def _disturb(detector: Detector, base: list[Path], seed: int) -> _Disturbed:
     """Show each image as it is, darker, brighter, and with one defect of each kind, in one go."""
     size = detector.settings.features.image_size
-    nothing = np.zeros((size, size), dtype=bool)
+    nothing, counted = np.zeros((size, size), dtype=bool), counted_pixels(detector)
     seen = _Disturbed()
     for number, path in enumerate(track(base, "synthetic")):
         image = read_image(path)
-        defects = [add_defect(image, kind, seed + number) for kind in sorted(KINDS)]
+        defects = _visible_defects(image, detector, seed + number)
         views = [image, _brighter(image, -_BRIGHTNESS_STEP), _brighter(image, _BRIGHTNESS_STEP)]
-        plain, darker, brighter, *disturbed = detector.stream([*views, *(defect.image for defect in defects)])
+        plain, darker, brighter, *disturbed = detector.stream([*views, *(defect for defect, _ in defects)])
         seen.nominal.append(plain.score)
         seen.stable.append(plain.is_anomalous == darker.is_anomalous == brighter.is_anomalous)
-        seen.pixels.update(nothing, plain.anomaly_map)
-        for defect, prediction in zip(defects, disturbed, strict=True):
+        seen.pixels.update(nothing, plain.anomaly_map, counted)
+        for (_, mask), prediction in zip(defects, disturbed, strict=True):
             seen.defective.append(prediction.score)
             seen.found.append(prediction.is_anomalous)
-            mask = prepare_mask(defect.mask, detector.settings.features)
-            seen.pixels.update(mask, prediction.anomaly_map)
+            seen.pixels.update(mask, prediction.anomaly_map, counted)
     return seen
+
+
+def _visible_defects(
+    image: NDArray[np.uint8], detector: Detector, seed: int
+) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """The image with one defect of each kind that the region of interest shows, and its mask there (S, S).
+
+    A kind that hits the region in none of so many tries is left out.
+    """
+    found = []
+    for kind in sorted(KINDS):
+        for attempt in range(_TRIES):
+            defect = add_defect(image, kind, seed + attempt * _MOST_IMAGES)
+            mask = moved_defect(defect.mask, detector)
+            if mask is not None:
+                found.append((defect.image, mask))
+                break
+    return found
 
 
 def _brighter(image: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:

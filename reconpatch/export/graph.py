@@ -5,13 +5,15 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reconpatch.detector import ReConPatch
 from reconpatch.ensemble import Ensemble
 from reconpatch.errors import ModelError
 from reconpatch.features.patches import aggregate_patches
-from reconpatch.scoring.anomaly_map import upsample_and_blur
+from reconpatch.features.tiling import Tiling
+from reconpatch.scoring.anomaly_map import inside_gain, upsample_and_blur
 from reconpatch.scoring.calibration import Calibration
 from reconpatch.scoring.normalisation import RobustStatistics
 
@@ -29,6 +31,9 @@ class MemberGraph(nn.Module):
     neighbours: Tensor
     rows: Tensor
     columns: Tensor
+    inside: Tensor
+    gain: Tensor
+    shares: Tensor
 
     def __init__(self, detector: ReConPatch) -> None:
         """Take what a fitted detector holds; it stays as it is."""
@@ -56,27 +61,58 @@ class MemberGraph(nn.Module):
         sigma = scoring.blur_sigma
         for name, length in zip(("rows", "columns"), extractor.grid, strict=True):
             self.register_buffer(name, upsample_and_blur(length, features.image_size, sigma))
+        inside, gain = np.ones(extractor.grid, bool), np.ones((1, 1), np.float32)
+        if parts.region is not None:
+            inside = parts.region.cells(extractor.grid)
+            gain = inside_gain(inside, parts.region.pixels, sigma)
+        self.register_buffer("inside", torch.from_numpy(inside.ravel().astype(np.float32)))
+        self.register_buffer("gain", torch.from_numpy(gain))
+        self._tiling = extractor.tiling
+        shares = np.zeros((0, 0), np.float32) if self._tiling is None else _placed(self._tiling)
+        self.register_buffer("shares", torch.from_numpy(shares))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, S, S, 3) uint8 to scores (B,) and maps (B, S, S)."""
         pixels = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
-        patches = aggregate_patches(self.backbone(pixels), self._patch_size, self._aggregation)
+        patches = self._patches(pixels) if self._tiling is None else self._stitched(pixels, self._tiling)
         batch, height, width, dim = patches.shape
-        # The detector keeps features in half precision, and its bank and threshold come from such.
-        queries = patches.reshape(batch * height * width, dim).half().float()
+        queries = patches.reshape(batch * height * width, dim)
         if self.modulation is not None:
             queries = self.modulation(queries)
         nearest = (self.norms - 2 * (self._shortened(queries) @ self.short)).argmin(dim=1)
         distances = (self.bank[nearest] - queries).square().sum(dim=1).sqrt()
         if self._reweighting == "patch":
             distances = distances * self._weights(queries, distances, nearest)
+        # No distance is below 0, so what does not count is never the largest one.
+        distances = (distances.reshape(batch, height * width) * self.inside).reshape(-1)
         grid = distances.reshape(batch, height, width)
         flat = grid.reshape(batch, height * width)
         scores, worst = flat.max(dim=1)
         if self._reweighting == "image":
             place = worst + torch.arange(batch) * (height * width)
             scores = scores * self._weights(queries[place], scores, nearest[place])
-        return scores, self.rows @ (grid @ self.columns.T)
+        return scores, (self.rows @ (grid @ self.columns.T)) * self.gain
+
+    def _patches(self, pixels: Tensor) -> Tensor:
+        """(B, 3, side, side) to (B, h, w, D)."""
+        patches = aggregate_patches(self.backbone(pixels), self._patch_size, self._aggregation)
+        # The detector keeps features in half precision, and its bank and threshold come from such.
+        return patches.half().float()
+
+    def _stitched(self, pixels: Tensor, tiling: Tiling) -> Tensor:
+        """As `Tiling.stitch`, with all tiles of a batch in the network at once."""
+        batch, side, count = pixels.shape[0], tiling.tile, len(tiling.starts)
+        tiles = [
+            pixels[:, :, top : top + side, left : left + side]
+            for top in tiling.starts
+            for left in tiling.starts
+        ]
+        blocks = self._patches(torch.cat(tiles))
+        cells, dim = blocks.shape[1], blocks.shape[3]
+        grid = blocks.reshape(count, count, batch, cells, cells, dim).permute(2, 0, 3, 1, 4, 5)
+        grid = grid.reshape(batch, count * cells, count * cells * dim)
+        down = (self.shares @ grid).reshape(batch, tiling.grid, count * cells, dim)
+        return (self.shares @ down).half().float()
 
     def _shortened(self, vectors: Tensor) -> Tensor:
         centred = vectors - self.centre
@@ -135,6 +171,15 @@ class DetectorGraph(nn.Module):
         scores, maps = self.body(images)
         rejected = scores > self._threshold
         return scores, maps, rejected, (scores > self._review) & ~rejected
+
+
+def _placed(tiling: Tiling) -> NDArray[np.float32]:
+    """(h, n * g) share that each cell of each tile along an axis has in each of the stitched grid's."""
+    count, cells = tiling.weights.shape
+    shares = np.zeros((tiling.grid, count, cells), np.float32)
+    for number, place in enumerate(tiling.cells):
+        shares[place, number] = np.diag(tiling.weights[number])
+    return shares.reshape(tiling.grid, count * cells)
 
 
 def calibration_of(detector: ReConPatch) -> Calibration:

@@ -151,8 +151,9 @@ def native(detector: ReConPatch, image: NDArray[np.uint8]) -> tuple[float, NDArr
         scores = fuse([np.array([score]) for score, _ in found], [one.scores for one in calibrations])
         return float(scores[0]), fuse([one for _, one in found], [one.pixels for one in calibrations])
     parts, extractor = detector.parts, detector.extractor
-    features = extractor(image[None])
-    scored = score_features(features, extractor.grid, parts.modulation, parts.bank, parts.settings)
+    features, region = extractor(image[None]), parts.region
+    inside = features if region is None else region.take(features, extractor.grid)
+    scored = score_features(inside, extractor.grid, parts.modulation, parts.bank, parts.settings, region)
     return float(scored.scores[0]), scored.maps[0]
 
 

@@ -58,7 +58,7 @@ def load_backbone(settings: FeatureSettings) -> Backbone:
     """Build the network with its pretrained weights; weights are never random.
 
     Args:
-        settings: ``backbone``, ``weights``, ``levels`` and ``image_size`` are used.
+        settings: ``backbone``, ``weights``, ``levels`` and the network's side are used.
 
     Raises:
         ModelError: the name is unknown, a level does not exist, the weights are missing or do not fit,
@@ -75,14 +75,15 @@ def load_backbone(settings: FeatureSettings) -> Backbone:
     _check(name, weights, settings.levels)
     network = _build_features(name, weights.tensors, settings.levels)
     network = _Nchw(_cut(network)).eval().requires_grad_(False)
-    side = settings.image_size
+    side = settings.network_side
+    name_of = "image_size" if settings.tile is None else "tile"
     example = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     try:
         network = fold_batch_norm(network, example)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(
             f"features.backbone: {name} cannot take images of {side} x {side} pixels ({error}); "
-            f"set features.image_size to {config.input_size[-1]} or choose another backbone"
+            f"set features.{name_of} to {config.input_size[-1]} or choose another backbone"
         ) from None
     return Backbone(network, config.mean, config.std, weights.sha256, weights.source).eval()
 

@@ -31,7 +31,7 @@ def iter_batches(
     Args:
         images: each a path, an (H, W, 3) uint8 RGB array or a PIL image.
         settings: how images are prepared.
-        batch_size: images a batch; None: ``settings.batch_size``.
+        batch_size: images a batch; None: ``settings.images_at_once``.
         workers: decoding threads; None: as many as torch has in the calling thread.
 
     Yields:
@@ -45,7 +45,7 @@ def iter_batches(
     def load(index: int) -> NDArray[np.uint8]:
         return _load(images[index], index, settings)
 
-    return prepared_batches(load, range(len(images)), batch_size or settings.batch_size, workers)
+    return prepared_batches(load, range(len(images)), batch_size or settings.images_at_once, workers)
 
 
 def prepared_batches(

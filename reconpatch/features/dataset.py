@@ -19,6 +19,7 @@ from reconpatch.features.batches import ImageLike, iter_batches, prepared_batche
 from reconpatch.features.cache import FeatureCache
 from reconpatch.features.extract import PatchExtractor, platform
 from reconpatch.features.preprocess import prepare_image
+from reconpatch.features.region import Region
 from reconpatch.progress import track
 from reconpatch.settings import FeatureSettings
 
@@ -34,12 +35,13 @@ class PatchFeatures:
     Attributes:
         paths: the N image files.
         image_digests: hex SHA-256 of each file's bytes at the time of indexing.
-        grid: (h, w) of the patches; P = h * w.
+        grid: (h, w) of the patches; P = h * w of them, or those in the region.
         dim: D, features a patch.
         extractor_digest: `PatchExtractor.digest` of the features.
         platform: `PatchExtractor.platform` of this machine.
         cache: where the blocks lie.
         make_extractor: gives the extractor; called only when a block is missing.
+        region: what counts: blocks and patches are those inside; None: all. The cache knows nothing of it.
     """
 
     paths: tuple[Path, ...]
@@ -50,6 +52,7 @@ class PatchFeatures:
     platform: str
     cache: FeatureCache
     make_extractor: Callable[[], PatchExtractor]
+    region: Region | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -61,10 +64,10 @@ class PatchFeatures:
 
     def block(self, i: int) -> NDArray[np.float16]:
         """(P, D) float16 features of image ``i``, read-only."""
-        stored = self.cache.get(self._entry(i))
-        if stored is not None and stored.shape == (self.grid[0] * self.grid[1], self.dim):
-            return stored
-        return next(self._compute([i]))
+        block = self.cache.get(self._entry(i))
+        if block is None or block.shape != (self.grid[0] * self.grid[1], self.dim):
+            block = next(self._compute([i]))
+        return block if self.region is None else self.region.take(block, self.grid)
 
     def blocks(self) -> Iterator[NDArray[np.float16]]:
         """The (P, D) float16 block of one image after another."""
@@ -74,7 +77,12 @@ class PatchFeatures:
     @property
     def patches(self) -> int:
         """Number N*P of all patches."""
-        return len(self) * self.grid[0] * self.grid[1]
+        return len(self) * self._patches
+
+    @property
+    def _patches(self) -> int:
+        """P, of one image."""
+        return self.grid[0] * self.grid[1] if self.region is None else self.region.patches(self.grid).size
 
     def as_array(self) -> NDArray[np.float16]:
         """All N*P patches in memory at once, (N*P, D) float16."""
@@ -94,7 +102,7 @@ class PatchFeatures:
         """
         if len(rows) and (rows[0] < 0 or rows[-1] >= self.patches or (np.diff(rows) < 0).any()):
             raise ValueError(f"rows must be ascending and below {self.patches}")
-        patches = self.grid[0] * self.grid[1]
+        patches = self._patches
         ends = np.searchsorted(rows, patches * np.arange(1, len(self) + 1))
         array = np.empty((len(rows), self.dim), np.float16)
         start = 0
@@ -154,6 +162,7 @@ class PatchFeatures:
             "extractor": self.extractor_digest,
             "grid": list(self.grid),
             "dim": self.dim,
+            "region": None if self.region is None else self.region.to_dict(),
             "images": [
                 {"path": _relative(path, root), "sha256": digest, "key": key}
                 for path, digest, key in zip(self.paths, self.image_digests, self.keys, strict=True)
@@ -187,6 +196,7 @@ class PatchFeatures:
             platform=platform(device, settings),
             cache=cache,
             make_extractor=once(lambda: PatchExtractor(settings, device)),
+            region=None if index.get("region") is None else Region.from_dict(index["region"]),
         )
 
     def _entry(self, i: int) -> str:
@@ -209,7 +219,7 @@ class PatchFeatures:
                 )
             return prepare_image(decode_image(data, str(self.paths[i])), extractor.settings)
 
-        for batch, images in prepared_batches(load, indices, extractor.settings.batch_size, workers):
+        for batch, images in prepared_batches(load, indices, extractor.settings.images_at_once, workers):
             for i, block in zip(batch, extractor(images), strict=True):
                 self.cache.put(self._entry(i), block)
                 yield block
@@ -220,6 +230,7 @@ def extract_features(
     extractor: PatchExtractor,
     cache: FeatureCache,
     *,
+    region: Region | None = None,
     workers: int | None = None,
 ) -> PatchFeatures:
     """Index images by content and compute what the cache lacks, decoding ahead of the network.
@@ -230,6 +241,7 @@ def extract_features(
         paths: image files; the same content is computed once, wherever it lies.
         extractor: the network to use.
         cache: where the blocks go.
+        region: what counts of the images; None: all.
         workers: threads that read and decode; None: as many as torch has in the calling thread.
 
     Raises:
@@ -250,6 +262,7 @@ def extract_features(
         platform=extractor.platform,
         cache=cache,
         make_extractor=lambda: extractor,
+        region=region,
     )
     features.fill(workers)
     return features

@@ -12,6 +12,7 @@ from reconpatch.device import worker_pool
 from reconpatch.errors import DataError, ModelError
 from reconpatch.features.backbone import load_backbone
 from reconpatch.features.patches import aggregate_patches
+from reconpatch.features.tiling import plan_tiles
 from reconpatch.files import sha256_json
 from reconpatch.settings import FeatureSettings
 
@@ -30,7 +31,8 @@ class PatchExtractor:
         settings: the parameters that it was made with.
         device: where it computes.
         backbone: the frozen network.
-        grid: (h, w) of the patches.
+        grid: (h, w) of the patches of a whole image.
+        tiling: how an image is cut for the network; None where it sees all of it at once.
         dim: D, features a patch.
         digest: hex digest of the weights and of every parameter that the features depend on.
         platform: what the features' last bits depend on besides (see `platform`).
@@ -41,6 +43,7 @@ class PatchExtractor:
 
         Raises:
             ModelError: as `load_backbone`.
+            SettingsError: ``tile`` and ``image_size`` do not fit the network's grid.
         """
         self.settings = settings
         self.device = device
@@ -51,8 +54,16 @@ class PatchExtractor:
         self._bfloat16 = settings.precision == "bfloat16"
         self._chunk = 1 if device.type == "cpu" else settings.batch_size
         self._workers: tuple[int, ThreadPoolExecutor] | None = None
-        side = settings.image_size
-        _, height, width, self.dim = self._patches(np.zeros((self._chunk, side, side, 3), np.uint8)).shape
+        side = settings.network_side
+        levels = self._levels(np.zeros((self._chunk, side, side, 3), np.uint8))
+        _, height, width, self.dim = self._aggregate(levels).shape
+        self.tiling = None
+        if settings.tile is not None:
+            coarsest = min(level.shape[-1] for level in levels)
+            self.tiling = plan_tiles(
+                settings.image_size, settings.tile, settings.tile_overlap, width, coarsest
+            )
+            height = width = self.tiling.grid
         self.grid = height, width
         self.digest = extractor_digest(settings, self.backbone.weights_sha256)
         self.platform = platform(device, settings)
@@ -76,12 +87,22 @@ class PatchExtractor:
                 f"images of shape {images.shape} and type {images.dtype}: "
                 f"must be (B, {side}, {side}, 3) uint8 from prepare_image"
             )
+        if self.tiling is None:
+            return self._extract(images)
         features = np.empty((len(images), self.grid[0] * self.grid[1], self.dim), np.float16)
+        for image, block in zip(images, features, strict=True):
+            block[:] = self.tiling.stitch(image, self._extract, self.dim)
+        return features
+
+    def _extract(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Features of squares of the network's side."""
+        side = self.grid if self.tiling is None else self.tiling.weights.shape[1:] * 2
+        features = np.empty((len(images), side[0] * side[1], self.dim), np.float16)
 
         def extract(start: int) -> None:
             chunk = images[start : start + self._chunk]
             full = np.concatenate([chunk, np.repeat(chunk[-1:], self._chunk - len(chunk), axis=0)])
-            patches = self._patches(full)[: len(chunk)].half()
+            patches = self._aggregate(self._levels(full))[: len(chunk)].half()
             if not patches.isfinite().all():
                 raise ModelError(
                     f"backbone {self.settings.backbone} gives features beyond float16 or not finite; "
@@ -96,15 +117,19 @@ class PatchExtractor:
             pass
         return features
 
-    def _patches(self, images: NDArray[np.uint8]) -> Tensor:
-        """(B, S, S, 3) uint8 to (B, h, w, D) float32."""
+    def _levels(self, images: NDArray[np.uint8]) -> list[Tensor]:
+        """Feature maps, float32, of (B, side, side, 3) uint8."""
         with torch.inference_mode():
             pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
             normalised = (pixels.float() - self._mean) / self._std
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
                 levels = self.backbone(normalised)
             # Averages of patches are taken in float32 either way.
-            levels = [level.float() for level in levels]
+            return [level.float() for level in levels]
+
+    def _aggregate(self, levels: list[Tensor]) -> Tensor:
+        """Feature maps to (B, h, w, D) float32."""
+        with torch.inference_mode():
             return aggregate_patches(levels, self.settings.patch_size, self.settings.aggregation)
 
     def _pool(self, threads: int) -> ThreadPoolExecutor:
@@ -131,4 +156,6 @@ def extractor_digest(settings: FeatureSettings, weights_sha256: str) -> str:
     # Where the weights lie and how many images go in at once do not change the features.
     parameters = settings.model_dump(mode="json", exclude={"weights", "batch_size"})
     parameters["levels"] = sorted(set(settings.levels))
+    if settings.tile is None:
+        del parameters["tile"], parameters["tile_overlap"]
     return sha256_json({"recipe": _RECIPE, "weights": weights_sha256, "features": parameters})

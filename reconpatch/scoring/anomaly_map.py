@@ -12,6 +12,7 @@ from torch import Tensor
 from reconpatch.errors import DataError
 
 _REFERENCE_SIZE = 224
+_LEAST_WEIGHT = 1e-3
 
 
 def anomaly_maps(scores: NDArray[np.float32], size: int, blur_sigma: float) -> NDArray[np.float32]:
@@ -37,6 +38,37 @@ def anomaly_maps(scores: NDArray[np.float32], size: int, blur_sigma: float) -> N
     rows, columns = (upsample_and_blur(length, size, blur_sigma) for length in scores.shape[1:])
     maps: NDArray[np.float32] = (rows @ (grid @ columns.T)).numpy()
     return maps
+
+
+def region_maps(
+    scores: NDArray[np.float32], cells: NDArray[np.bool_], pixels: NDArray[np.bool_], blur_sigma: float
+) -> NDArray[np.float32]:
+    """`anomaly_maps` of a region of interest: what lies outside it neither shows nor shines in.
+
+    Args:
+        scores: (B, h, w) patch scores, 0 outside the region.
+        cells: (h, w) bool, the patches inside.
+        pixels: (S, S) bool, the pixels inside.
+        blur_sigma: as of `anomaly_maps`.
+
+    Returns:
+        (B, S, S) float32: inside, the mean of the patches inside that a pixel of `anomaly_maps` is made of,
+        by their weights there; 0 outside.
+    """
+    maps = anomaly_maps(scores, len(pixels), blur_sigma)
+    maps *= inside_gain(cells, pixels, blur_sigma)
+    return maps
+
+
+def inside_gain(
+    cells: NDArray[np.bool_], pixels: NDArray[np.bool_], blur_sigma: float
+) -> NDArray[np.float32]:
+    """(S, S) factor that makes an anomaly map that of a region; arguments as of `region_maps`."""
+    weight = anomaly_maps(cells[None].astype(np.float32), len(pixels), blur_sigma)[0]
+    gain = np.zeros(pixels.shape, np.float32)
+    # A pixel that no patch inside reaches has nothing to show.
+    np.divide(1, weight, out=gain, where=pixels & (weight > _LEAST_WEIGHT))
+    return gain
 
 
 @lru_cache(maxsize=16)

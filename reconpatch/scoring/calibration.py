@@ -10,9 +10,6 @@ from reconpatch.scoring.conformal import NominalScores
 from reconpatch.scoring.normalisation import RobustStatistics
 from reconpatch.scoring.threshold import Threshold, conformal_threshold
 
-# Neighbouring map pixels say the same thing after the Gaussian; every fourth keeps the statistics
-# exact enough and the memory of a thousand held-out maps below 13 MB.
-PIXEL_STRIDE = 4
 _REVIEW_RATE = 0.05
 
 Band = Literal["accept", "review", "reject"]

@@ -30,11 +30,15 @@ class FeatureSettings(Section):
     levels: tuple[int, ...] = Field((2, 3), min_length=1, description="timm feature levels (2 = stride 8)")
     patch_size: int = Field(3, ge=1, description="side s of the neighbourhood that is averaged")
     aggregation: Literal["average_pool", "adaptive"] = "average_pool"
-    image_size: int = Field(224, ge=32, description="side of the square network input, in pixels")
+    image_size: int = Field(224, ge=32, description="side of the square that an image becomes, in pixels")
     resize: int | None = Field(
         None, ge=32, description="side resized to before the centre crop to image_size; None: no crop"
     )
-    batch_size: int = Field(16, ge=1)
+    tile: int | None = Field(
+        None, ge=32, description="side of the tiles that the network sees of it; None: all of it at once"
+    )
+    tile_overlap: int = Field(64, ge=0, description="pixels that neighbouring tiles share at least")
+    batch_size: int = Field(16, ge=1, description="squares of the network's input side computed at once")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the network's arithmetic; bfloat16 only gains on hardware that has it"
     )
@@ -45,7 +49,21 @@ class FeatureSettings(Section):
             raise ValueError(f"resize ({self.resize}) must be at least image_size ({self.image_size})")
         if self.patch_size % 2 == 0:
             raise ValueError(f"patch_size must be odd, not {self.patch_size}")
+        if self.tile is not None and self.tile > self.image_size:
+            raise ValueError(f"tile ({self.tile}) must be at most image_size ({self.image_size})")
+        if self.tile is not None and 2 * self.tile_overlap > self.tile:
+            raise ValueError(f"tile_overlap ({self.tile_overlap}) must be at most half of tile ({self.tile})")
         return self
+
+    @property
+    def network_side(self) -> int:
+        """Side of the square that the network sees."""
+        return self.tile or self.image_size
+
+    @property
+    def images_at_once(self) -> int:
+        """Images a batch: as many as ``batch_size`` squares of the network's side hold pixels, at least 1."""
+        return max(1, self.batch_size * self.network_side**2 // self.image_size**2)
 
 
 class ModulationSettings(Section):

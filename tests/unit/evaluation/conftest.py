@@ -33,6 +33,7 @@ class BrightnessDetector:
     settings: Settings
     calibration: object = None
     training_set: TrainingSet = field(default_factory=lambda: TrainingSet((), ()))
+    region: object = None
     asked: list = field(default_factory=list)
 
     def stream(self, images):

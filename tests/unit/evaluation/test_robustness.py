@@ -21,6 +21,7 @@ class Brightness:
 
     settings = SETTINGS
     calibration = None
+    region = None
     training_set = TrainingSet.from_pairs([("00", "elsewhere")], [], 0)
 
     def __init__(self):
