@@ -44,7 +44,7 @@ def serve(
         import_extra(package, "reconpatch serve", extra="serve")
     from reconpatch.server.app import serve as run
 
-    limits = Limits(max_mib << 20, int(max_megapixels * 1e6), max_images, timeout)
+    limits = Limits(max_mib << 20, int(max_megapixels * 1e6), max_images, timeout, min(timeout, 10.0))
     options = ServerOptions(
         host=host,
         port=port,

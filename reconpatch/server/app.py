@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 
 from reconpatch.server.guard import Guard
 from reconpatch.server.options import ServerOptions
+from reconpatch.server.patience import patient
 from reconpatch.server.routes import make_router
 from reconpatch.server.sources import ModelSource
 from reconpatch.server.state import ServerState
@@ -58,6 +59,7 @@ def serve(sources: Sequence[ModelSource], options: ServerOptions) -> None:
     app = create_app(ServerState(sources, options))
     uvicorn.run(
         app,
+        http=patient(options.limits.head_seconds),
         host=options.host,
         port=options.port,
         log_level="warning",

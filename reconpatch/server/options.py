@@ -19,7 +19,8 @@ class Limits:
         request_bytes: of a request's whole body.
         image_pixels: of one image, read from its header before it is decoded.
         images: in one request.
-        seconds: from a request's first byte to the start of its answer.
+        seconds: from a request's whole head to the start of its answer.
+        head_seconds: from a connection, or a request's first byte, to its whole head.
         waiting: images that may wait for the detector; beyond it the answer is 503 and to come again.
     """
 
@@ -27,6 +28,7 @@ class Limits:
     image_pixels: int = 50_000_000
     images: int = 64
     seconds: float = 60.0
+    head_seconds: float = 10.0
     waiting: int = 512
 
 

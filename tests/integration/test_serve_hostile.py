@@ -192,7 +192,28 @@ def _slow(server: ServedProcess, draw: random.Random) -> int:
         return int(connection.recv(4096).split()[1])
 
 
-KINDS: dict[str, tuple[Attack, int]] = {
+def _slow_head(server: ServedProcess, draw: random.Random) -> int:
+    """A head that never ends, on a new connection or behind a request that was answered; a byte at a time."""
+    used = draw.random() < 0.5
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        if used:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b" 200 " in connection.recv(4096)
+        connection.sendall(f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nX-A: ".encode())
+        started = time.monotonic()
+        while not select.select([connection], [], [], 0.5)[0]:
+            assert time.monotonic() - started < 10
+            connection.sendall(b"a")
+        return int(connection.recv(4096).split()[1])
+
+
+def _silent(server: ServedProcess, _: random.Random) -> int:
+    """A connection on which nothing comes."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        return int(connection.recv(4096).split()[1])
+
+
+KINDS: dict[str, tuple[Attack, float]] = {
     "truncated": (_truncated, 8),
     "flipped": (_flipped, 4),
     "bomb": (_bomb, 5),
@@ -202,6 +223,8 @@ KINDS: dict[str, tuple[Attack, int]] = {
     "malformed": (_malformed, 7),
     "stream": (_stream, 2),
     "slow": (_slow, 1),
+    "slow head": (_slow_head, 1),
+    "silent": (_silent, 0.5),
 }
 
 
