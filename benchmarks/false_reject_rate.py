@@ -97,7 +97,10 @@ def main() -> None:
         bank = fitting.fit_bank(of_fit, modulation, settings)
         scores, *_ = fitting.score_nominal(features.subset(np.flatnonzero(~fit)), modulation, bank, settings)
         scores = scores.astype(np.float64)
-        rows += [resplit(scores, groups[~fit], given.rate, rng) for _ in range(given.resplits // given.fits)]
+        resplits = given.resplits // given.fits
+        rows += [resplit(scores, groups[~fit], given.rate, rng) for _ in range(resplits)]
+        means = {form: np.mean([row[form][0] for row in rows[-resplits:]]) for form in rows[0]}
+        print(f"fit {number}: " + ", ".join(f"{form} {mean:.4f}" for form, mean in means.items()), flush=True)
         if number < given.crossfit_fits:
             cross = load_settings(None, {"calibrate.false_reject_rate": given.rate}, base=settings)
             calibration = fitting.crossfit(of_fit, groups[fit].tolist(), cross)
