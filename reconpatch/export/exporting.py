@@ -19,6 +19,7 @@ from reconpatch.data.demo import PHOTOGRAPHS, photograph
 from reconpatch.data.images import read_image
 from reconpatch.detector import ReConPatch
 from reconpatch.device import limit_threads
+from reconpatch.ensemble import Ensemble
 from reconpatch.errors import ModelError
 from reconpatch.export.formats import Format, open_graph, write_graph
 from reconpatch.export.graph import DetectorGraph, calibration_of
@@ -49,7 +50,8 @@ def export_detector(
         out: folder to write; it is complete and proven, or absent.
         images: to compare on, best good and bad ones of the category; none: views of the photographs that
             scikit-image ships, which are real but of other things.
-        tolerance: share of the threshold by which a score may differ.
+        tolerance: share of the threshold by which a score may differ; of an ensemble's, counted from where
+            its members' distances are 0.
 
     Raises:
         ModelError: the detector is not calibrated, ``out`` is something else, or the proof fails.
@@ -58,13 +60,14 @@ def export_detector(
     """
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / PARITY).is_file())):
         raise ModelError(f"{out}: exists and is no exported detector; choose another name")
-    calibration, features = calibration_of(detector), detector.settings.features
+    features = detector.settings.features
+    calibration_of(detector)
     prepared = [(str(path), prepare_image(read_image(path), features)) for path in images]
     threads = limit_threads(detector.settings.threads)
     with atomic_folder(out) as folder:
         write_graph(DetectorGraph(detector), features.image_size, form, folder)
         run = open_graph(form, folder, threads)
-        absolute = tolerance * abs(calibration.threshold.value)
+        absolute = tolerance * _distance_at_threshold(detector)
         parity = compare(detector, run, prepared or _photographs(detector), tolerance=absolute)
         if not parity.proven:
             raise ModelError(_refusal(form, parity))
@@ -74,6 +77,18 @@ def export_detector(
         if form == "onnx":
             shutil.copy(str(files("reconpatch.export") / RUNNER), folder / RUNNER)
     return parity
+
+
+def _distance_at_threshold(detector: ReConPatch) -> float:
+    """The threshold in units of the score, counted from where all distances are 0.
+
+    An ensemble's score counts from its members' medians, but arithmetic is wrong by a share of distances.
+    """
+    value = abs(calibration_of(detector).threshold.value)
+    if isinstance(detector, Ensemble):
+        medians = [calibration_of(member).scores for member in detector.members]
+        value += sum(one.median / one.scale for one in medians) / len(medians)
+    return value
 
 
 def _description(detector: ReConPatch, tolerance: float) -> dict[str, Any]:

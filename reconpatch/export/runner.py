@@ -53,7 +53,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args()
     session, facts = open_detector(arguments.threads)
-    failed = 0
+    failed, written = 0, set()
     for path in arguments.images:
         try:
             image = prepare(path, facts)
@@ -66,7 +66,11 @@ def main() -> int:
         print(f"{path}\t{score:.6f}\t{verdict}")
         if arguments.maps is not None:
             arguments.maps.mkdir(parents=True, exist_ok=True)
-            np.save(arguments.maps / f"{path.stem}.npy", anomaly_map)
+            target, number = arguments.maps / f"{path.stem}.npy", 1
+            while target in written:
+                target, number = arguments.maps / f"{path.stem}-{number}.npy", number + 1
+            written.add(target)
+            np.save(target, anomaly_map)
     return failed
 
 

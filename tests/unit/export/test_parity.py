@@ -8,7 +8,10 @@ import sys
 
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from reconpatch import ReConPatch
 from reconpatch.ensemble import fuse_members
@@ -104,8 +107,6 @@ def test_every_kind_of_detector_as_a_torch_graph(images, params):
     run = DetectorGraph(detector)
 
     def as_arrays(batch):
-        import torch
-
         with torch.no_grad():
             return [found.numpy() for found in run(torch.from_numpy(batch))[:3]]
 
@@ -117,8 +118,6 @@ def test_every_kind_of_detector_as_a_torch_graph(images, params):
 def test_an_ensemble_as_a_torch_graph(images, detector):
     members = [detector, fit(images, **{"features.levels": [1, 2]})]
     ensemble = fuse_members(members, [member.held_out_features(images[:9]) for member in members])
-    import torch
-
     graph = DetectorGraph(ensemble)
     image = _texture(50, spoiled=True)
     with torch.no_grad():
@@ -127,6 +126,32 @@ def test_an_ensemble_as_a_torch_graph(images, detector):
     assert float(score) == pytest.approx(expected.score, rel=1e-3)
     np.testing.assert_allclose(anomaly_map[0].numpy(), expected.anomaly_map, rtol=1e-2, atol=1e-2)
     assert (bool(rejected), bool(to_review)) == (expected.band == "reject", expected.band == "review")
+
+
+@pytest.fixture(scope="module")
+def other_backbones(images, tmp_path_factory):
+    """Detectors of other families of networks, whose weights are random: only whether graphs agree counts."""
+    folder, made = tmp_path_factory.mktemp("weights"), {}
+    for name in ("test_resnet", "test_convnext"):
+        torch.manual_seed(0)
+        save_file(timm.create_model(name).state_dict(), folder / f"{name}.safetensors")
+        weights = {"features.backbone": name, "features.weights": str(folder / f"{name}.safetensors")}
+        made[name] = fit(images, **weights, **{"features.levels": [1, 2]})
+    return made
+
+
+def test_another_family_of_networks(other_backbones, images, tmp_path):
+    assert export_detector(other_backbones["test_resnet"], "onnx", tmp_path / "graph", images[-4:]).proven
+
+
+def test_an_ensemble_is_proven_by_its_members_distances(other_backbones, images, tmp_path):
+    members = list(other_backbones.values())
+    ensemble = fuse_members(members, [member.held_out_features(images[:9]) for member in members])
+    parity = export_detector(ensemble, "openvino", tmp_path / "graph", images[-4:])
+    assert parity.proven
+    assert parity.blends > 0
+    at_threshold = sum(one.calibration.scores.median / one.calibration.scores.scale for one in members) / 2
+    assert parity.tolerance == pytest.approx(1e-3 * (at_threshold + abs(ensemble.threshold)))
 
 
 def test_a_graph_that_differs_is_not_written(detector, images, tmp_path, monkeypatch):
@@ -200,6 +225,29 @@ def test_the_runner_is_short_and_needs_three_packages(exported, detector, images
         assert path == expected.path
         assert float(score) == pytest.approx(expected.score, rel=1e-2)
         assert (verdict == "anomalous") is expected.is_anomalous
+
+
+def test_the_runner_end_to_end_on_real_images(real_images, tmp_path):
+    bottle = real_images / "mvtec" / "bottle"
+    good = sorted((bottle / "train" / "good").iterdir())[:24]
+    settings = {"features.image_size": 128, "calibrate.holdout": 0.4, "modulation.steps": 5}
+    real = ReConPatch(params=TINY | settings).fit(good)
+    shown = [*sorted((bottle / "test" / "good").iterdir())[:3]]
+    shown += [sorted((bottle / "test" / kind).iterdir())[0] for kind in ("broken_large", "contamination")]
+    assert export_detector(real, "onnx", tmp_path / "onnx", shown).proven
+    done = subprocess.run(
+        [sys.executable, tmp_path / "onnx" / "runner.py", *shown, "--maps", tmp_path / "maps"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    # The same name in several folders gets a number.
+    maps = [tmp_path / "maps" / f"{name}.npy" for name in ("000", "001", "002", "000-1", "000-2")]
+    for (path, score, verdict), one, expected in zip(lines, maps, real.predict(shown), strict=True):
+        assert path == expected.path
+        assert float(score) == pytest.approx(expected.score, rel=2e-2)
+        assert verdict == {"accept": "good", "review": "good (review)", "reject": "anomalous"}[expected.band]
+        assert np.abs(np.load(one) - expected.anomaly_map).max() < 0.05 * expected.anomaly_map.max()
+    assert lines[-2][2] == "anomalous"
 
 
 def test_the_runner_reads_awkward_images_as_the_library_does(exported, tmp_path):
