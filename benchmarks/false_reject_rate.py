@@ -86,8 +86,12 @@ def main() -> None:
     settings = load_settings(None, ["threads=1", *given.overrides])
     features, groups = nominal(given.category, settings, given.cache)
     names = np.unique(groups)
+    half = len(names) - len(names) // 2
+    print(
+        f"{len(groups)} nominal images, {len(names)} groups: {half // 2} calibrate, {half - half // 2} test"
+    )
     rows: list[dict[str, tuple[float, bool]]] = []
-    crossfitted = []
+    halves = []
     for number in range(given.fits):
         rng = np.random.default_rng(number)
         fit = np.isin(groups, rng.permutation(names)[: len(names) // 2])
@@ -97,26 +101,25 @@ def main() -> None:
         bank = fitting.fit_bank(of_fit, modulation, settings)
         scores, *_ = fitting.score_nominal(features.subset(np.flatnonzero(~fit)), modulation, bank, settings)
         scores = scores.astype(np.float64)
-        resplits = given.resplits // given.fits
-        rows += [resplit(scores, groups[~fit], given.rate, rng) for _ in range(resplits)]
-        means = {form: np.mean([row[form][0] for row in rows[-resplits:]]) for form in rows[0]}
-        print(f"fit {number}: " + ", ".join(f"{form} {mean:.4f}" for form, mean in means.items()), flush=True)
-        if number < given.crossfit_fits:
-            cross = load_settings(None, {"calibrate.false_reject_rate": given.rate}, base=settings)
-            calibration = fitting.crossfit(of_fit, groups[fit].tolist(), cross)
-            assert calibration is not None
-            crossfitted.append(group_rate(scores, groups[~fit], calibration.threshold.value))
-            other = conformal_threshold(NominalScores.from_scores(scores, groups[~fit].tolist()), given.rate)
-            print(
-                f"crossfit {number}: rate {crossfitted[-1]:.4f}, "
-                f"threshold {calibration.threshold.value:.4f}, "
-                f"of the other half itself {other.value:.4f}",
-                flush=True,
-            )
-    half = len(names) - len(names) // 2
-    print(
-        f"{len(groups)} nominal images, {len(names)} groups: {half // 2} calibrate, {half - half // 2} test"
-    )
+        halves.append((fit, scores))
+        rows += [resplit(scores, groups[~fit], given.rate, rng) for _ in range(given.resplits // given.fits)]
+        print_table(rows, number + 1)
+    for number, (fit, scores) in enumerate(halves[: given.crossfit_fits]):
+        cross = load_settings(None, {"calibrate.false_reject_rate": given.rate}, base=settings)
+        calibration = fitting.crossfit(features.subset(np.flatnonzero(fit)), groups[fit].tolist(), cross)
+        assert calibration is not None
+        exact = conformal_threshold(NominalScores.from_scores(scores, groups[~fit].tolist()), given.rate)
+        rate = group_rate(scores, groups[~fit], calibration.threshold.value)
+        print(
+            f"crossfit {number}: rejects {rate:.4f}; "
+            f"threshold {calibration.threshold.value:.4f}, of the other half itself {exact.value:.4f}",
+            flush=True,
+        )
+
+
+def print_table(rows: list[dict[str, tuple[float, bool]]], fits: int) -> None:
+    """What the re-splits so far say."""
+    print(f"{len(rows)} re-splits of {fits} fits")
     print("| form | mean rate | standard error over re-splits | smallest | largest | in the band |")
     print("|---|---|---|---|---|---|")
     for form in rows[0]:
@@ -125,9 +128,9 @@ def main() -> None:
         error = rates.std(ddof=1) / math.sqrt(len(rates))
         print(
             f"| {form} | {rates.mean():.4f} | {error:.4f} | {rates.min():.4f} | {rates.max():.4f} "
-            f"| {100 * inside:.1f} % |"
+            f"| {100 * inside:.1f} % |",
+            flush=True,
         )
-    print(f"crossfit: rates {[round(rate, 4) for rate in crossfitted]}, mean {np.mean(crossfitted):.4f}")
 
 
 if __name__ == "__main__":
