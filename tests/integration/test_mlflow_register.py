@@ -145,6 +145,8 @@ def test_pictures_figures_and_manifest_lie_in_the_project_whatever_the_working_f
     assert {"heatmap.png", "metrics.json", "manifest.parquet", "bank.safetensors", "pyfunc_model.py"} <= names
     assert not any(path.suffix in (".pkl", ".pickle") for path in (run.root / "mlartifacts").rglob("*"))
     assert {info.path for info in run.client.list_artifacts(model.run_id)} >= {"evaluation", "data"}
+    logged = {info.path for info in run.client.list_artifacts(model.run_id, "evaluation")}
+    assert "evaluation/report.html" in logged
     assert list(elsewhere.iterdir()) == []
 
 
