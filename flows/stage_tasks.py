@@ -8,6 +8,7 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import slots
+from flows.checks import publishing
 from tasks.job import Job
 from tasks.stage import Finished, run_stage
 from tasks.stages import stage_or_variant
@@ -61,7 +62,8 @@ def stage_task(name: str) -> Task[[Job], Finished]:
         timeout_seconds=limits.hours * 3600,
     )
     def run(job: Job) -> Finished:
-        return run_stage(name, job, around=lambda: _device_slot(name, job))
+        with publishing(name, job):
+            return run_stage(name, job, around=lambda: _device_slot(name, job))
 
     return run
 

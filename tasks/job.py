@@ -50,6 +50,12 @@ class Job:
         return self.project / self.settings.pipeline.root / self.category
 
     @property
+    def data_docs(self) -> Path:
+        """The Data Docs of the category's last checks: no stage's output."""
+        # Beside the category's folder, for the reason given above.
+        return self.outputs / self.settings.pipeline.dataset / f"{self.category}+data_docs"
+
+    @property
     def cache(self) -> Path:
         """The feature cache."""
         return self.project / self.settings.pipeline.cache

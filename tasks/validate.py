@@ -2,25 +2,36 @@
 
 from pathlib import Path
 
-from reconpatch.data.manifest import build_manifest, write_manifest
+from reconpatch.data.manifest import build_manifest, manifest_digest, write_manifest
 from reconpatch.errors import DataError
+from reconpatch.files import atomic_folder, write_json
 from reconpatch.integrations.expectations import check_manifest
 from tasks.job import Job, probe_cache
 from tasks.stage import main
 
+CHECKS = "checks.json"
+
+
+class ChecksFailedError(DataError):
+    """A check with severity critical failed; the Data Docs tell, as the message does."""
+
 
 def run(job: Job, folder: Path) -> dict[str, float]:
-    """Write ``manifest.parquet`` and ``report.json``.
+    """Write ``manifest.parquet`` and ``report.json``, and the Data Docs to ``job.data_docs``.
+
+    The Data Docs hold times of day, so they are no output of the stage; after a failure they are there too.
 
     Raises:
-        DataError: a check with severity critical failed; the message lists every problem.
+        ChecksFailedError: a check with severity critical failed; the message lists every problem.
     """
     seen = probe_cache(job.settings, job.category, job.project)
-    table = build_manifest(job.images, job.settings.data, cache=seen)
-    report = check_manifest(table, job.settings.validate_)
+    table = build_manifest(job.images, job.settings.data, cache=seen, tell_groups=True)
+    with atomic_folder(job.data_docs) as docs:
+        report = check_manifest(table, job.settings.validate_, docs)
+        write_json(docs / CHECKS, {"manifest_digest": manifest_digest(table), **report.to_dict()})
     if not report.success:
         listed = "\n".join(f"  {problem}" for problem in report.problems)
-        raise DataError(f"{job.images}: the data checks failed; mend or remove these:\n{listed}")
+        raise ChecksFailedError(f"{job.images}: the data checks failed; mend or remove these:\n{listed}")
     # Equal images are equal bytes, wherever the project lies; `inputs` puts the root back.
     table.attrs["root"] = "."
     write_manifest(table, folder / "manifest.parquet")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from reconpatch.cli.options import Json, Overrides, Params, write
+from reconpatch.cli.options import Json, Overrides, Params, count, write
 
 app = typer.Typer(no_args_is_help=True, help="Image sets: fetch one, make one, check one.")
 
@@ -75,7 +75,8 @@ def data_check(
         for problem in report.problems:
             typer.echo(f"{problem.severity:8} {category}/{problem.path or ''}: {problem.reason}")
         verdict = "passed" if report.success else "FAILED"
-        typer.echo(f"{category}: {report.images} images, {len(report.problems)} problems, {verdict}")
+        found = f"{count(report.images, 'image')}, {count(len(report.problems), 'problem')}"
+        typer.echo(f"{category}: {found}, {verdict}")
     write(json_file, {category: report.to_dict() for category, report in reports.items()})
     if not all(report.success for report in reports.values()):
         raise typer.Exit(1)

@@ -31,3 +31,8 @@ def write(path: Path | None, value: Any) -> None:
 
     if path is not None:
         write_json(path, value)
+
+
+def count(number: int, noun: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

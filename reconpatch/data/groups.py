@@ -4,6 +4,7 @@ import csv
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,38 @@ GROUPS_FILE = "groups.csv"
 _MOST_HELD_OUT = 0.5
 
 
+@dataclass(frozen=True)
+class Grouping:
+    """The groups of a category's images.
+
+    Attributes:
+        groups: one a path, in order; an image that file or pattern do not name is its own group.
+        strays: what does not fit: images without a line and lines without an image, or images that the
+            pattern does not match.
+        faults: why ``groups.csv``, or lines of it, cannot be used.
+    """
+
+    groups: list[str]
+    strays: list[Stray]
+    faults: list[str]
+
+
 def assign_groups(
     paths: Sequence[str], root: Path, pattern: str | None = None
 ) -> tuple[list[str], list[Stray]]:
+    """The groups and the strays that `find_groups` finds, where there is no fault.
+
+    Raises:
+        DataError: ``groups.csv`` cannot be used.
+        SettingsError: the pattern is no regular expression with exactly one capture.
+    """
+    found = find_groups(paths, root, pattern)
+    if found.faults:
+        raise DataError(f"{root / GROUPS_FILE}: {found.faults[0]}")
+    return found.groups, found.strays
+
+
+def find_groups(paths: Sequence[str], root: Path, pattern: str | None = None) -> Grouping:
     """The group of each image: from ``groups.csv`` in the root, else from ``pattern``, else the image itself.
 
     Args:
@@ -27,18 +57,14 @@ def assign_groups(
         pattern: regular expression with one capture, searched in each path; what it captures is the group.
             Not used where there is a ``groups.csv`` (columns ``path``, ``group``), which is part of the data.
 
-    Returns:
-        One group a path, in order (an image that file or pattern do not name is its own group), and what does
-        not fit: images without a line and lines without an image, or images that the pattern does not match.
-
     Raises:
-        DataError: ``groups.csv`` cannot be used.
         SettingsError: the pattern is no regular expression with exactly one capture.
     """
     expression = _compile(pattern) if pattern is not None else None
     table = root / GROUPS_FILE
+    faults: list[str] = []
     if table.is_file():
-        named = _read_table(table)
+        named, faults = _read_table(table)
         unknown = sorted(set(named) - set(paths))
         strays = [Stray(path, f"is named in {GROUPS_FILE}, but is no image here") for path in unknown]
         missing = f"has no line in {GROUPS_FILE} and is a group of its own; add one"
@@ -47,9 +73,10 @@ def assign_groups(
         named = {path: match[1] for path, match in matches if match and match[1]}
         strays, missing = [], "does not match data.group_pattern and is a group of its own; mend the pattern"
     else:
-        return list(paths), []
-    strays += [Stray(path, missing) for path in paths if path not in named]
-    return [named.get(path, path) for path in paths], strays
+        return Grouping(list(paths), [], [])
+    if named or not faults:  # of a table that cannot be read at all, every image would lack its line
+        strays += [Stray(path, missing) for path in paths if path not in named]
+    return Grouping([named.get(path, path) for path in paths], strays, faults)
 
 
 def group_of_image(name: str, digest: str, pattern: str | None) -> str:
@@ -145,22 +172,21 @@ def _compile(pattern: str) -> re.Pattern[str]:
     return expression
 
 
-def _read_table(table: Path) -> dict[str, str]:
-    """Path -> group, from a file whose every line is sound."""
+def _read_table(table: Path) -> tuple[dict[str, str], list[str]]:
+    """Path -> group of the sound lines, and what is wrong with the others."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: cannot be read ({error}); save it as CSV in UTF-8") from None
+        return {}, [f"cannot be read ({error}); save it as CSV in UTF-8"]
     if not rows or not {"path", "group"} <= set(rows[0]):
-        raise DataError(
-            f"{table}: needs a header and columns `path,group`, separated by commas, and a line or more"
-        )
+        return {}, ["needs a header and columns `path,group`, separated by commas, and a line or more"]
     named: dict[str, str] = {}
+    faults = []
     for number, row in enumerate(rows, start=2):
         path, group = row["path"], row["group"]
         if not path or not group or None in row:
-            raise DataError(f"{table}: line {number} needs one path and one group")
-        if named.setdefault(path, group) != group:
-            raise DataError(f"{table}: line {number} puts {path} into a second group; keep one")
-    return named
+            faults.append(f"line {number} needs one path and one group")
+        elif named.setdefault(path, group) != group:
+            faults.append(f"line {number} puts {path} into a second group; keep one")
+    return named, faults

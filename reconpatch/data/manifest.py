@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from reconpatch.data.groups import assign_groups
+from reconpatch.data.groups import GROUPS_FILE, find_groups
 from reconpatch.data.images import ImageProbe, MaskProbe
 from reconpatch.data.layouts import ImageFile, detect_layout, find_strays, scan_category
 from reconpatch.data.probe_cache import ProbeCache
@@ -48,7 +48,12 @@ _CONTENT = ("path", "sha256", "split", "label", "defect_type", "group", "mask_pa
 
 
 def build_manifest(
-    category_root: Path, settings: DataSettings, *, workers: int = 2, cache: Path | None = None
+    category_root: Path,
+    settings: DataSettings,
+    *,
+    workers: int = 2,
+    cache: Path | None = None,
+    tell_groups: bool = False,
 ) -> pd.DataFrame:
     """Hash and decode every image and mask of a category once.
 
@@ -58,6 +63,8 @@ def build_manifest(
         workers: threads that read and decode.
         cache: file that remembers what was read (`probe_cache`): files that are unchanged since are not read
             again, and the table is the same; None: everything is read.
+        tell_groups: for the data checks, which find every problem in one pass: what is wrong with a
+            ``groups.csv`` is listed as [path, reason] in ``attrs["faults"]``, and its sound lines are used.
 
     Returns:
         One row an image, sorted by path, with the types of `COLUMNS`. A refused image or mask has its reason
@@ -71,7 +78,9 @@ def build_manifest(
     layout = detect_layout(category_root) if settings.layout == "auto" else settings.layout
     files = scan_category(category_root, layout)
     strays = find_strays(category_root, layout)
-    groups, ungrouped = assign_groups([file.path for file in files], category_root, settings.group_pattern)
+    grouping = find_groups([file.path for file in files], category_root, settings.group_pattern)
+    if grouping.faults and not tell_groups:
+        raise DataError(f"{category_root / GROUPS_FILE}: {grouping.faults[0]}")
     probes = ProbeCache(cache)
     with ThreadPoolExecutor(workers) as pool:
         looks = pool.map(lambda file: _look(category_root, file, settings.mask_threshold, probes), files)
@@ -80,11 +89,13 @@ def build_manifest(
     category = category_root.resolve().name
     rows = [
         _row(file, look) | {"category": category, "group": group, "layout": layout}
-        for file, look, group in zip(files, looked, groups, strict=True)
+        for file, look, group in zip(files, looked, grouping.groups, strict=True)
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     table.attrs["root"] = str(category_root)
-    table.attrs["strays"] = [[stray.path, stray.reason] for stray in [*strays, *ungrouped]]
+    table.attrs["strays"] = [[stray.path, stray.reason] for stray in [*strays, *grouping.strays]]
+    if grouping.faults:
+        table.attrs["faults"] = [[GROUPS_FILE, fault] for fault in grouping.faults]
     return table
 
 

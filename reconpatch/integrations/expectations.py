@@ -17,6 +17,7 @@ from reconpatch.settings import DataSettings, ValidateSettings
 
 _STRAY = "belongs_to_category"
 _USABLE = "is_a_category"
+_GROUPS = "groups_are_usable"
 _MOST_LISTED = 10
 # What a whole category may be like: then one line says so.
 _SUMMED_UP = ("one_size", "one_mode", "mask_is_binary", "no_near_copy", "mask_of_its_own")
@@ -44,7 +45,7 @@ def check_dataset(
     reports = {}
     for name, folder in roots.items():
         try:
-            table = build_manifest(folder, data)
+            table = build_manifest(folder, data, tell_groups=True)
         except DataError as error:
             reports[name] = _refused(CRITICAL, str(error))
             continue
@@ -65,7 +66,8 @@ def check_manifest(table: pd.DataFrame, settings: ValidateSettings, docs: Path |
 
     Args:
         table: the manifest of one category (docs/architecture.md names the columns); ``attrs["strays"]``,
-            where there is one, lists [path, reason] of files that belong to no image.
+            where there is one, lists [path, reason] of files that belong to no image, ``attrs["faults"]``
+            what is wrong with its ``groups.csv``.
         settings: section ``validate``.
         docs: folder for the Data Docs of great-expectations (``index.html``); None: none are written.
 
@@ -82,10 +84,11 @@ def check_manifest(table: pd.DataFrame, settings: ValidateSettings, docs: Path |
     results = run_suite(facts, build_suite(facts, settings), docs)
     # Files that are no images of the category stand beside the table, in no row of it.
     problems = [Problem(_STRAY, WARNING, path, reason) for path, reason in table.attrs.get("strays", [])]
+    problems += [Problem(_GROUPS, CRITICAL, path, reason) for path, reason in table.attrs.get("faults", [])]
     for result in results:
         problems += _problems(result, facts)
     problems.sort(key=lambda problem: (problem.severity, problem.path or "", problem.expectation))
-    names = tuple(sorted([_STRAY, *(result.expectation_config.meta["name"] for result in results)]))
+    names = tuple(sorted([_STRAY, _GROUPS, *(result.expectation_config.meta["name"] for result in results)]))
     success = all(problem.severity != CRITICAL for problem in problems)
     return CheckReport(success, tuple(problems), names, len(facts))
 

@@ -64,7 +64,10 @@ class Project:
         return {
             path.relative_to(folder).as_posix(): path.read_bytes()
             for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name != "timings.json" and not path.name.endswith(".lock")
+            if path.is_file()
+            and path.name != "timings.json"
+            and not path.name.endswith(".lock")
+            and "+data_docs/" not in path.as_posix()
         }
 
     def set(self, name: str, value: object) -> None:

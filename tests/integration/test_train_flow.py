@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from prefect.artifacts import Artifact
 
 from flows.train import FlowFailedError, train
 from reconpatch import ReConPatch
@@ -99,6 +100,13 @@ def test_a_failing_category_stops_no_other_and_fails_the_flow(make_project) -> N
     done = json.loads((project.root / "outputs/tiny/plain" / NET / "evaluate/metrics.json").read_text())
     assert done["category"] == "plain"
     assert not (project.root / "outputs/tiny/dents/validate").exists()
+    assert not (project.root / "outputs/tiny/dents" / NET).exists()  # stopped before any compute
+    for category, verdict in (("dents", "FAILED"), ("plain", "passed")):
+        artifact = Artifact.get(f"data-checks-tiny-{category}")
+        assert verdict in artifact.data
+        assert ("003.png" in artifact.data) is (category == "dents")
+        assert "of experiment reconpatch-data" in artifact.data
+        assert (project.root / f"outputs/tiny/{category}+data_docs/index.html").is_file()
     assert "plain" in (project.root / "dvc.lock").read_text()
 
 

@@ -179,6 +179,9 @@ def test_data_check(run, category, spoiled, tmp_path):
     assert "the mask ground_truth/hole/1_mask.png is 32x64 pixels, the image 64x64" in critical[0]
     assert done.out.splitlines()[-1] == "spoiled: 12 images, 2 problems, FAILED"
     assert done.err == ""
+    (spoiled / "train/good/3.png").write_bytes((category / "train/good/3.png").read_bytes())
+    done = run("data", "check", spoiled, *SET)
+    assert done.out.splitlines()[-1] == "spoiled: 12 images, 1 problem, FAILED"
 
 
 def test_a_truncated_image(run, model, spoiled, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconpatch.data.groups import assign_groups, hold_out_groups
+from reconpatch.data.groups import assign_groups, find_groups, hold_out_groups
 from reconpatch.errors import DataError, SettingsError
 
 PATHS = ["train/good/A1_0.png", "train/good/A1_1.png", "train/good/B7_0.png"]
@@ -70,6 +70,18 @@ def test_a_broken_groups_csv(tmp_path, text, reason):
     with pytest.raises(DataError, match=reason) as caught:
         assign_groups(PATHS, tmp_path)
     assert str(tmp_path / "groups.csv") in str(caught.value)
+
+
+def test_of_a_broken_groups_csv_every_fault_is_told_and_the_sound_lines_are_used(tmp_path):
+    lines = ["path,group", f"{PATHS[0]},p", f"{PATHS[1]}", f"{PATHS[0]},q", f"{PATHS[1]},p"]
+    (tmp_path / "groups.csv").write_text("\n".join(lines))
+    found = find_groups(PATHS, tmp_path)
+    assert found.groups == ["p", "p", PATHS[2]]
+    assert [stray.path for stray in found.strays] == [PATHS[2]]
+    assert [fault.split(" ")[1] for fault in found.faults] == ["3", "4"]
+    (tmp_path / "groups.csv").write_bytes(b"\xff")
+    found = find_groups(PATHS, tmp_path)
+    assert (found.groups, found.strays, len(found.faults)) == (PATHS, [], 1)
 
 
 group_lists = st.lists(st.sampled_from("abcdefgh"), max_size=40)

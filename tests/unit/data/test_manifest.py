@@ -124,6 +124,14 @@ def test_settings_are_used(category):
     assert [path for path, _ in by_hand.attrs["strays"]] == ["train/good/0.png", "train/good/1.png"]
 
 
+def test_a_broken_groups_csv_is_refused_or_told(category):
+    (category / "groups.csv").write_text("path,group\ntrain/good/0.png\n")
+    with pytest.raises(DataError, match=r"groups\.csv: line 2"):
+        build_manifest(category, SETTINGS)
+    ((path, reason),) = build_manifest(category, SETTINGS, tell_groups=True).attrs["faults"]
+    assert (path, reason) == ("groups.csv", "line 2 needs one path and one group")
+
+
 def test_an_empty_category_raises(tmp_path):
     (tmp_path / "train/good").mkdir(parents=True)
     with pytest.raises(DataError, match="holds no image"):

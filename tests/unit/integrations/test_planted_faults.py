@@ -43,3 +43,20 @@ def test_faults_that_are_on_no_list(tmp_path: Path) -> None:
     write_sound(tmp_path)
     planted = plant_others(tmp_path)
     assert _found(_check(tmp_path)) == Counter(planted)
+
+
+def test_a_broken_groups_csv_hides_no_other_fault(tmp_path: Path) -> None:
+    write_sound(tmp_path)
+    groups = tmp_path / "nut/groups.csv"
+    lines = groups.read_text().splitlines()
+    groups.write_text("\n".join([lines[0], "no comma", *lines[1:]]))
+    image = tmp_path / "nut/train/good/000.png"
+    image.write_bytes(image.read_bytes()[:2000])
+    reports = _check(tmp_path)
+    assert _found(reports) == Counter(
+        [("nut", "groups.csv", "groups_are_usable"), ("nut", "train/good/000.png", "readable")]
+    )
+    assert not reports["nut"].success
+    image.unlink()
+    groups.write_bytes(b"\xff\xfe")
+    assert ("nut", "groups.csv", "groups_are_usable") in _found(_check(tmp_path))
