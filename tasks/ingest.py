@@ -7,17 +7,18 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from reconpatch.data.arrivals import SUSPICIOUS, Arrival, Refusal, judge_arrivals, read_inbox
+from reconpatch.data.arrivals import REJECTED, SUSPICIOUS, Arrival, Refusal, judge_arrivals, read_inbox
 from reconpatch.data.images import probe_image
 from reconpatch.data.joining import Plan, carry_out, make_plan, quarantine_name
 from reconpatch.data.layouts import train_folder
 from reconpatch.data.manifest import build_manifest
 from reconpatch.data.reviews import read_reviews
+from reconpatch.data.verdicts import Verdict, read_verdicts, verdicts_on
 from reconpatch.errors import DataError
 from reconpatch.files import file_lock, sha256_file
 from reconpatch.settings import Settings
@@ -90,6 +91,7 @@ class Places:
         )
 
 
+_NOBODY = Judged(None, frozenset(), {})
 Scorer = Callable[[Settings, str, Path, list[Path], Path], Judged]
 
 
@@ -168,14 +170,14 @@ def _plan(settings: Settings, category: str, project: Path, places: Places, judg
     new = read_inbox(places.inbox, places.root, settings.data) if places.inbox.is_dir() else []
     young = time.time() - settings.ingest.settle_seconds
     arrivals = [*released, *(item for item in new if item.file.stat().st_mtime <= young)]
-    if not arrivals:
+    if not arrivals and verdicts.empty:
         return None
     known = build_manifest(places.root, settings.data, cache=probe_cache(settings, category, project))
     if settings.ingest.keep_inbox:
         new = [item for item in arrivals[len(released) :] if _is_new(item, known, places.quarantine)]
         arrivals = [*released, *new]
     files = [item.file for item in arrivals if item.probe.problem is None]
-    judged = judge(settings, category, project, files, places.heatmaps)
+    judged = judge(settings, category, project, files, places.heatmaps) if arrivals else _NOBODY
     refusals = judge_arrivals(
         arrivals,
         known,
@@ -186,19 +188,30 @@ def _plan(settings: Settings, category: str, project: Path, places: Places, judg
     )
     train = train_folder(places.root, settings.data.layout)
     plan = make_plan(arrivals, refusals, train, judged.judge)
-    if not plan.moves:
+    plan = replace(plan, verdicts=_new_verdicts(plan, known, verdicts, places.root))
+    if not plan.moves and plan.verdicts is None:
         return None
     plan.write(places.plan)
     return plan
 
 
+def _new_verdicts(
+    plan: Plan, known: pd.DataFrame, reviews: pd.DataFrame, root: Path
+) -> tuple[Verdict, ...] | None:
+    """What people said of the category's images and of those that join; None where it is written down so."""
+    images = [(str(row.path), str(row.sha256)) for row in known.itertuples() if not pd.isna(row.sha256)]
+    images += [(f"{plan.folder}/{move.target}", move.sha256) for move in plan.joining]
+    said = tuple(verdicts_on(images, reviews))
+    return None if list(said) == read_verdicts(root) else said
+
+
 def _released(quarantine: Path, verdicts: pd.DataFrame) -> Iterator[Arrival]:
-    """Suspicious images that a person has judged good since."""
+    """Images that the champion or a person refused, and that a person has judged good since."""
     good = set(verdicts.loc[verdicts["verdict"] == "good", "image_sha256"])
     for record in sorted(quarantine.glob("*.json")):
         kept = json.loads(record.read_text(encoding="utf-8"))
         file = record.with_suffix("")
-        if kept.get("reason") == SUSPICIOUS and kept["sha256"] in good and file.is_file():
+        if kept.get("reason") in (SUSPICIOUS, REJECTED) and kept["sha256"] in good and file.is_file():
             yield Arrival(file, kept["name"], kept["group"], probe_image(file))
 
 
@@ -213,10 +226,11 @@ def _finish(plan: Plan, settings: Settings, category: str, project: Path, places
     carry_out(plan, places.root, places.quarantine, keep=settings.ingest.keep_inbox)
     record, folder = data_record(places.root, project), places.root / plan.folder
     commit, joined = None, [move for move in plan.joining if (folder / move.target).is_file()]
-    if joined and record is not None:
+    if (joined or plan.verdicts is not None) and record is not None:
         run_dvc(project, "add", "--quiet", str(record.with_suffix("").relative_to(project)))
         if settings.ingest.git_commit:
-            message = f"{settings.pipeline.dataset}: {len(joined)} new images of {category}"
+            what = f"{len(joined)} new images" if joined else "verdicts on images"
+            message = f"{settings.pipeline.dataset}: {what} of {category}"
             commit = commit_files([str(record.relative_to(project))], message, project)
     return Ingested(
         settings.pipeline.dataset,

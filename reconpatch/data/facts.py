@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reconpatch.data.near_copies import near_copy_of
+from reconpatch.data.verdicts import contradicted
 from reconpatch.settings import ValidateSettings
 
 _BLANK_CONTRAST = 1.0  # grey values
@@ -38,6 +39,7 @@ def derive_facts(table: pd.DataFrame, settings: ValidateSettings) -> pd.DataFram
         - ``near`` and ``bits``: the image it is a near copy of, as `near_copy_of`;
         - ``blank``: of one colour; ``looks_off``: brightness or sharpness unlike the other images', in words;
         - ``misfit``: the mask's size where it is not the image's;
+        - ``contradicted`` on test rows: the verdict of a person that contradicts the label;
         - ``mask_of``: the earlier image whose mask file has the very same bytes.
     """
     facts = table.reset_index(drop=True).copy()
@@ -70,6 +72,7 @@ def derive_facts(table: pd.DataFrame, settings: ValidateSettings) -> pd.DataFram
     add("looks_off", _looks_off(ordinary, settings.outlier_z))
     masks = readable[(readable["label"] == 1) & readable["mask_sha256"].notna() & (readable["mask_area"] > 0)]
     first = masks.groupby("mask_sha256")["path"].transform("first")
+    add("contradicted", facts["verdict"].where(contradicted(facts) & (facts["split"] == "test")))
     add("mask_of", first.where(first != masks["path"]))
     return facts
 

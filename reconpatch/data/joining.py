@@ -14,6 +14,7 @@ from typing import Any
 
 from reconpatch.data.arrivals import BATCH, Arrival, Refusal
 from reconpatch.data.groups import GROUPS_FILE
+from reconpatch.data.verdicts import Verdict, write_verdicts
 from reconpatch.errors import DataError
 from reconpatch.files import atomic_file, sha256_file, sha256_json, write_json
 
@@ -45,11 +46,13 @@ class Plan:
         batch: names the batch; equal arrivals make equal names.
         folder: the batch's folder below the category root, posix; its images become visible all at once.
         moves: of every file that is moved.
+        verdicts: all that people said of the category's images, where that is to be written anew; None: not.
     """
 
     batch: str
     folder: str
     moves: tuple[Move, ...]
+    verdicts: tuple[Verdict, ...] | None = None
 
     @property
     def joining(self) -> list[Move]:
@@ -67,7 +70,13 @@ class Plan:
             return None
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            return cls(values["batch"], values["folder"], tuple(Move(**move) for move in values["moves"]))
+            said = values["verdicts"]
+            return cls(
+                values["batch"],
+                values["folder"],
+                tuple(Move(**move) for move in values["moves"]),
+                None if said is None else tuple(Verdict(**one) for one in said),
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: is no plan of an ingest ({error}); restore or remove it") from None
 
@@ -121,6 +130,8 @@ def carry_out(plan: Plan, category_root: Path, quarantine: Path, *, keep: bool =
         OSError: a file cannot be written.
     """
     _join(plan, category_root)
+    if plan.verdicts is not None:
+        write_verdicts(category_root, plan.verdicts)
     for move in plan.moves:
         if move.record is not None and _is(Path(move.source), move.sha256):
             write_json(quarantine / f"{move.target}.json", move.record)

@@ -12,6 +12,7 @@ from reconpatch.data.groups import GROUPS_FILE, find_groups
 from reconpatch.data.images import ImageProbe, MaskProbe
 from reconpatch.data.layouts import ImageFile, detect_layout, find_strays, scan_category
 from reconpatch.data.probe_cache import ProbeCache
+from reconpatch.data.verdicts import read_verdicts
 from reconpatch.errors import DataError
 from reconpatch.files import atomic_file, sha256_json
 from reconpatch.progress import track
@@ -42,9 +43,10 @@ COLUMNS = {
     "mask_height": "Int64",
     "mask_area": "Float64",
     "mask_grey": "Float64",
+    "verdict": "string",
     "problem": "string",
 }
-_CONTENT = ("path", "sha256", "split", "label", "defect_type", "group", "mask_path", "mask_sha256")
+_CONTENT = ("path", "sha256", "split", "label", "defect_type", "group", "mask_path", "mask_sha256", "verdict")
 
 
 def build_manifest(
@@ -72,7 +74,8 @@ def build_manifest(
         ``attrs["strays"]`` lists [path, reason] of what lies in the category without being one of its images.
 
     Raises:
-        DataError: the folder is no category, holds no image, or its ``groups.csv`` cannot be used.
+        DataError: the folder is no category, holds no image, or its ``groups.csv`` or ``reviews.csv``
+            cannot be used.
         SettingsError: the group pattern cannot be used.
     """
     layout = detect_layout(category_root) if settings.layout == "auto" else settings.layout
@@ -81,6 +84,7 @@ def build_manifest(
     grouping = find_groups([file.path for file in files], category_root, settings.group_pattern)
     if grouping.faults and not tell_groups:
         raise DataError(f"{category_root / GROUPS_FILE}: {grouping.faults[0]}")
+    said = {one.sha256: one.verdict for one in read_verdicts(category_root)}
     probes = ProbeCache(cache)
     with ThreadPoolExecutor(workers) as pool:
         looks = pool.map(lambda file: _look(category_root, file, settings.mask_threshold, probes), files)
@@ -88,7 +92,13 @@ def build_manifest(
     probes.save()
     category = category_root.resolve().name
     rows = [
-        _row(file, look) | {"category": category, "group": group, "layout": layout}
+        _row(file, look)
+        | {
+            "category": category,
+            "group": group,
+            "layout": layout,
+            "verdict": said.get(str(look.image.sha256)),
+        }
         for file, look, group in zip(files, looked, grouping.groups, strict=True)
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
@@ -121,7 +131,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
 
 
 def manifest_digest(table: pd.DataFrame) -> str:
-    """Hex SHA-256 of what the images are and mean: paths, bytes, split, labels, groups and masks.
+    """Hex SHA-256 of what the images are and mean: paths, bytes, split, labels, groups, masks, verdicts.
 
     It depends neither on where the root lies nor on the order of the rows.
     """

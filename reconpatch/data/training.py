@@ -9,9 +9,12 @@ import pandas as pd
 from reconpatch.data.groups import assign_groups
 from reconpatch.data.layouts import region_file, scan_category
 from reconpatch.data.manifest import image_paths
+from reconpatch.data.verdicts import BAD, read_verdicts
 from reconpatch.errors import DataError
-from reconpatch.files import sha256_json
+from reconpatch.files import sha256_file, sha256_json
 from reconpatch.settings import DataSettings
+
+_JUDGED = "a person judged the part bad; move it out of the training images"
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,8 @@ def training_images(
         settings: layout and group pattern of a folder.
 
     Raises:
-        DataError: the folder fits no layout, a manifest row is unreadable, or no image is left.
+        DataError: the folder fits no layout, a manifest row is unreadable, an image was judged bad, or no
+            image is left.
     """
     if isinstance(images, pd.DataFrame):
         return _from_manifest(images)
@@ -129,7 +133,10 @@ def training_images(
 
 def _from_category(root: Path, settings: DataSettings) -> TrainingImages:
     files = [file for file in scan_category(root, settings.layout) if file.split == "train"]
-    _refuse(root, [(file.path, file.problem) for file in files])
+    bad = {one.path: one.sha256 for one in read_verdicts(root) if one.verdict == BAD}
+    _refuse(
+        root, [(file.path, file.problem or _judged(root / file.path, bad.get(file.path))) for file in files]
+    )
     groups, _ = assign_groups([file.path for file in files], root, settings.group_pattern)
     return TrainingImages(tuple(root / file.path for file in files), tuple(groups), region_file(root))
 
@@ -138,11 +145,23 @@ def _from_manifest(table: pd.DataFrame) -> TrainingImages:
     if "root" not in table.attrs:
         raise DataError('manifest: table.attrs["root"] is missing; set it to the category\'s folder')
     rows = table[table["split"] == "train"]
-    problems = [None if pd.isna(problem) else str(problem) for problem in rows["problem"]]
-    _refuse(Path(table.attrs["root"]), list(zip(rows["path"], problems, strict=True)))
+    problems = rows["problem"].mask(rows["problem"].isna() & rows["verdict"].eq(BAD).fillna(False), _JUDGED)
+    _refuse(
+        Path(table.attrs["root"]),
+        [
+            (path, None if pd.isna(problem) else str(problem))
+            for path, problem in zip(rows["path"], problems, strict=True)
+        ],
+    )
     return TrainingImages(
         tuple(image_paths(rows)), tuple(rows["group"]), region_file(Path(table.attrs["root"]))
     )
+
+
+def _judged(path: Path, bad: str | None) -> str | None:
+    if bad is None or sha256_file(path) != bad:
+        return None
+    return _JUDGED
 
 
 def _refuse(root: Path, problems: Sequence[tuple[str, str | None]]) -> None:

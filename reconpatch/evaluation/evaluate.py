@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reconpatch.data.images import read_image
+from reconpatch.data.verdicts import contradicted
 from reconpatch.errors import DataError
 from reconpatch.evaluation.choose import choose_examples, colour_scale
 from reconpatch.evaluation.disjoint import check_disjoint
@@ -38,6 +39,9 @@ _COLUMNS: dict[str, Any] = {
 def evaluate(detector: Detector, table: pd.DataFrame, settings: Settings) -> Evaluation:
     """Measure a detector on the test images of a manifest.
 
+    A test image whose label a person contradicts (``verdict``) is left out and counted as ``n_contradicted``:
+    which of the two is right is not known, and the other label would lack its mask.
+
     Maps are measured as they come and not kept, so memory does not grow with the test set. Without a labelled
     defect the figures that need one are None, and held-out nominal images and synthetic defects, named as
     such, say what they can.
@@ -53,7 +57,9 @@ def evaluate(detector: Detector, table: pd.DataFrame, settings: Settings) -> Eva
             on a test image or on one of its group.
     """
     root = Path(table.attrs["root"])
-    test = table[table["split"] == "test"].reset_index(drop=True)
+    test = table[table["split"] == "test"]
+    left_out = contradicted(test)
+    test = test[~left_out].reset_index(drop=True)
     _check_readable(test, root)
     check_disjoint(test, detector.training_set)
     share = settings.evaluate.choose_share
@@ -83,6 +89,7 @@ def evaluate(detector: Detector, table: pd.DataFrame, settings: Settings) -> Eva
         )
     metrics["n_train"] = int(((table["split"] == "train") & (table["label"] == 0)).sum())
     metrics["n_test"] = len(test)
+    metrics["n_contradicted"] = int(left_out.sum())
     if not (test["label"] == 1).any():
         evaluate_unlabelled(detector, table, settings, metrics, reasons)
     scale = colour_scale(scores, calibration, metrics)

@@ -56,6 +56,17 @@ def build_suite(facts: pd.DataFrame, settings: ValidateSettings) -> Any:
             column="label", value_set=[0], row_condition=readable & train, severity="critical",
             meta=meta("train_is_nominal", "a defective image ({defect_type}) among the training images"),
         ),
+        gxe.ExpectColumnValuesToNotBeInSet(
+            column="verdict", value_set=["bad"], row_condition=readable & train, severity="critical",
+            meta=meta(
+                "train_is_not_judged_bad", "a person judged the part bad; move it out of the training images"
+            ),
+        ),
+        absent(
+            "contradicted", "warning", "label_agrees_with_verdict",
+            "labelled {defect_type}, but a person judged the part {contradicted}: it is left out; move it "
+            "to where it belongs",
+        ),
         absent(
             "twin_elsewhere", "critical", "not_in_two_splits",
             "the same image as {twin_elsewhere}, in the other split",

@@ -61,7 +61,7 @@ def test_an_older_data_version_gives_the_older_model_again(make_project, tmp_pat
     assert not (clone.root / ".dvc/cache").exists()
     assert not (clone.root / "data/tiny").exists()
     (clone.root / METRICS).unlink()
-    clone.dvc("pull", "-q", "data/tiny.dvc")
+    clone.dvc("pull", "data/tiny.dvc")
     assert len(list((clone.root / "data/tiny/dents/train/good").iterdir())) == 12
     done = clone.dvc("repro")
     for stage in ("validate", "features", "train", "coreset", "calibrate", "evaluate"):
