@@ -10,11 +10,13 @@ from typing import NoReturn
 import typer
 from rich.text import Text
 
-from reconpatch.cli import data, exporting, fitting, inspection, lineage, presets, project, serving
+from reconpatch.cli import data, exporting, fitting, inspection, lineage, presets, project, reviewing, serving
 from reconpatch.cli.options import err
 from reconpatch.errors import ReConPatchError, SettingsError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+data.app.command()(reviewing.review)
+data.app.command()(reviewing.quarantine)
 app.add_typer(data.app, name="data")
 for _command in (
     project.init,

@@ -16,18 +16,26 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", help="folder for pictures and the table of scores")
     ] = None,
+    reviews: Annotated[
+        Path | None, typer.Option("--reviews", help="review table, beside what the data's reviews.csv says")
+    ] = None,
     device: Device = "auto",
     json_file: Json = None,
 ) -> None:
-    """Measure a detector on labelled test images."""
+    """Measure a detector on labelled test images; those whose label a person contradicts are left out."""
     from reconpatch.data.manifest import build_manifest
+    from reconpatch.data.reviews import read_reviews
+    from reconpatch.data.verdicts import apply_reviews
     from reconpatch.detector import ReConPatch
     from reconpatch.ensemble import Ensemble
     from reconpatch.evaluation.evaluate import evaluate as run_evaluation
     from reconpatch.model_folder import lineage_of
 
     detector = ReConPatch.load(model, device=device)
-    evaluation = run_evaluation(detector, build_manifest(category, detector.settings.data), detector.settings)
+    manifest = build_manifest(category, detector.settings.data)
+    if reviews is not None:
+        manifest = apply_reviews(manifest, read_reviews(reviews))
+    evaluation = run_evaluation(detector, manifest, detector.settings)
     values = evaluation.to_dict()
     table = Table("metric", "value", title=f"{category.name}")
     for name, value in values.items():

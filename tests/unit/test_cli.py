@@ -184,6 +184,44 @@ def test_data_check(run, category, spoiled, tmp_path):
     assert done.out.splitlines()[-1] == "spoiled: 12 images, 1 problem, FAILED"
 
 
+def test_verdicts_on_images_and_what_waits_for_them(run, model, category, tmp_path):
+    from reconpatch.data.reviews import read_reviews
+
+    table, image, defect = tmp_path / "r.jsonl", category / "test/good/0.png", category / "test/hole/1.png"
+    assert_one_line(run("data", "review", "bad", image, tmp_path / "gone.png", "--reviews", table), 1, "gone")
+    assert not table.exists()
+    done = run("data", "review", "bad", image, defect, "--who", "Ann", "--reviews", table)
+    assert done.status == 0
+    assert done.out.splitlines() == [
+        f"{image}: bad", f"{defect}: bad", f"2 verdicts in {table}; the next ingest acts on them",
+    ]  # fmt: skip
+    assert read_reviews(table)["who"].tolist() == ["Ann", "Ann"]
+    assert run("data", "review", "fine", image, "--reviews", table).status == 2
+
+    aside = tmp_path / "aside/set/line"
+    aside.mkdir(parents=True)
+    shutil.copy(image, aside / "0-1234.png")
+    record = {
+        "sha256": read_reviews(table)["image_sha256"].iloc[0],
+        "reason": "suspicious",
+        "detail": "[score]",
+    }
+    (aside / "0-1234.png.json").write_text(json.dumps(record))
+    (aside / ".plan.json").write_text("{}")
+    done = run("data", "quarantine", tmp_path / "aside", "--reviews", table, "--json", tmp_path / "q.json")
+    assert done.status == 0
+    assert "1 image in" in done.out
+    ((row),) = json.loads((tmp_path / "q.json").read_text())
+    assert (row["file"], row["reason"], row["verdict"]) == (str(aside / "0-1234.png"), "suspicious", "bad")
+
+    run("evaluate", model, category, "--json", tmp_path / "all.json")
+    done = run("evaluate", model, category, "--reviews", table, "--json", tmp_path / "some.json")
+    assert done.status == 0
+    for name, expected in (("all", (4, 0)), ("some", (3, 1))):
+        values = json.loads((tmp_path / f"{name}.json").read_text())
+        assert (values["n_test"], values["n_contradicted"]) == expected
+
+
 def test_a_truncated_image(run, model, spoiled, tmp_path):
     image = spoiled / "train/good/3.png"
     cut_off(image)

@@ -53,6 +53,9 @@ _SINGLE_FAULTS = [
     (defect("tiny", mask_width=32, mask_height=32), "mask_fits", "critical"),
     (defect("bare", **_NO_MASK), "defect_has_mask", "critical"),
     (defect("contradictory", label=0, defect_type="good"), "nominal_has_no_defect", "critical"),
+    (row("doubted", verdict="bad"), "train_is_not_judged_bad", "critical"),
+    (defect("acquitted", verdict="good"), "label_agrees_with_verdict", "warning"),
+    (defect("confirmed", verdict="bad", mask_area=0.0, split="test"), "mask_not_empty", "warning"),
     (defect("empty", mask_area=0.0), "mask_not_empty", "warning"),
     (row("both", split="test", sha256="sha of test/bad"), "one_label", "critical"),
     (defect("marked", label=0, defect_type="good", mask_area=0.0), "nominal_has_no_mask", "warning"),
@@ -75,7 +78,7 @@ def test_each_fault_is_reported_once_and_by_name_all_in_one_pass() -> None:
     assert sorted(_found(report)) == sorted(
         (name, level, faulty["path"]) for faulty, name, level in _SINGLE_FAULTS
     )
-    assert [problem.severity for problem in report.problems] == ["critical"] * 9 + ["warning"] * 13
+    assert [problem.severity for problem in report.problems] == ["critical"] * 10 + ["warning"] * 15
 
 
 @pytest.mark.parametrize(("expectation", "success"), [("mask_fits", False), ("mask_not_empty", True)])

@@ -16,6 +16,7 @@ from PIL import Image
 from reconpatch.data.arrivals import SUSPICIOUS, Refusal
 from reconpatch.data.manifest import build_manifest
 from reconpatch.data.reviews import Review, append_review
+from reconpatch.data.verdicts import read_verdicts
 from reconpatch.files import sha256_file
 from reconpatch.settings import Settings, parse_settings
 from tasks.ingest import Ingested, Judged, ingest
@@ -138,6 +139,37 @@ def test_a_person_releases_what_was_suspicious(project: Path) -> None:
     assert contents(project / "data/toy/nut/train")[digest] == 1
 
 
+def test_what_a_person_rejected_may_be_released_and_verdicts_become_part_of_the_data(project: Path) -> None:
+    nut, table = project / "data/toy/nut", project / "reviews.jsonl"
+    odd = picture(project / "inbox/nut/odd.png", "odd")
+    digest = sha256_file(odd)
+    append_review(table, Review(image_sha256=digest, verdict="bad", who="Ann"))
+    ingest(settings(), "nut", project, judge=judge_with())
+    assert records(project) == {"odd.png": "rejected"}
+    assert not (nut / "reviews.csv").exists()  # nobody spoke of an image of the data set
+
+    append_review(table, Review(image_sha256=digest, verdict="good", who="Bob"))
+    tested = sha256_file(nut / "test/good/part7_a.png")
+    append_review(table, Review(image_sha256=tested, verdict="bad", who="Bob"))
+    (batch,) = ingest(settings(), "nut", project, judge=judge_with())
+    assert (batch.count, records(project)) == (1, {})
+    said = {one.path: (one.sha256, one.verdict, one.who) for one in read_verdicts(nut)}
+    assert said == {
+        "test/good/part7_a.png": (tested, "bad", "Bob"),
+        f"train/good/arrivals-{batch.batch}/odd.png": (digest, "good", "Bob"),
+    }
+    assert ingest(settings(), "nut", project, judge=judge_with()) == []
+
+    append_review(table, Review(image_sha256=tested, verdict="good", who="Cy"))
+    (batch,) = ingest(settings(), "nut", project, judge=judge_with())
+    assert (batch.count, batch.quarantined, batch.commit is not None) == (0, 0, True)
+    manifest = build_manifest(nut, settings().data).set_index("path")
+    assert manifest.loc["test/good/part7_a.png", "verdict"] == "good"
+    command = ["git", "show", "--name-only", "--format=%s", "HEAD"]
+    shown = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout
+    assert shown.split("\n") == ["toy: verdicts on images of nut", "", "data/toy.dvc", ""]
+
+
 def test_an_inbox_that_is_kept_is_taken_once_and_young_files_wait(project: Path) -> None:
     picture(project / "inbox/nut/a.png", "a")
     picture(project / "inbox/nut/b.png", "train/good/part1_a")
@@ -151,6 +183,8 @@ def test_an_inbox_that_is_kept_is_taken_once_and_young_files_wait(project: Path)
 def test_killed_at_any_moment_and_run_again_nothing_is_lost_or_doubled(project: Path) -> None:
     inbox, moments = project / "inbox/nut", np.random.default_rng(0)
     expected: Counter[str] = contents(project / "data")
+    judged = sha256_file(project / "data/toy/nut/train/good/part1_a.png")
+    append_review(project / "reviews.jsonl", Review(image_sha256=judged, verdict="good", who="Ann"))
     for kill in range(KILLS):
         for number in range(20):
             picture(inbox / f"{kill}-{number}.png", f"{kill}-{number}")
@@ -168,6 +202,7 @@ def test_killed_at_any_moment_and_run_again_nothing_is_lost_or_doubled(project: 
         assert contents(project / "data", project / "quarantine") == expected
         assert not list(inbox.iterdir())
         assert not list((project / "data").glob(".*.arrivals"))
+        assert [one.sha256 for one in read_verdicts(project / "data/toy/nut")] == [judged]
 
 
 def _remove_locks(project: Path) -> None:
