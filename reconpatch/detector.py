@@ -36,6 +36,7 @@ from reconpatch.model_folder import (
     write_model,
 )
 from reconpatch.scoring.calibration import Band, Calibration
+from reconpatch.self_check import check_nominal, warn_of_suspects
 from reconpatch.settings import Settings, load_settings
 
 
@@ -209,6 +210,10 @@ class ReConPatch:
         modulation = None if trained is None else trained.modulation
         bank = fitting.fit_bank(fit_features, modulation, settings)
         calibration = fitting.calibrate_fit(features, groups, split, modulation, bank, settings)
+        limit = settings.calibrate.suspicious_z
+        checked = None if limit is None else check_nominal(features, groups, modulation, bank)
+        if checked is not None and limit is not None:
+            warn_of_suspects(checked.table(features.paths, limit), limit)
         self._parts = FittedParts(
             settings,
             backbone_reference(extractor, settings),

@@ -4,10 +4,13 @@ A bank knows the images that it was made of and scores them near 0, whatever the
 the bank without the vectors that its own group gave, as a new image would be.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
@@ -19,7 +22,9 @@ from reconpatch.modulation.head import Modulation
 from reconpatch.progress import track
 from reconpatch.scoring.normalisation import RobustStatistics
 
-SUSPICIOUS_Z = 6.0  # docs/benchmarks.md, "Contamination": what it catches and how often it is wrong
+_LOG = logging.getLogger(__name__)
+_NAMED = 10
+_SAME = 1e-5  # of its length: a vector this near to a bank's is the one that the bank took
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,23 @@ class SelfCheck:
     scores: NDArray[np.float64]
     z: NDArray[np.float64]
 
-    def suspicious(self, limit: float = SUSPICIOUS_Z) -> NDArray[np.int64]:
-        """Positions of the images beyond ``limit``, the most suspicious first."""
-        order = np.argsort(-self.z, kind="stable")
-        return order[self.z[order] > limit]
+    def table(self, paths: Sequence[str | Path], limit: float) -> pd.DataFrame:
+        """A row an image, the most suspicious first: path, score, z, suspicious (z beyond ``limit``)."""
+        rows = pd.DataFrame({"path": [str(path) for path in paths], "score": self.scores, "z": self.z})
+        rows["suspicious"] = rows["z"] > limit
+        return rows.sort_values(["z", "path"], ascending=[False, True], ignore_index=True).round(4)
+
+
+def warn_of_suspects(table: pd.DataFrame, limit: float) -> None:
+    """Log the images of a `SelfCheck.table` that a person should look at."""
+    found = table.loc[table["suspicious"], "path"].tolist()
+    if found:
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        _LOG.warning(
+            "%d of %d nominal images look unlike all others; is each a good part? %s%s "
+            "(calibrate.suspicious_z: %g)",
+            len(found), len(table), ", ".join(found[:_NAMED]), more, limit,
+        )  # fmt: skip
 
 
 def check_nominal(
@@ -59,17 +77,22 @@ def check_nominal(
     joined = join_groups(groups, features.image_digests)
     nearest = np.empty((len(features), features.patches // max(1, len(features))), np.int64)
     distances = np.empty(nearest.shape, np.float32)
+    # A bank may hold one vector twice, of which the search names one.
+    same = np.unique(bank.vectors, axis=0, return_inverse=True)[1].ravel()
+    members = np.split(np.argsort(same), np.cumsum(np.bincount(same))[:-1])
     owners: dict[int, set[str]] = {}
     blocks = track(modulated(features, modulation), "self-check", total=len(features))
     for i, queries in enumerate(blocks):
         found, indices = bank.search(queries, 1)
         nearest[i], distances[i] = indices[:, 0], found[:, 0]
-        for vector in nearest[i, distances[i] == 0]:
-            owners.setdefault(int(vector), set()).add(joined[i])
+        # Rounding differs with the shape of a product, on a GPU above all.
+        given = distances[i] <= _SAME * np.linalg.norm(queries, axis=1)
+        for vector in nearest[i, given]:
+            owners.setdefault(int(same[vector]), set()).add(joined[i])
     own: dict[str, list[int]] = {}
     for vector, names in owners.items():
         if len(names) == 1:  # what two groups have in common, the other one explains
-            own.setdefault(next(iter(names)), []).append(vector)
+            own.setdefault(next(iter(names)), []).extend(members[vector].tolist())
     if len(own) < 2:
         return None
     scores = np.empty(len(features))

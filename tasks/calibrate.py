@@ -1,6 +1,9 @@
 """Stage calibrate: threshold and statistics from held-out nominal groups; the detector is complete."""
 
+from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from reconpatch.errors import ModelError
 from reconpatch.features.dataset import PatchFeatures
@@ -9,14 +12,21 @@ from reconpatch.features.weights import find_weights
 from reconpatch.fitting import calibrate_fit, check_false_reject_rate, split_nominal, training_set
 from reconpatch.memory.bank import MemoryBank
 from reconpatch.model_folder import BackboneReference, FittedParts, write_model
+from reconpatch.modulation.head import Modulation
+from reconpatch.self_check import check_nominal, warn_of_suspects
 from reconpatch.settings import FeatureSettings
 from tasks.inputs import load_features, load_modulation, load_training_images
 from tasks.job import Job
 from tasks.stage import main
 
+NOMINAL_CHECK = "nominal_check.csv"
+
 
 def run(job: Job, folder: Path) -> dict[str, float]:
-    """Write ``model/``, the detector folder that `ReConPatch.load` reads."""
+    """Write ``model/``, the detector folder that `ReConPatch.load` reads, and ``nominal_check.csv``.
+
+    The latter tells which nominal images look unlike all others, and is empty where nobody could tell.
+    """
     settings, images = job.detector_settings, load_training_images(job)
     features = load_features(job)
     modulation = load_modulation(job.folder("train") / "head")
@@ -33,7 +43,25 @@ def run(job: Job, folder: Path) -> dict[str, float]:
         region=features.region,
     )
     write_model(folder / "model", parts)
+    _check_nominal(job, folder, features, images.groups, modulation, bank)
     return {}
+
+
+def _check_nominal(
+    job: Job,
+    folder: Path,
+    features: PatchFeatures,
+    groups: Sequence[str],
+    modulation: Modulation | None,
+    bank: MemoryBank,
+) -> None:
+    limit = job.settings.calibrate.suspicious_z
+    checked = None if limit is None else check_nominal(features, groups, modulation, bank)
+    table = pd.DataFrame(columns=["path", "score", "z", "suspicious"])
+    if checked is not None and limit is not None:
+        table = checked.table([path.relative_to(job.images).as_posix() for path in features.paths], limit)
+        warn_of_suspects(table, limit)
+    table.to_csv(folder / NOMINAL_CHECK, index=False, lineterminator="\n")
 
 
 def _backbone_of(features: PatchFeatures, settings: FeatureSettings) -> BackboneReference:

@@ -92,10 +92,10 @@ _TABLE = (
         ),
         code=(
             *_FEATURES, *_SCORES, "reconpatch/fitting.py", "reconpatch/model_folder.py",
-            "reconpatch/detector.py", "tasks/inputs.py", "tasks/calibrate.py",
+            "reconpatch/detector.py", "reconpatch/self_check.py", "tasks/inputs.py", "tasks/calibrate.py",
         ),
         upstream=(_MANIFEST, _INDEX, "train/head", "coreset/bank.safetensors"),
-        outputs=("model",),
+        outputs=("model", "nominal_check.csv"),
     ),
     Stage(
         "evaluate",
@@ -146,6 +146,7 @@ VARIANTS: dict[str, Stage] = {
             "reconpatch/updating.py", "tasks/update.py",
         ),
         upstream=(_MANIFEST,),
+        outputs=("model",),
         data=True,
     ),
 }  # fmt: skip

@@ -129,6 +129,11 @@ class CalibrateSettings(Section):
     review_rate: float | None = Field(
         None, gt=0, lt=1, description="rejected or to be reviewed; None: the larger of 5 % and 2/(n+1)"
     )
+    suspicious_z: float | None = Field(
+        4.0,
+        gt=0,
+        description="nominal images this many robust deviations off the others are reported; None: no",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "CalibrateSettings":
