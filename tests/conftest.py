@@ -1,7 +1,9 @@
 """What every test can ask for."""
 
+import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,30 @@ def chromium() -> str:
     if found is None:
         missing("there is no Chromium")
     return str(found)
+
+
+@pytest.fixture(scope="session")
+def dvc_s3() -> Iterator[str]:
+    """Address of an S3 server on loopback, where DVC can speak to one."""
+    absent = [name for name in ("moto.server", "dvc_s3") if _absent(name)]
+    if absent:
+        missing(f"{' and '.join(absent)} cannot be imported")
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+def _absent(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is None
+    except ModuleNotFoundError:
+        return True
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,6 +179,28 @@ def test_an_inbox_that_is_kept_is_taken_once_and_young_files_wait(project: Path)
     assert (batch.count, batch.quarantined) == (1, 1)
     assert ingest(settings(keep_inbox=True), "nut", project, judge=judge_with()) == []
     assert len(list((project / "inbox/nut").iterdir())) == 2
+
+
+def test_a_camera_share_that_dvc_imports_is_taken_as_it_grows(project: Path, tmp_path: Path) -> None:
+    def dvc(*arguments: str) -> None:
+        subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments, "-q"], cwd=project, check=True, capture_output=True
+        )
+
+    shutil.copy(ROOT / ".gitignore", project)
+    share = tmp_path / "share"
+    picture(share / "nut/a.png", "a")
+    dvc("import-url", str(share), "data/camera")
+    values = settings(inbox="data/camera", keep_inbox=True)
+    (batch,) = ingest(values, "nut", project, judge=judge_with())
+    assert (batch.count, batch.quarantined) == (1, 0)
+    picture(share / "nut/b.png", "b")
+    assert ingest(values, "nut", project, judge=judge_with()) == []  # DVC holds the import at its version
+    dvc("update", "data/camera.dvc")
+    (batch,) = ingest(values, "nut", project, judge=judge_with())
+    assert (batch.count, batch.quarantined) == (1, 0)
+    assert len(list((project / "data/toy/nut/train").rglob("[ab].png"))) == 2
+    assert len(list((share / "nut").iterdir())) == 2
 
 
 def test_killed_at_any_moment_and_run_again_nothing_is_lost_or_doubled(project: Path) -> None:
