@@ -388,3 +388,12 @@ def test_probe_hashes_the_bytes_even_of_a_broken_file(tmp_path):
 
 def test_mask_probe_gives_the_share_of_defective_pixels(tmp_path):
     assert probe_mask(save(tmp_path / "a.png", Image.fromarray(SOFT)), 127).area == pytest.approx(2 / 5)
+
+
+def test_a_file_of_more_than_a_gibibyte_is_not_even_read(tmp_path):
+    path = tmp_path / "huge.png"
+    with path.open("wb") as stream:
+        stream.truncate((1 << 30) + 1)  # a hole: it takes no room
+    with pytest.raises(DataError, match=r"huge\.png: is larger than 1024 MiB"):
+        read_image(path)
+    assert probe_image(path).problem is not None
