@@ -198,7 +198,7 @@ function showVerdict(one) {
   if (one.threshold !== null) {
     facts.push(["Rejected above", number(one.threshold)], ["Review above", number(one.review_threshold)]);
     const share = 100 * one.false_reject_probability;
-    facts.push(["As unusual as this", `at most ${Number(share.toPrecision(2))} % of good parts`]);
+    facts.push(["Good parts this unusual", `at most ${Number(share.toPrecision(2))} %`]);
   }
   facts.push(["Model", one.model_version], ["Seen", new Date(one.received).toLocaleString()]);
   $("figures").replaceChildren(...facts.flatMap(([term, value]) => {
@@ -271,7 +271,7 @@ async function review(verdict) {
     shown = told;
     showVerdict(told);
   }
-  say(`${told.name}: noted as ${VERDICTS[verdict]} by ${who}.`);
+  say("");
   await loadRecent();
 }
 
