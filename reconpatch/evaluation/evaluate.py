@@ -154,7 +154,7 @@ def _look_again(
     """Maps of the chosen images, computed a second time rather than kept for all."""
     chosen = choose_examples(scores, settings.evaluate.pictures)
     predictions = detector.stream([root / scores["path"][index] for index in chosen])
-    examples = []
+    examples, calibration = [], detector.calibration
     for (index, reason), prediction in zip(chosen.items(), predictions, strict=True):
         row: Any = next(test.iloc[[index]].itertuples())
         examples.append(
@@ -167,6 +167,7 @@ def _look_again(
                 image=prepare_image(read_image(root / row.path), detector.settings.features),
                 mask=ground_truth(row, root, settings, detector),
                 anomaly_map=prediction.anomaly_map,
+                to_review=calibration is not None and calibration.band(prediction.score) == "review",
             )
         )
     return tuple(examples)

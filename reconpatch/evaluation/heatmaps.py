@@ -162,6 +162,8 @@ def _draw_example(page: _Page, left: float, top: float, example: Example, scale:
     good = example.defect_type == "good"
     verdict = {True: "rejected", False: "accepted", None: "not calibrated"}[example.is_anomalous]
     wrong = example.is_anomalous is not None and example.is_anomalous == good
+    if example.to_review:
+        verdict, wrong = "to review", False
     page.text(
         left + _GAP,
         top,

@@ -57,7 +57,8 @@ def histogram_figure(
     for axis in (upper, lower):
         tidy(axis)
         if threshold is not None and review is not None and review < threshold:
-            axis.axvspan(review, threshold, color=REVIEW, linewidth=0, label=f"to review, from {review:.4g}")
+            name = f"to review, from {review:.4g}"
+            axis.axvspan(review, threshold, color=REVIEW, linewidth=0, zorder=0, label=name)
         if threshold is not None:
             axis.axvline(
                 threshold, color="black", linestyle="--", linewidth=1.2, label=f"threshold {threshold:.4g}"

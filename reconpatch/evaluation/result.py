@@ -43,6 +43,7 @@ class Example:
         defect_type: ``good`` when nominal.
         score: image score.
         is_anomalous: verdict at the detector's threshold; None when it has none.
+        to_review: whether it is accepted but in the band that a person should look at.
         image: (S, S, 3) uint8, as the network saw it.
         mask: (S, S) bool; None when there is no ground truth.
         anomaly_map: (S, S) float32.
@@ -56,6 +57,7 @@ class Example:
     image: NDArray[np.uint8]
     mask: NDArray[np.bool_] | None
     anomaly_map: NDArray[np.float32]
+    to_review: bool = False
 
 
 @dataclass(frozen=True)

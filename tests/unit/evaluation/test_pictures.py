@@ -1,5 +1,6 @@
 import io
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -173,3 +174,23 @@ def test_scale_without_calibration_and_without_images():
     flat = colour_scale(table.assign(map_max=0.5), None, {})
     assert flat.high > flat.low
     assert flat.contour is None
+
+
+def test_the_review_band_hides_no_bar():
+    table = a_table()
+    figure = histogram_figure(table, 1.9, 2.5, "plate", review=1.3)
+    for axis in figure.axes:
+        bands = [patch for patch in axis.patches if patch.get_label().startswith("to review")]
+        others = [artist for artist in (*axis.patches, *axis.lines) if artist not in bands]
+        assert len(bands) == 1
+        assert bands[0].get_zorder() < min(artist.get_zorder() for artist in others)
+
+
+def test_an_image_to_review_is_called_neither_accepted_nor_wrong():
+    examples = [
+        replace(an_example(0), is_anomalous=False),
+        replace(an_example(1), is_anomalous=False, to_review=True),
+    ]
+    told = [text.get_text() for text in heatmap_figure(examples, SCALE, "plate").texts]
+    assert "dent: score 3.2, accepted (wrong)" in told
+    assert "dent: score 3.2, to review" in told
