@@ -25,7 +25,7 @@ setup: $(VENV)/.ready ## make the virtual environment and install every package
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(f"Python 3.11 or newer is needed, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.11 ...") if v < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[pipeline,serve,export,lite,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[pipeline,serve,export,lite,tune,pictures,dev]"
 	@touch $@
 
 # The demo set is named in full: params.yaml may point at other images (reconpatch init). While it states just

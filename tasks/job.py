@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from reconpatch.errors import SettingsError
 from reconpatch.files import sha256_json
@@ -89,7 +90,11 @@ def outputs_folder(settings: Settings, project: Path) -> Path:
     params = project / PARAMS
     if params.is_file() and load_settings(params) == settings:
         return project / RECORDED
-    values = settings.model_dump(mode="json", by_alias=True)
+    return runs_folder(settings.model_dump(mode="json", by_alias=True), project)
+
+
+def runs_folder(values: Any, project: Path) -> Path:
+    """The folder of a run that is not params.yaml's, by the JSON value that tells it from others."""
     return project / "runs" / sha256_json(values)[:12]
 
 

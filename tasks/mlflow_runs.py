@@ -36,12 +36,12 @@ def log_parent(
 ) -> Iterator[str]:
     """Run that holds a pipeline run together; yields its id, ends it as finished or failed."""
     name = f"{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
-    with _run(experiment, name, tags | {"dataset": dataset}) as run_id:
+    with open_run(experiment, name, tags | {"dataset": dataset}) as run_id:
         yield run_id
         rows = [{"category": one.category, "backbone": one.backbone, **one.metrics()} for one in evaluations]
         table = pd.DataFrame(rows)
         figures = table.drop(columns=["category", "backbone"]).astype("float64").mean().dropna()
-        _log_metrics(experiment, run_id, {f"mean_{key}": value for key, value in figures.items()})
+        log_metrics(experiment, run_id, {f"mean_{key}": value for key, value in figures.items()})
         experiment.client.log_table(run_id, table, "detectors.json")
 
 
@@ -70,8 +70,8 @@ def log_detector(
         **version_tags(evaluation),
     }
     name = f"{evaluation.category}-{evaluation.backbone}"
-    with _run(experiment, name, tags | {"mlflow.parentRunId": parent}) as run_id:
-        _log_params(experiment, run_id, _flat(evaluation.settings.model_dump(mode="json", by_alias=True)))
+    with open_run(experiment, name, tags | {"mlflow.parentRunId": parent}) as run_id:
+        log_params(experiment, run_id, flatten(evaluation.settings.model_dump(mode="json", by_alias=True)))
         dataset = _dataset(evaluation, table, tags["dvc_data_hash"])
         context = [InputTag("mlflow.data.context", "training and test")]
         client.log_inputs(run_id, [DatasetInput(dataset, context)])
@@ -81,13 +81,14 @@ def log_detector(
         client.log_text(run_id, yaml.safe_dump(values, sort_keys=False), PARAMS)
         model_id, source = _log_model(experiment, evaluation, tags, run_id)
         figures = {key: value for key, value in metrics.items() if value is not None}
-        _log_metrics(experiment, run_id, figures, model_id=model_id, dataset=dataset)
+        log_metrics(experiment, run_id, figures, model_id=model_id, dataset=dataset)
         version = _create_version(experiment, evaluation, tags, run_id, model_id, source)
     return run_id, version
 
 
 @contextmanager
-def _run(experiment: Experiment, name: str, tags: dict[str, str]) -> Iterator[str]:
+def open_run(experiment: Experiment, name: str, tags: dict[str, str]) -> Iterator[str]:
+    """A new run; yields its id, ends it as finished or failed."""
     client = experiment.client
     run_id: str = client.create_run(experiment.id, run_name=name, tags=tags).info.run_id
     try:
@@ -171,7 +172,7 @@ def _dataset(evaluation: FinishedEvaluation, table: pd.DataFrame, data_hash: str
     )
 
 
-def _log_metrics(
+def log_metrics(
     experiment: Experiment,
     run_id: str,
     values: dict[str, float],
@@ -179,6 +180,7 @@ def _log_metrics(
     model_id: str | None = None,
     dataset: Dataset | None = None,
 ) -> None:
+    """Log figures, linked to a model and a data set where these are given."""
     now = int(time.time() * 1000)
     links = {"run_id": run_id, "model_id": model_id}
     if dataset is not None:
@@ -187,17 +189,19 @@ def _log_metrics(
     experiment.client.log_batch(run_id, metrics=entries)
 
 
-def _log_params(experiment: Experiment, run_id: str, values: dict[str, str]) -> None:
+def log_params(experiment: Experiment, run_id: str, values: dict[str, str]) -> None:
+    """Log parameters, as many as MLflow takes at once."""
     entries = [Param(key, value) for key, value in values.items()]
     for start in range(0, len(entries), _BATCH):
         experiment.client.log_batch(run_id, params=entries[start : start + _BATCH])
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested parameters by full name, each as text."""
     flat: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
     return flat

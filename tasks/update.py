@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from reconpatch.detector import ReConPatch
-from reconpatch.files import sha256_json
 from reconpatch.settings import Settings
 from tasks.champion import Champion, fetch_champion
 from tasks.inputs import feature_cache, load_manifest
-from tasks.job import Job
+from tasks.job import Job, runs_folder
 
 _CHAMPION = "champion"
 
@@ -22,8 +21,7 @@ def update_job(settings: Settings, project: Path, champion: Champion) -> Job:
 
     The champion is part of the folder's name, as the parameters are: another one is another folder.
     """
-    key = [champion.output_digest, settings.model_dump(mode="json", by_alias=True)]
-    outputs = project / "runs" / sha256_json(key)[:12]
+    outputs = runs_folder([champion.output_digest, settings.model_dump(mode="json", by_alias=True)], project)
     return Job(settings, champion.category, champion.backbone, project, outputs)
 
 
