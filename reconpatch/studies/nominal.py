@@ -1,0 +1,157 @@
+"""How good a detector's parameters are, judged on nominal images alone.
+
+Held-out groups are scored as they are and with seeded synthetic defects. No labelled test image takes part.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from reconpatch import fitting
+from reconpatch.data.images import read_image
+from reconpatch.data.manifest import image_paths
+from reconpatch.device import choose_device, limit_threads
+from reconpatch.errors import DataError
+from reconpatch.evaluation.metrics import d_prime, image_auroc
+from reconpatch.evaluation.pixel import PixelMetrics
+from reconpatch.evaluation.synthetic import KINDS, add_defect
+from reconpatch.features.cache import FeatureCache
+from reconpatch.features.dataset import PatchFeatures, extract_features
+from reconpatch.features.extract import PatchExtractor
+from reconpatch.features.preprocess import prepare_mask
+from reconpatch.files import atomic_folder
+from reconpatch.inference import score_blocks
+from reconpatch.memory.bank import MemoryBank
+from reconpatch.modulation.head import Modulation
+from reconpatch.progress import track
+from reconpatch.settings import Settings
+
+OBJECTIVES = ("synthetic_image_auroc", "synthetic_pixel_auroc", "synthetic_d_prime")
+REPORTED = "test_image_auroc"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Features that every candidate is fitted and judged on.
+
+    Attributes:
+        fit: of the nominal images that a detector is fitted on.
+        held: of the held-out ones, n images.
+        defective: of the same with one synthetic defect of each kind, k*n images.
+        masks: (k*n, S, S) bool, where the synthetic defects are.
+        test: of the test images, to report how well the judgement ranks; None where nobody asked.
+        labels: 0 or 1 of each test image.
+    """
+
+    fit: PatchFeatures
+    held: PatchFeatures
+    defective: PatchFeatures
+    masks: NDArray[np.bool_]
+    test: PatchFeatures | None
+    labels: tuple[int, ...]
+
+
+def prepare_bench(
+    table: pd.DataFrame, settings: Settings, folder: Path, cache: FeatureCache, *, with_test: bool = False
+) -> Bench:
+    """Hold groups out as a fit does, paint the synthetic defects, and extract all features.
+
+    Args:
+        table: a category's manifest.
+        settings: whose ``features``, ``calibrate.holdout`` and ``seed`` all candidates share.
+        folder: the images with synthetic defects are written here, unless an earlier call has done it.
+        cache: the feature cache.
+        with_test: whether the test images are read too.
+
+    Raises:
+        DataError: no group is held out, or an image cannot be read.
+    """
+    limit_threads(settings.threads)
+    train = table[(table["split"] == "train") & (table["label"] == 0)]
+    split = fitting.split_nominal(train["group"].tolist(), train["sha256"].tolist(), settings)
+    if not len(split.holdout):
+        raise DataError(
+            f"{table.attrs['root']}: no nominal image is held out to judge parameters on; set "
+            "calibrate.holdout above 0 with calibrate.calibration holdout, and give at least two groups"
+        )
+    paths = image_paths(train)
+    held = [paths[i] for i in split.holdout]
+    masks = _paint(held, folder, settings)
+    extractor = PatchExtractor(settings.features, choose_device(settings.device))
+    test = table[table["split"] == "test"]
+    return Bench(
+        fit=extract_features([paths[i] for i in split.fit], extractor, cache),
+        held=extract_features(held, extractor, cache),
+        defective=extract_features(sorted(folder.glob("*.png")), extractor, cache),
+        masks=masks,
+        test=extract_features(image_paths(test), extractor, cache) if with_test else None,
+        labels=tuple(test["label"]) if with_test else (),
+    )
+
+
+def judge(bench: Bench, settings: Settings) -> dict[str, float]:
+    """Fit a candidate and judge it.
+
+    Args:
+        bench: of `prepare_bench`.
+        settings: the candidate's, with the bench's own ``features``.
+
+    Returns:
+        `OBJECTIVES`, the AUROCs in [0, 1]; where the bench holds test images, test_image_auroc too, which
+        nothing may be chosen by.
+    """
+    trained = fitting.fit_modulation(bench.fit, settings)
+    modulation = None if trained is None else trained.modulation
+    bank = fitting.fit_bank(bench.fit, modulation, settings)
+    size = settings.features.image_size
+    pixels = PixelMetrics()
+    nominal = _scores(
+        bench.held, modulation, bank, settings, pixels, np.zeros((len(bench.held), size, size), bool)
+    )
+    defective = _scores(bench.defective, modulation, bank, settings, pixels, bench.masks)
+    labels = np.repeat([0, 1], [len(nominal), len(defective)])
+    scores = np.concatenate([nominal, defective])
+    found = {
+        "synthetic_image_auroc": image_auroc(labels, scores),
+        "synthetic_pixel_auroc": pixels.compute(settings.evaluate.aupro_limit).pixel_auroc,
+        "synthetic_d_prime": d_prime(labels, scores),
+    }
+    if bench.test is not None:
+        tested = _scores(bench.test, modulation, bank, settings)
+        found[REPORTED] = image_auroc(np.array(bench.labels), tested)
+    return found
+
+
+def _scores(
+    features: PatchFeatures,
+    modulation: Modulation | None,
+    bank: MemoryBank,
+    settings: Settings,
+    pixels: PixelMetrics | None = None,
+    masks: NDArray[np.bool_] | None = None,
+) -> NDArray[np.float64]:
+    scores = []
+    batches = score_blocks(features.blocks(), features.grid, modulation, bank, settings)
+    for number, batch in enumerate(batches):
+        scores.append(float(batch.scores[0]))
+        if pixels is not None and masks is not None:
+            pixels.update(masks[number], batch.maps[0])
+    return np.array(scores)
+
+
+def _paint(paths: Sequence[Path], folder: Path, settings: Settings) -> NDArray[np.bool_]:
+    """One image of each kind for each path, in the order of their names; returns the prepared masks."""
+    masks = []
+    with atomic_folder(folder) as temporary:
+        for number, path in enumerate(track(paths, "synthetic defects")):
+            image = read_image(path)
+            for kind in sorted(KINDS):
+                defect = add_defect(image, kind, settings.seed + number)
+                Image.fromarray(defect.image).save(temporary / f"{number:05}-{kind}.png")
+                masks.append(prepare_mask(defect.mask, settings.features))
+    return np.stack(masks)
