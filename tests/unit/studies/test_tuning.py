@@ -29,7 +29,7 @@ def run(tmp_path, trials, judge=closeness, **keywords):
 
 
 def test_it_starts_from_what_is_given_and_finds_better(tmp_path):
-    found = run(tmp_path, 14)
+    found = run(tmp_path, 8)
     first = found.iloc[0]
     own = SETTINGS.modulation
     assert (first["alpha"], first["neighbours"], first["learning_rate"]) == (
