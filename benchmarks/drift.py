@@ -1,14 +1,15 @@
 """False alarms of the drift test on nominal streams, and how many images a disturbance needs to be seen.
 
-OMP_NUM_THREADS=1 python benchmarks/drift.py CATEGORY [--streams 50] [--rate 0.05]
+OMP_NUM_THREADS=1 python benchmarks/drift.py CATEGORY ... [--fit 200] [--reference 400] [--length 350]
+    [--step 50] [--streams 50] [--rate 0.05] [--observed FILE]
 
-The detector is fitted on 200 nominal images. Of the other nominal ones each stream draws its reference and
-its own images without replacement, and is checked every 25 images; `--rate` is for all checks together.
+The detector is fitted on some nominal images of the folders together. Of the other nominal ones each stream
+draws its reference and its own images without replacement, and is checked after every `--step` images;
+`--rate` is for all checks of a stream together. `--observed` keeps what the detector said of the images.
 """
 
 import argparse
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,68 +22,118 @@ from reconpatch.data.appearance import measure_appearance
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import build_manifest, image_paths
 from reconpatch.monitoring import find_drift
+from reconpatch.scoring.conformal import NominalScores
+from reconpatch.scoring.threshold import conformal_threshold
 from reconpatch.settings import DataSettings
 
-FIT, REFERENCE, STEP, LENGTH, DEFECTS = 200, 200, 25, 150, 150
-
-
-def observe(detector: ReConPatch, images: list[np.ndarray]) -> pd.DataFrame:
-    rows = []
-    for number, (image, found) in enumerate(zip(images, detector.stream(images), strict=True)):
-        looks = asdict(measure_appearance(Image.fromarray(image)))
-        del looks["perceptual_hash"]
-        rows.append({"group": str(number), "score": found.score, **looks})
-    return pd.DataFrame(rows)
-
-
-def first_alarm(reference: pd.DataFrame, stream: pd.DataFrame, rate: float, seed: int) -> int | None:
-    for count in range(STEP, LENGTH + 1, STEP):
-        if find_drift(reference, stream[:count], rate=rate, checks=LENGTH // STEP, seed=seed).alarm:
-            return count
-    return None
+NOMINAL, DEFECTS = "nominal", "5 % defects"
+KINDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "brightness +10 %": lambda image: (image * 1.1).clip(0, 255).astype(np.uint8),
+    "blur, sigma 1.5": lambda image: gaussian_filter(image, (1.5, 1.5, 0)),
+}
 
 
 def main() -> None:
+    given = arguments()
+    if given.observed is not None and given.observed.is_file():
+        seen = pd.read_parquet(given.observed)
+    else:
+        seen = observe_all(given.categories, given.fit)
+        if given.observed is not None:
+            seen.to_parquet(given.observed)
+    counts = seen["kind"].value_counts()
+    print(f"{counts[NOMINAL]} nominal images in the pool, {counts['defect']} defects, rate {given.rate}")
+    print(f"reference {given.reference}, streams of {given.length}, a check every {given.step}")
+    for name in (NOMINAL, *KINDS, DEFECTS):
+        found = [first_alarm(name, seen, number, given) for number in range(given.streams)]
+        alarms = sorted(count for count, _ in found if count is not None)
+        named = pd.Series([what for count, what in found if count is not None], dtype=object).value_counts()
+        told = ""
+        if alarms:
+            most = int(np.ceil(0.9 * len(found)))
+            ninth = f"90 % by {alarms[most - 1]}" if len(alarms) >= most else "90 % not reached"
+            told = f"median of those {int(np.median(alarms))}, {ninth}; {dict(named)}"
+        print(f"{name}: {len(alarms)} of {len(found)} streams alarm; {told}", flush=True)
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("category", type=Path)
+    parser.add_argument("categories", type=Path, nargs="+")
+    parser.add_argument("--fit", type=int, default=200)
+    parser.add_argument("--reference", type=int, default=400)
+    parser.add_argument("--length", type=int, default=350)
+    parser.add_argument("--step", type=int, default=50)
     parser.add_argument("--streams", type=int, default=50)
     parser.add_argument("--rate", type=float, default=0.05)
-    given = parser.parse_args()
-    table = build_manifest(given.category, DataSettings())
+    parser.add_argument("--observed", type=Path)
+    return parser.parse_args()
+
+
+def observe_all(categories: list[Path], fit: int) -> pd.DataFrame:
+    """Every image that the detector was not fitted on, as it is and disturbed: an image and kind a row."""
     random = np.random.default_rng(0)
-    nominal = list(random.permutation(image_paths(table[table["label"] == 0])))
-    defects = list(random.permutation(image_paths(table[table["label"] == 1])))[:DEFECTS]
-    detector = ReConPatch(params={"threads": 1, "modulation.enabled": False}).fit(nominal[:FIT])
-    images = [read_image(path) for path in nominal[FIT : FIT + REFERENCE + LENGTH + 100]]
-    pool = observe(detector, images)
-    kinds: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "brightness +10 %": lambda image: (image * 1.1).clip(0, 255).astype(np.uint8),
-        "blur, sigma 1.5": lambda image: gaussian_filter(image, (1.5, 1.5, 0)),
-    }
-    disturbed = {
-        name: observe(detector, [change(image) for image in images]) for name, change in kinds.items()
-    }
-    bad = observe(detector, [read_image(path) for path in defects])
-    print(f"{len(pool)} nominal images in the pool, {len(bad)} defects, rate {given.rate}")
-    found: dict[str, list[int | None]] = {}
-    for seed in range(given.streams):
-        drawn = np.random.default_rng([1, seed])
-        order = drawn.permutation(len(pool))
-        reference, stream = pool.iloc[order[:REFERENCE]], pool.iloc[order[REFERENCE:][:LENGTH]]
-        found.setdefault("nominal", []).append(first_alarm(reference, stream, given.rate, seed))
-        for name, changed in disturbed.items():
-            rows = changed.iloc[order[REFERENCE:][:LENGTH]]  # no image is in both
-            found.setdefault(name, []).append(first_alarm(reference, rows, given.rate, seed))
-        mixed = stream.reset_index(drop=True)
-        places = np.flatnonzero(drawn.random(len(mixed)) < 0.05)
-        mixed.loc[places] = bad.sample(len(places), random_state=seed).to_numpy()
-        mixed = mixed.astype(pool.dtypes.to_dict())
-        mixed["group"] = [str(i) for i in range(len(mixed))]
-        found.setdefault("5 % defects", []).append(first_alarm(reference, mixed, given.rate, seed))
-    for name, alarms in found.items():
-        seen = sorted(one for one in alarms if one is not None)
-        told = f"median {int(np.median(seen))}, last {seen[-1]} images" if seen else ""
-        print(f"{name}: {len(seen)} of {len(alarms)} streams alarm {told}")
+    tables = [build_manifest(category, DataSettings()) for category in categories]
+    good, bad = (
+        [path for table in tables for path in image_paths(table[table["label"] == label])] for label in (0, 1)
+    )
+    nominal, defects = list(random.permutation(good)), list(random.permutation(bad))
+    detector = ReConPatch(params={"threads": 1, "modulation.enabled": False}).fit(nominal[:fit])
+    parts = [
+        observe(detector, NOMINAL, nominal[fit:], lambda image: image),
+        observe(detector, "defect", defects, lambda image: image),
+        *(observe(detector, name, nominal[fit:], change) for name, change in KINDS.items()),
+    ]
+    return pd.concat([row for part in parts for row in part], ignore_index=True)
+
+
+def observe(
+    detector: ReConPatch, kind: str, paths: Iterable[Path], change: Callable[[np.ndarray], np.ndarray]
+) -> Iterator[pd.DataFrame]:
+    for number, path in enumerate(paths):
+        image = change(read_image(Path(path)))
+        looks = measure_appearance(Image.fromarray(image))
+        (found,) = detector.predict(image)
+        yield pd.DataFrame(
+            {
+                "kind": kind,
+                "image": number,
+                "group": f"{kind} {number}",
+                "score": found.score,
+                "brightness": looks.brightness,
+                "contrast": looks.contrast,
+                "sharpness": looks.sharpness,
+                "embedding": [found.embedding],
+            }
+        )
+
+
+def first_alarm(
+    name: str, seen: pd.DataFrame, number: int, given: argparse.Namespace
+) -> tuple[int | None, str]:
+    """After how many images a stream alarms, None when it does not, and which statistic moved most."""
+    drawn = np.random.default_rng([1, number])
+    nominal = seen[seen["kind"] == NOMINAL]
+    order = drawn.permutation(len(nominal))
+    reference = nominal.iloc[order[: given.reference]]
+    places = order[given.reference :][: given.length]  # no image is on both sides
+    stream = nominal.iloc[places] if name in (NOMINAL, DEFECTS) else seen[seen["kind"] == name].iloc[places]
+    if name == DEFECTS:
+        defects = seen[seen["kind"] == "defect"]
+        spoiled = np.flatnonzero(drawn.random(len(stream)) < 0.05)
+        rows = [stream.iloc[[i]] for i in range(len(stream))]
+        for place, chosen in zip(spoiled, drawn.permutation(len(defects)), strict=False):
+            rows[place] = defects.iloc[[chosen]]
+        stream = pd.concat(rows)
+    threshold = conformal_threshold(NominalScores.from_scores(reference["score"])).value
+    reference, stream = (
+        table.assign(is_anomalous=table["score"] > threshold) for table in (reference, stream)
+    )
+    level = given.rate * given.step / given.length
+    for count in range(given.step, given.length + 1, given.step):
+        found = find_drift(reference, stream[:count], level=level, seed=number)
+        if found.alarm:
+            return count, min(found.shifts, key=found.shifts.__getitem__)
+    return None, ""
 
 
 if __name__ == "__main__":

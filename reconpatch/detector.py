@@ -25,7 +25,6 @@ from reconpatch.features.dataset import (
 )
 from reconpatch.features.extract import PatchExtractor
 from reconpatch.features.region import Region, read_region
-from reconpatch.features.summary import summarise_patches
 from reconpatch.inference import score_features
 from reconpatch.model_folder import (
     ENSEMBLE,
@@ -320,12 +319,11 @@ class ReConPatch:
             scored = score_features(
                 features, extractor.grid, parts.modulation, parts.bank, parts.settings, parts.region
             )
-            summaries = summarise_patches(features)
-            for image, score, anomaly_map, summary in zip(
-                batch_images, scored.scores, scored.maps, summaries, strict=True
+            for image, score, anomaly_map, embedding in zip(
+                batch_images, scored.scores, scored.maps, scored.embeddings, strict=True
             ):
                 path = str(image) if isinstance(image, (str, Path)) else None
-                yield self._judge(path, float(score), anomaly_map, summary)
+                yield self._judge(path, float(score), anomaly_map, embedding)
 
     def _judge(
         self, path: str | None, score: float, anomaly_map: np.ndarray, embedding: np.ndarray

@@ -4,6 +4,7 @@ It is saved, loaded, asked and evaluated like a single detector; `ReConPatch.loa
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +23,7 @@ from reconpatch.model_folder import FittedParts
 from reconpatch.progress import track
 from reconpatch.scoring.calibration import Calibration, calibrate_scores
 from reconpatch.scoring.ensemble import fuse
+from reconpatch.scoring.held_out import held_out_table, looks_of
 from reconpatch.settings import Settings
 
 
@@ -124,23 +126,28 @@ def fuse_members(members: Sequence[ReConPatch], holdout: Sequence[PatchFeatures]
                 parts.region,
             )
         )
-    scores, pixels, peaks = [], [], []
+    scores, pixels, peaks, embeddings = [], [], [], []
     for several in track(zip(*streams, strict=True), "calibrate the ensemble", total=len(holdout[0])):
         maps = fuse([one.maps for one in several], [one.pixels for one in calibrations])
         scores.append(fuse([one.scores for one in several], [one.scores for one in calibrations]))
         pixels.append(sample_pixels(maps, members[0].region))
         peaks.append(maps.max(axis=(1, 2)))
+        embeddings.append(several[0].embeddings)
     settings = members[0].settings.calibrate
     group_of = dict(members[0].training_set.holdout_pairs)
+    digests = holdout[0].image_digests
+    groups = [group_of[digest] for digest in digests]
     fused = calibrate_scores(
         np.concatenate(scores),
         np.concatenate(pixels),
         np.concatenate(peaks),
-        groups=[group_of[digest] for digest in holdout[0].image_digests],
+        groups=groups,
         false_reject_rate=settings.false_reject_rate,
         review_rate=settings.review_rate,
     )
-    return Ensemble(members, fused)
+    looks = looks_of(calibrations[0].held_out)
+    table = held_out_table(digests, groups, np.concatenate(scores), np.concatenate(embeddings), looks)
+    return Ensemble(members, replace(fused, held_out=table))
 
 
 def fit_ensemble(

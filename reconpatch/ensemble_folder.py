@@ -2,6 +2,7 @@
 
 config.json           schema, kind "ensemble", backbones, training-set digest, digest of every file
 calibration.json      threshold and robust statistics of the mean on the held-out images
+held_out.parquet      these images with their fused scores, as a single detector's
 members/0, 1, ...     complete detector folders, as `model_folder` writes them
 """
 
@@ -11,7 +12,6 @@ from pathlib import Path
 from reconpatch.errors import ModelError
 from reconpatch.files import atomic_folder, sha256_file, sha256_json, write_json
 from reconpatch.model_folder import (
-    CALIBRATION,
     CONFIG,
     ENSEMBLE,
     SCHEMA_VERSION,
@@ -22,6 +22,7 @@ from reconpatch.model_folder import (
     read_calibration,
     read_config,
     read_model,
+    write_calibration,
     write_model,
 )
 from reconpatch.scoring.calibration import Calibration
@@ -41,9 +42,8 @@ def write_ensemble(folder: Path, members: Sequence[FittedParts], calibration: Ca
         (temporary / _MEMBERS).mkdir()
         for name, parts in zip(names, members, strict=True):
             write_model(temporary / name, parts)
-        write_json(temporary / CALIBRATION, calibration.to_dict())
         # The digest of a member's config covers the rest of its files, which it names with theirs.
-        files = [CALIBRATION, *(f"{name}/{CONFIG}" for name in names)]
+        files = [*write_calibration(temporary, calibration), *(f"{name}/{CONFIG}" for name in names)]
         first = members[0]
         config = {
             "schema_version": SCHEMA_VERSION,
@@ -73,4 +73,4 @@ def read_ensemble(folder: Path) -> tuple[list[FittedParts], Calibration]:
     names = config.get("members")
     if not isinstance(names, list) or names != [f"{_MEMBERS}/{number}" for number in range(len(names))]:
         raise ModelError(f"{folder / CONFIG}: names no members; fit the ensemble again")
-    return [read_model(folder / name) for name in names], read_calibration(folder / CALIBRATION)
+    return [read_model(folder / name) for name in names], read_calibration(folder, config)

@@ -1,11 +1,13 @@
 """The steps of a fit, one function each; `ReConPatch.fit` and the pipeline's stages call the same."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+import pandas as pd
 
 from reconpatch.data.groups import hold_out_groups, join_groups
+from reconpatch.data.images import probe_image
 from reconpatch.data.training import TrainingSet, group_keys
 from reconpatch.device import choose_device, limit_threads
 from reconpatch.errors import DataError
@@ -18,6 +20,7 @@ from reconpatch.modulation.head import Modulation
 from reconpatch.modulation.training import TrainedModulation, train_modulation
 from reconpatch.progress import track
 from reconpatch.scoring.calibration import Calibration, Method, calibrate_scores
+from reconpatch.scoring.held_out import Looks, held_out_table, looks_of
 from reconpatch.scoring.threshold import check_rate
 from reconpatch.settings import Settings
 
@@ -137,12 +140,40 @@ def calibrate(
     modulation: Modulation | None,
     bank: MemoryBank,
     settings: Settings,
+    looks: Mapping[str, Looks] | None = None,
 ) -> Calibration | None:
-    """Statistics and thresholds from the held-out images and their groups; None when there is none."""
+    """Statistics and thresholds from the held-out images and their groups; None when there is none.
+
+    Args:
+        features: of the held-out images.
+        groups: the group of each.
+        modulation: f as it ships.
+        bank: the bank as it ships.
+        settings: sections ``scoring`` and ``calibrate``.
+        looks: brightness, contrast and sharpness by digest; images not among them are measured.
+    """
     if not len(features):
         return None
-    nominal = score_nominal(features, modulation, bank, settings)
-    return _calibration(nominal, groups, settings, "holdout")
+    *nominal, embeddings = score_nominal(features, modulation, bank, settings)
+    table = held_out_table(
+        features.image_digests,
+        group_keys(features.paths, groups, features.image_digests),
+        nominal[0],
+        embeddings,
+        _measured(features, looks or {}),
+    )
+    return replace(_calibration(nominal, groups, settings, "holdout"), held_out=table)
+
+
+def _measured(features: PatchFeatures, known: Mapping[str, Looks]) -> dict[str, Looks]:
+    """What is known, and what can be measured on files that are still what they were."""
+    looks = dict(known)
+    for path, digest in zip(features.paths, features.image_digests, strict=True):
+        if digest not in looks and path.is_file():
+            probe = probe_image(path)
+            if probe.sha256 == digest:
+                looks |= looks_of(pd.DataFrame([asdict(probe)]))
+    return looks
 
 
 def crossfit(features: PatchFeatures, groups: Sequence[str], settings: Settings) -> Calibration | None:
@@ -171,9 +202,9 @@ def crossfit(features: PatchFeatures, groups: Sequence[str], settings: Settings)
         found.append(
             score_nominal(features.subset(np.flatnonzero(part == number)), modulation, bank, settings)
         )
-    scores, pixels, peaks = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    *nominal, _ = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
     order = np.argsort(part, kind="stable")
-    return _calibration((scores, pixels, peaks), [joined[i] for i in order], settings, "crossfit")
+    return _calibration(nominal, [joined[i] for i in order], settings, "crossfit")
 
 
 def calibrate_fit(
@@ -183,12 +214,13 @@ def calibrate_fit(
     modulation: Modulation | None,
     bank: MemoryBank,
     settings: Settings,
+    looks: Mapping[str, Looks] | None = None,
 ) -> Calibration | None:
     """Calibrate a fitted detector as ``calibrate.calibration`` says; arguments as of the steps before."""
     if settings.calibrate.calibration == "crossfit":
         return crossfit(features, groups, settings)
     held = [groups[i] for i in split.holdout]
-    return calibrate(features.subset(split.holdout), held, modulation, bank, settings)
+    return calibrate(features.subset(split.holdout), held, modulation, bank, settings, looks)
 
 
 def check_false_reject_rate(groups: Sequence[str], split: NominalSplit, settings: Settings) -> None:
@@ -206,20 +238,26 @@ def check_false_reject_rate(groups: Sequence[str], split: NominalSplit, settings
 
 def score_nominal(
     features: PatchFeatures, modulation: Modulation | None, bank: MemoryBank, settings: Settings
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image scores (n,), a sample of the maps' pixels (m,) and the largest pixel of each map (n,)."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Image scores (n,), a sample of map pixels (m,), each map's largest pixel (n,), embeddings (n, E)."""
     limit_threads(settings.threads)
-    scores, pixels, peaks = [], [], []
+    scores, pixels, peaks, embeddings = [], [], [], []
     batches = score_blocks(features.blocks(), features.grid, modulation, bank, settings, features.region)
     for batch in track(batches, "calibrate", total=len(features)):
         scores.append(batch.scores)
         pixels.append(sample_pixels(batch.maps, features.region))
         peaks.append(batch.maps.max(axis=(1, 2)))
-    return np.concatenate(scores), np.concatenate(pixels), np.concatenate(peaks)
+        embeddings.append(batch.embeddings)
+    return (
+        np.concatenate(scores),
+        np.concatenate(pixels),
+        np.concatenate(peaks),
+        np.concatenate(embeddings),
+    )
 
 
 def _calibration(
-    nominal: tuple[np.ndarray, np.ndarray, np.ndarray],
+    nominal: Sequence[np.ndarray],
     groups: Sequence[str],
     settings: Settings,
     method: Method,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reconpatch.features.region import Region
+from reconpatch.features.summary import summarise_patches
 from reconpatch.memory.bank import MemoryBank
 from reconpatch.modulation.head import Modulation
 from reconpatch.scoring.anomaly_map import anomaly_maps, region_maps
@@ -22,10 +23,12 @@ class ScoredBatch:
     Attributes:
         scores: (B,) float32 image scores, larger is more anomalous.
         maps: (B, S, S) float32 anomaly maps in the units of the distances.
+        embeddings: (B, E) float16, as `summarise_patches`.
     """
 
     scores: np.ndarray
     maps: np.ndarray
+    embeddings: np.ndarray
 
 
 def score_features(
@@ -52,11 +55,12 @@ def score_features(
     patch_scores, scores = score_patches(bank, queries.reshape(images, patches, -1), settings.scoring)
     size, sigma = settings.features.image_size, settings.scoring.blur_sigma
     if region is None:
-        return ScoredBatch(scores, anomaly_maps(patch_scores.reshape(images, *grid), size, sigma))
+        maps = anomaly_maps(patch_scores.reshape(images, *grid), size, sigma)
+        return ScoredBatch(scores, maps, summarise_patches(features))
     everywhere = np.zeros((images, grid[0] * grid[1]), np.float32)
     everywhere[:, region.patches(grid)] = patch_scores
     maps = region_maps(everywhere.reshape(images, *grid), region.cells(grid), region.pixels, sigma)
-    return ScoredBatch(scores, maps)
+    return ScoredBatch(scores, maps, summarise_patches(features))
 
 
 def score_blocks(

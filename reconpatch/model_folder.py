@@ -4,6 +4,7 @@
     head.safetensors      the modulation f (absent for plain PatchCore)
     bank.safetensors      the memory bank
     calibration.json      threshold and robust statistics of held-out nominal images
+    held_out.parquet      these images' scores, statistics and embeddings, what drift is measured against
     region.json           what counts of an image (absent: all of it)
     training_set.json     content hashes and groups of the images of the fit, and of the held-out ones
 
@@ -12,7 +13,7 @@ Loading runs no code from the folder and unpickles nothing. `ensemble_folder` sa
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from reconpatch.files import atomic_folder, sha256_file, write_json
 from reconpatch.memory.bank import MemoryBank
 from reconpatch.modulation.head import Modulation
 from reconpatch.scoring.calibration import Calibration
+from reconpatch.scoring.held_out import read_held_out, write_held_out
 from reconpatch.settings import Settings, parse_settings
 
 SCHEMA_VERSION = 2
 CONFIG, HEAD, BANK, CALIBRATION = "config.json", "head.safetensors", "bank.safetensors", "calibration.json"
-TRAINING_SET, REGION = "training_set.json", "region.json"
+TRAINING_SET, HELD_OUT, REGION = "training_set.json", "held_out.parquet", "region.json"
 SINGLE, UNIFIED, ENSEMBLE = "single", "unified", "ensemble"
 
 # What makes a detector; what belongs to a run or a machine does not: equal detectors are equal bytes.
@@ -89,8 +91,7 @@ def write_model(folder: Path, parts: FittedParts) -> None:
             parts.modulation.save(temporary / HEAD)
             files.append(HEAD)
         if parts.calibration is not None:
-            write_json(temporary / CALIBRATION, parts.calibration.to_dict())
-            files.append(CALIBRATION)
+            files += write_calibration(temporary, parts.calibration)
         if parts.region is not None:
             write_json(temporary / REGION, parts.region.to_dict())
             files.append(REGION)
@@ -121,7 +122,7 @@ def read_model(folder: Path) -> FittedParts:
         bank = MemoryBank.load(folder / BANK)
         calibration = None
         if CALIBRATION in config["files"]:
-            calibration = read_calibration(folder / CALIBRATION)
+            calibration = read_calibration(folder, config)
         training_set, kind = read_training_set(folder), str(config["kind"])
         region = _read_region(folder, settings) if REGION in config["files"] else None
         return FittedParts(settings, backbone, modulation, bank, calibration, training_set, kind, region)
@@ -189,14 +190,25 @@ def check_files(folder: Path, config: Mapping[str, Any]) -> None:
             raise ModelError(f"{path}: was cut short or altered since it was written; fit or copy it again")
 
 
-def read_calibration(path: Path) -> Calibration:
-    """Read calibration.json.
+def write_calibration(folder: Path, calibration: Calibration) -> list[str]:
+    """Write calibration.json and, where there are held-out images, held_out.parquet; the files' names."""
+    write_json(folder / CALIBRATION, calibration.to_dict())
+    if calibration.held_out is None:
+        return [CALIBRATION]
+    write_held_out(folder / HELD_OUT, calibration.held_out)
+    return [CALIBRATION, HELD_OUT]
+
+
+def read_calibration(folder: Path, config: Mapping[str, Any]) -> Calibration:
+    """Read what `write_calibration` wrote.
 
     Raises:
         ModelError: it does not hold a calibration.
     """
+    path = folder / CALIBRATION
+    held_out = read_held_out(folder / HELD_OUT) if HELD_OUT in config["files"] else None
     try:
-        return Calibration.from_dict(_read_json(path))
+        return replace(Calibration.from_dict(_read_json(path)), held_out=held_out)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: does not hold a calibration ({error!r}); fit the detector again") from None
 

@@ -22,6 +22,7 @@ from reconpatch.memory.coreset import coreset_size
 from reconpatch.modulation.head import Modulation
 from reconpatch.modulation.training import train_modulation
 from reconpatch.scoring.calibration import Calibration
+from reconpatch.scoring.held_out import looks_of
 from reconpatch.settings import Settings
 
 Mode = Literal["frozen", "fine-tune"]
@@ -136,8 +137,9 @@ def recalibrate(
         settings: sections ``scoring`` and ``calibrate``.
     """
     if can_recalibrate(calibration, groups):
-        return calibrate(holdout, groups, modulation, bank, settings)
-    return None if calibration is None else replace(calibration, carried_over=True)
+        looks = looks_of(calibration.held_out if calibration is not None else None)
+        return calibrate(holdout, groups, modulation, bank, settings, looks)
+    return None if calibration is None else replace(calibration, carried_over=True, held_out=None)
 
 
 def extend(

@@ -13,9 +13,10 @@ from reconpatch.fitting import calibrate_fit, check_false_reject_rate, split_nom
 from reconpatch.memory.bank import MemoryBank
 from reconpatch.model_folder import BackboneReference, FittedParts, write_model
 from reconpatch.modulation.head import Modulation
+from reconpatch.scoring.held_out import looks_of
 from reconpatch.self_check import check_nominal, warn_of_suspects
 from reconpatch.settings import FeatureSettings
-from tasks.inputs import load_features, load_modulation, load_training_images
+from tasks.inputs import load_features, load_manifest, load_modulation, load_training_images
 from tasks.job import Job
 from tasks.stage import main
 
@@ -38,7 +39,9 @@ def run(job: Job, folder: Path) -> dict[str, float]:
         _backbone_of(features, settings.features),
         modulation,
         bank,
-        calibrate_fit(features, images.groups, split, modulation, bank, settings),
+        calibrate_fit(
+            features, images.groups, split, modulation, bank, settings, looks_of(load_manifest(job))
+        ),
         training_set(features, images.groups, split),
         region=features.region,
     )

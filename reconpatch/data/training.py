@@ -85,8 +85,8 @@ class TrainingSet:
 def group_keys(paths: Sequence[Path], groups: Sequence[str], digests: Sequence[str]) -> list[str]:
     """Names of groups that hold wherever the images lie, and give no path away.
 
-    An image that is its own group, and so named by its path, is named by its content; other groups by a
-    hash of their name.
+    An image that is its own group, and so named by its path or by its content, is named by its content; other
+    groups by a hash of their name.
 
     Args:
         paths: (N,) where the images lie.
@@ -95,7 +95,7 @@ def group_keys(paths: Sequence[Path], groups: Sequence[str], digests: Sequence[s
     """
     keys = []
     for path, group, digest in zip(paths, groups, digests, strict=True):
-        own = path.as_posix() == group or path.as_posix().endswith(f"/{group}")
+        own = group == digest or path.as_posix() == group or path.as_posix().endswith(f"/{group}")
         keys.append(digest if own else sha256_json(group))
     return keys
 

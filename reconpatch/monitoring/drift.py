@@ -1,20 +1,29 @@
-"""Drift by permutation: would the newest images stand out if they came from where the held-out ones did?
+"""Has what the camera sees drifted: do new images look, to the detector that ships, as the held-out ones did?
 
-A group is one observation. The labels "held out" and "new" are dealt anew many times; the smallest p-value
-of all statistics is compared with the smallest one of every deal (Westfall and Young), which accounts for
-how many statistics there are and for their dependence. How many checks there are is accounted for by their
-number (Bonferroni). No distribution is assumed.
+A group is one observation, for which one of its images stands. The labels "held out" and "new" are dealt anew
+many times; the smallest p-value of all statistics is compared with the smallest one of every deal (Westfall
+and Young), which accounts for how many statistics there are and for their dependence. No distribution is
+assumed. docs/adr/0009-drift.md says why these statistics, and what they cannot see.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import norm, rankdata
+from sklearn.covariance import ledoit_wolf_shrinkage
 
 from reconpatch.errors import DataError
+from reconpatch.scoring.held_out import LOOKS
 
+_FIRST = 999  # deals of a first look, which spares the many where nothing stands out
 _BATCH = 2_000  # deals at a time; bounds the memory
 _FEWEST = 5  # groups on either side
+_MAIN = 0.95  # share of the embedding's variance whose directions are compared
+_Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -41,85 +50,144 @@ class Drift:
         return self.p_value <= self.level
 
 
-def find_drift(
-    reference: pd.DataFrame, window: pd.DataFrame, *, rate: float, checks: int, seed: int
-) -> Drift:
+@dataclass(frozen=True)
+class _Statistic:
+    """The mean of some columns over the new rows: its distance from that over all, or how far above."""
+
+    values: _Array
+    tail: Literal["both", "upper"] = "both"
+
+
+def find_drift(reference: pd.DataFrame, window: pd.DataFrame, *, level: float, seed: int) -> Drift:
     """Compare new images with held-out nominal ones, both scored by the detector that ships.
 
-    Every numeric column is compared by the mean of its ranks and by its share of the largest tenth; columns
-    ``embedding_<i>`` are one together, compared by the distance of the means.
-
     Args:
-        reference: an image a row; column ``group`` and numeric ones.
-        window: the same columns.
-        rate: largest probability of a false alarm in all checks together, in (0, 1).
-        checks: how many checks there are in the time that ``rate`` is about.
-        seed: of the deals.
+        reference: an image a row: ``group``, ``score``, ``is_anomalous`` (null: not calibrated),
+            ``brightness``, ``contrast``, ``sharpness``, ``embedding`` ((E,) float).
+        window: the same of the new images.
+        level: probability of an alarm where nothing has drifted, in (0, 1).
+        seed: of the deals, and of the choice of an image a group.
 
     Raises:
-        DataError: a side has fewer than five groups, or the columns differ.
+        DataError: a side has fewer than five groups, or embeddings are of other widths.
     """
-    if list(reference.columns) != list(window.columns):
-        raise DataError("drift: reference and window have other columns; score both with one version")
-    before, after = (table.groupby("group").mean(numeric_only=True) for table in (reference, window))
+    before, after = _one_a_group(reference, seed), _one_a_group(window, seed)
     if min(len(before), len(after)) < _FEWEST:
         raise DataError(f"drift: {len(before)} held-out and {len(after)} new groups; each needs {_FEWEST}")
-    level = rate / checks
-    columns = _columns(pd.concat([before, after], ignore_index=True))
-    values = np.concatenate(list(columns.values()), axis=1)
-    widths = [block.shape[1] for block in columns.values()]
-    # A p-value as small as the level needs many deals; a first look spares them where nothing stands out.
-    first = _p_values(values, widths, len(before), 999, seed)
-    if first[0] > max(level, 0.02):
-        overall, single = first
-    else:
-        overall, single = _p_values(values, widths, len(before), int(np.ceil(10 / level)), seed + 1)
-    shifts = dict(zip(columns, (float(p) for p in single), strict=True))
-    return Drift(float(overall), level, shifts, len(before), len(after))
+    statistics = _statistics(pd.concat([before, after], ignore_index=True))
+    overall, single = _p_values(statistics, len(before), _FIRST, seed)
+    if overall <= max(level, 0.02):
+        # A p-value as small as the level needs many deals, none of which drew attention to it.
+        overall, single = _p_values(statistics, len(before), max(_FIRST, int(np.ceil(20 / level))), seed + 1)
+    return Drift(overall, level, single, len(before), len(after))
 
 
-def _columns(table: pd.DataFrame) -> dict[str, np.ndarray]:
-    """(N, width) standardised columns of each statistic."""
-    embedding = [name for name in table.columns if name.startswith("embedding_")]
-    found: dict[str, np.ndarray] = {}
-    for name in (name for name in table.columns if name not in embedding):
-        ranks = table[name].rank()
-        found[name] = ranks.to_numpy()[:, None]
-        found[f"{name} (largest tenth)"] = (ranks > 0.9 * len(table)).to_numpy(float)[:, None]
-    if embedding:
-        found["embedding"] = table[embedding].to_numpy(float)
-    return {name: _standardised(block) for name, block in found.items()}
+def _one_a_group(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """One image a group: a mean over a larger group would vary less, which is no drift."""
+    return table.sample(frac=1, random_state=seed).drop_duplicates("group")
 
 
-def _standardised(block: np.ndarray) -> np.ndarray:
-    spread = block.std(axis=0)
-    scaled: np.ndarray = (block - block.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+def _statistics(rows: pd.DataFrame) -> dict[str, _Statistic]:
+    """Columns that know nothing of which rows are new."""
+    widths = {len(one) for one in rows["embedding"]}
+    if len(widths) != 1:
+        raise DataError(f"drift: embeddings of {sorted(widths)} numbers; score both sides with one version")
+    score = _shares(rows["score"])
+    embedding = _Components.of(_standardised(np.stack(list(rows["embedding"])).astype(np.float64)))
+    odd = norm.ppf(_shares(embedding.oddness())) + norm.ppf(score)
+    found = {
+        "score": _Statistic(norm.ppf(score)[:, None]),
+        "highest scores": _Statistic(_far_out(score), "upper"),
+        "oddest images": _Statistic(_far_out(_shares(odd)), "upper"),
+        "embedding": _Statistic(embedding.main()),
+        **{name: _Statistic(norm.ppf(_shares(rows[name]))[:, None]) for name in LOOKS},
+    }
+    if rows["is_anomalous"].notna().all():
+        found["rejects"] = _Statistic(rows["is_anomalous"].to_numpy(float)[:, None], "upper")
+    return found
+
+
+def _shares(values: pd.Series | _Array) -> _Array:
+    """Share of the rows below each, in (0, 1)."""
+    shares: _Array = (rankdata(values) - 0.5) / len(values)
+    return shares
+
+
+def _far_out(shares: _Array) -> _Array:
+    """Weights that let a few rows far out decide, as Anderson and Darling: 1 / sqrt(share above)."""
+    weights: _Array = ((1 - shares) ** -0.5)[:, None]
+    return weights
+
+
+def _standardised(columns: _Array) -> _Array:
+    spread = columns.std(axis=0)
+    scaled: _Array = (columns - columns.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     return scaled
 
 
+@dataclass(frozen=True)
+class _Components:
+    """Principal components of standardised columns.
+
+    Coordinates (N, r), their variances, the columns' mean variance, and how far those are shrunk towards it
+    (Ledoit and Wolf).
+    """
+
+    coordinates: _Array
+    variances: _Array
+    shrinkage: float
+    mean: float
+
+    @classmethod
+    def of(cls, columns: _Array) -> "_Components":
+        count, width = columns.shape
+        # Of the smaller of the two products: many times faster than a decomposition of the columns.
+        wide = width > count
+        squares, vectors = np.linalg.eigh(columns @ columns.T if wide else columns.T @ columns)
+        kept = np.flatnonzero(squares > 1e-10 * max(float(squares[-1]), 1e-300))[::-1]
+        squares, vectors = squares[kept], vectors[:, kept]
+        coordinates = vectors * np.sqrt(squares) if wide else columns @ vectors
+        shrinkage = float(ledoit_wolf_shrinkage(columns, assume_centered=True))
+        return cls(coordinates, squares / count, shrinkage, float((columns**2).mean()))
+
+    def main(self) -> _Array:
+        """The coordinates that hold 95 % of the variance, which the others would only add noise to."""
+        kept = np.searchsorted(np.cumsum(self.variances), _MAIN * self.variances.sum()) + 1
+        return self.coordinates[:, :kept]
+
+    def oddness(self) -> _Array:
+        """(N,) squared Mahalanobis distances by the shrunk covariance."""
+        shrunk = (1 - self.shrinkage) * self.variances + self.shrinkage * self.mean
+        distances: _Array = (self.coordinates**2 / shrunk).sum(axis=1)
+        return distances
+
+
 def _p_values(
-    values: np.ndarray, widths: list[int], before: int, deals: int, seed: int
-) -> tuple[float, np.ndarray]:
+    statistics: Mapping[str, _Statistic], before: int, deals: int, seed: int
+) -> tuple[float, dict[str, float]]:
     """P-value of all statistics together, and of each alone; the true deal is one of the deals."""
-    random, total = np.random.default_rng(seed), len(values)
-    observed = _distances((np.arange(total) >= before)[None, :].astype(float), values, widths)
-    drawn = [observed]
+    random, total = np.random.default_rng(seed), len(next(iter(statistics.values())).values)
+    drawn = [_sizes((np.arange(total) >= before)[None, :].astype(np.float64), statistics)]
     for start in range(0, deals, _BATCH):
-        order = random.random((min(_BATCH, deals - start), total)).argsort(axis=1)
-        drawn.append(_distances((order >= before).astype(float), values, widths))
-    distances = np.concatenate(drawn).round(10)  # equal deals are equal, whatever the order of the sums
-    ordered = np.sort(distances, axis=0)
+        places = random.random((min(_BATCH, deals - start), total)).argpartition(before, axis=1)[:, before:]
+        chosen = np.zeros((len(places), total))
+        np.put_along_axis(chosen, places, 1.0, axis=1)
+        drawn.append(_sizes(chosen, statistics))
+    sizes = np.concatenate(drawn).round(10)  # equal deals are equal, whatever the order of the sums
+    ordered = np.sort(sizes, axis=0)
     above = np.stack(
-        [len(distances) - np.searchsorted(ordered[:, i], distances[:, i]) for i in range(len(widths))], axis=1
+        [len(sizes) - np.searchsorted(ordered[:, i], sizes[:, i]) for i in range(len(statistics))], axis=1
     )
     smallest = above.min(axis=1)
-    overall = float((smallest <= smallest[0]).mean())
-    return overall, above[0] / len(distances)
+    single = dict(zip(statistics, (float(one) / len(sizes) for one in above[0]), strict=True))
+    return float((smallest <= smallest[0]).mean()), single
 
 
-def _distances(chosen: np.ndarray, values: np.ndarray, widths: list[int]) -> np.ndarray:
-    """(deals, statistics) distance of the chosen rows' mean from that of all."""
-    means = chosen @ values / chosen.sum(axis=1, keepdims=True)
-    starts = np.cumsum([0, *widths[:-1]])
-    distances: np.ndarray = np.sqrt(np.add.reduceat(means**2, starts, axis=1))
-    return distances
+def _sizes(chosen: _Array, statistics: Mapping[str, _Statistic]) -> _Array:
+    """(deals, statistics): how large each is for the rows that a deal calls new."""
+    counts = chosen.sum(axis=1, keepdims=True)
+    sizes = []
+    for one in statistics.values():
+        means = chosen @ one.values / counts
+        sizes.append(means[:, 0] if one.tail == "upper" else np.sqrt((means**2).sum(axis=1)))
+    return np.stack(sizes, axis=1)

@@ -1,10 +1,11 @@
 """What held-out nominal images say about a detector's scores and maps."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from reconpatch.scoring.conformal import NominalScores
 from reconpatch.scoring.normalisation import RobustStatistics
@@ -30,6 +31,8 @@ class Calibration:
         method: ``holdout``: the promises are exact. ``crossfit``: the scores come from detectors fitted on
             parts of the images and stand for those of the detector that ships; the promises are approximate.
         carried_over: whether an update has changed the bank since, without the images to calibrate on.
+        held_out: the images behind it, as `held_out_table`; None where there are none that the detector that
+            ships has scored. A file of its own on disk.
     """
 
     scores: RobustStatistics
@@ -40,6 +43,7 @@ class Calibration:
     nominal: NominalScores
     method: Method = "holdout"
     carried_over: bool = False
+    held_out: pd.DataFrame | None = field(default=None, compare=False, repr=False)
 
     def band(self, score: float) -> Band:
         """``reject`` above `threshold`, ``review`` above `review`, else ``accept``."""

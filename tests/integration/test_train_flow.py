@@ -123,6 +123,7 @@ def test_overrides_run_beside_and_leave_dvc_alone(make_project) -> None:
         "bank.safetensors",
         "calibration.json",
         "config.json",
+        "held_out.parquet",
         "training_set.json",
     }
 

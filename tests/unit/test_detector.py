@@ -75,6 +75,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(detector, good,
         "calibration.json",
         "config.json",
         "head.safetensors",
+        "held_out.parquet",
         "training_set.json",
     ]
     for name in names:
