@@ -3,7 +3,7 @@
 A group is one observation, for which one of its images stands. The labels "held out" and "new" are dealt anew
 many times; the smallest p-value of all statistics is compared with the smallest one of every deal (Westfall
 and Young), which accounts for how many statistics there are and for their dependence. No distribution is
-assumed. docs/adr/0009-drift.md says why these statistics, and what they cannot see.
+assumed. docs/adr/0010-drift.md says why these statistics, and what they cannot see.
 """
 
 from collections.abc import Mapping

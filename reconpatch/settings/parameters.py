@@ -13,6 +13,7 @@ from reconpatch.settings.library import (
 )
 from reconpatch.settings.pipeline import (
     IngestSettings,
+    MonitorSettings,
     PipelineSettings,
     RegisterSettings,
     RetrainSettings,
@@ -38,4 +39,5 @@ class Settings(Section):
     register_: RegisterSettings = Field(RegisterSettings(), alias="register")
     retrain: RetrainSettings = RetrainSettings()
     ingest: IngestSettings = IngestSettings()
+    monitor: MonitorSettings = MonitorSettings()
     pipeline: PipelineSettings = PipelineSettings()

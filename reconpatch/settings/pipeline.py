@@ -85,6 +85,29 @@ class RetrainSettings(Section):
     )
 
 
+class MonitorSettings(Section):
+    """When new images count as drifted, and what happens then."""
+
+    log: Path | None = Field(
+        Path("predictions"),
+        description="prediction log of `serve --log` and `predict --log`; None: no checks",
+    )
+    rate: float = Field(0.05, gt=0, lt=1, description="false alarms a week, in the long run, of a category")
+    new_images: int = Field(
+        25, ge=5, description="a check waits for so many groups of images since the one before"
+    )
+    window: int = Field(500, ge=25, description="most images that are compared, the latest ones")
+    on_alarm: Literal["tell", "retrain"] = Field(
+        "tell", description="retrain: an alarm also starts a retrain, which learns what arrived since"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "MonitorSettings":
+        if self.window < self.new_images:
+            raise ValueError(f"window ({self.window}) must be at least new_images ({self.new_images})")
+        return self
+
+
 class PipelineSettings(Section):
     """What the flows and dvc.yaml run; of it the library alone reads ``cache_max_gib``."""
 

@@ -1,0 +1,143 @@
+"""The flow that checks for drift: predictions since the last check against held-out images.
+
+python -m flows.monitor [--category NAME ...]
+"""
+
+import argparse
+import base64
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
+
+from prefect import flow, task
+from prefect.artifacts import create_image_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+from prefect.states import Completed, State
+
+from flows.retrain import choose_categories
+from flows.run_stages import failure_of
+from flows.train import FlowFailedError
+from reconpatch.errors import ReConPatchError, SettingsError
+from reconpatch.settings import Settings, load_settings
+from tasks.job import PARAMS, PROJECT
+from tasks.monitor import Checked, check_drift
+
+ALARM = "reconpatch.drift.alarm"
+RETRAIN = "reconpatch.drift.retrain"
+
+
+def announce(checked: Checked, settings: Settings) -> None:
+    """Emit the alarm and, by policy, the event that a retrain waits for; told twice they keep their ids."""
+    look, dataset = checked.look, settings.pipeline.dataset
+    if look is None:
+        return
+    for event in (ALARM, RETRAIN)[: 2 if settings.monitor.on_alarm == "retrain" else 1]:
+        emit_event(
+            event=event,
+            resource={"prefect.resource.id": f"reconpatch.dataset.{dataset}.{checked.category}"},
+            payload={
+                "dataset": dataset,
+                "category": checked.category,
+                "model_version": look.model_version,
+                "moved": look.moved,
+                "p_value": look.p_value,
+                "level": look.level,
+                "window": look.window,
+                "note": checked.note,
+            },
+            id=uuid5(NAMESPACE_URL, f"{event}/{look.model_version}/{look.until.isoformat()}"),
+        )
+
+
+@task(name="check drift", task_run_name="check drift {category}", cache_policy=NO_CACHE, persist_result=False)
+def check_category(settings: Settings, category: str, project: Path) -> Checked:
+    """Check one category; its plots become an artifact."""
+    checked = check_drift(
+        settings, category, project, now=datetime.now(UTC), announce=lambda one: announce(one, settings)
+    )
+    if checked.picture is not None:
+        content = base64.b64encode(checked.picture.read_bytes()).decode()
+        create_image_artifact(
+            image_url=f"data:image/png;base64,{content}",
+            key=_key("drift-plots", settings.pipeline.dataset, category),
+            description=checked.note,
+        )
+    return checked
+
+
+@flow(name="monitor")
+def monitor(categories: Sequence[str] = (), project: Path = PROJECT) -> State[list[Checked]]:
+    """Check categories for drift, one after the other; where too little is new, nothing happens.
+
+    Args:
+        categories: some of ``pipeline.categories``; none: all.
+        project: root of the project.
+
+    Returns:
+        One outcome a category. The flow run's own message says the same in words.
+
+    Raises:
+        SettingsError: there is no such category.
+        FlowFailedError: a category could not be checked; the others were.
+    """
+    settings = load_settings(project / PARAMS)
+    done: list[Checked] = []
+    failures: list[str] = []
+    for category in choose_categories(settings, categories):
+        state = check_category(settings, category, project, return_state=True)
+        if state.is_completed():
+            done.append(state.result())
+        failures += failure_of(f"check drift {category}", state)
+    looked = [one for one in done if one.look is not None]
+    if looked:
+        create_table_artifact(
+            key=_key("drift", settings.pipeline.dataset),
+            table=[_row(one) for one in looked],
+            description=f"Checks of {settings.pipeline.dataset} for drift; p-values of each statistic alone",
+        )
+    if failures:
+        raise FlowFailedError("the flow did not finish:\n" + "\n".join(failures))
+    return Completed(message="; ".join(str(one) for one in done), data=done)
+
+
+def _row(checked: Checked) -> dict[str, str]:
+    look = checked.look
+    assert look is not None  # noqa: S101 (for the reader: only checks become rows)
+    return {
+        "category": checked.category,
+        "alarm": "ALARM" if look.alarm else "no",
+        "p": f"{look.p_value:.2g}",
+        "level": f"{look.level:.2g}",
+        "new groups": str(look.window),
+        "held-out groups": str(look.reference),
+        "rejects": "not calibrated" if look.rejects is None else f"{look.rejects:.1%}",
+        **{name: f"{p_value:.2g}" for name, p_value in look.shifts.items()},
+    }
+
+
+def _key(*parts: str) -> str:
+    """An artifact's key: lower case letters, digits and dashes."""
+    return "".join(letter if letter.isalnum() else "-" for letter in "-".join(parts).lower())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
+    parser = argparse.ArgumentParser(prog="python -m flows.monitor", description="Check for drift.")
+    parser.add_argument("--category", dest="categories", action="append", default=[])
+    given = parser.parse_args(arguments)
+    try:
+        choose_categories(load_settings(PROJECT / PARAMS), given.categories)
+    except SettingsError as error:
+        parser.error(str(error))
+    try:
+        for checked in monitor(given.categories):
+            print(checked)
+    except ReConPatchError as error:
+        sys.exit(f"monitor failed: {error}")
+
+
+if __name__ == "__main__":
+    main()

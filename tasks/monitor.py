@@ -1,0 +1,153 @@
+"""Compare the predictions of a category's champion with what it said of its held-out images.
+
+No stage: it looks at what was logged since, and keeps what it found under drift/<dataset>/<category>/.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from reconpatch.errors import DataError
+from reconpatch.evaluation.figures import png_bytes
+from reconpatch.files import atomic_file, file_lock
+from reconpatch.model_folder import check_files, read_calibration, read_config
+from reconpatch.monitoring.drift import find_drift
+from reconpatch.monitoring.looks import Look, append_look, next_level, read_looks
+from reconpatch.monitoring.plots import drift_figure
+from reconpatch.monitoring.prediction_log import read_predictions
+from reconpatch.scoring.held_out import LOOKS
+from reconpatch.settings import Settings
+from tasks.champion import Champion, champion_folder, find_champion
+
+FOLDER = "drift"
+_SHOWN = 200  # checks before this one in its picture
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What came of one category.
+
+    Attributes:
+        category: whose.
+        note: the same for people.
+        look: the check; None where there was nothing to check.
+        picture: its plots.
+    """
+
+    category: str
+    note: str
+    look: Look | None = None
+    picture: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.category}: {self.note}"
+
+
+def check_drift(
+    settings: Settings,
+    category: str,
+    project: Path,
+    *,
+    now: datetime,
+    announce: Callable[[Checked], None] = lambda _: None,
+) -> Checked:
+    """Check the images that were logged since the last check, where there are enough.
+
+    After an alarm only later images are compared: what drifted on alarms again, what was mended does not.
+
+    Args:
+        settings: section ``monitor``, ``seed`` and the pipeline's names.
+        category: its name.
+        project: root of the project.
+        now: time with its zone.
+        announce: told of an alarm before it is noted down, so once or (after a kill in between) twice.
+
+    Raises:
+        DataError: the champion keeps no held-out images to compare with, or the log cannot be read.
+        ReConPatchError: the registry cannot be asked.
+    """
+    log = settings.monitor.log
+    if log is None:
+        return Checked(category, "not checked (monitor.log: null)")
+    if not (project / log).is_dir():
+        return Checked(category, f"nothing to check: no prediction is logged in {log}")
+    champion = find_champion(settings, project, category)
+    if champion is None:
+        return Checked(category, "nothing to check: there is no champion yet")
+    folder = project / FOLDER / settings.pipeline.dataset / category
+    with file_lock(folder / ".lock"):
+        return _check(settings, champion, project, folder, now, announce)
+
+
+def _check(
+    settings: Settings,
+    champion: Champion,
+    project: Path,
+    folder: Path,
+    now: datetime,
+    announce: Callable[[Checked], None],
+) -> Checked:
+    category, looks = champion.category, read_looks(folder / "looks.json")
+    version = f"{champion.model}/{champion.version}"
+    own = [look for look in looks if look.model_version == version]
+    alarm = next((look.until for look in reversed(own) if look.alarm), None)
+    assert settings.monitor.log is not None  # noqa: S101 (for the reader: check_drift says so)
+    rows = read_predictions(
+        project / settings.monitor.log, model_version=version, since=alarm, most=settings.monitor.window
+    )
+    fresh = rows[rows["time"] > own[-1].until] if own else rows
+    count, needed = fresh["group"].nunique(), settings.monitor.new_images
+    if count < needed:
+        return Checked(
+            category, f"nothing to check: {count} new images of version {champion.version}, {needed} needed"
+        )
+    level = next_level(settings.monitor.rate, looks, rows["time"].iloc[0].to_pydatetime(), now)
+    if level is None:
+        return Checked(category, "nothing to check: the last check was less than half an hour ago")
+    reference, threshold = _reference(settings, champion, project)
+    found = find_drift(reference, rows, level=level, seed=settings.seed + len(looks))
+    rejects = None if rows["is_anomalous"].isna().any() else float(rows["is_anomalous"].mean())
+    since, until = (rows["time"].iloc[place].to_pydatetime() for place in (0, -1))
+    look = Look(
+        now, since, until, version, found.reference, found.window, level, found.p_value, found.shifts, rejects
+    )
+    name = "alarm" if look.alarm else "latest"
+    picture = folder / f"{name}-{now:%Y%m%dT%H%M%S}.png" if look.alarm else folder / "latest.png"
+    title = f"{settings.pipeline.dataset} {category}, version {champion.version}"
+    figure = drift_figure(reference, rows, [*looks[-_SHOWN:], look], threshold, title)
+    with atomic_file(picture) as temporary:
+        temporary.write_bytes(png_bytes(figure))
+    checked = Checked(category, _told(look, champion.version), look, picture)
+    if look.alarm:
+        announce(checked)
+    append_look(folder / "looks.json", look)
+    return checked
+
+
+def _told(look: Look, version: str) -> str:
+    found = f"drifted, most of all {look.moved}" if look.alarm else "no drift"
+    return (
+        f"{found} (p = {look.p_value:.2g}, level {look.level:.2g}; {look.window} new groups of version "
+        f"{version} against {look.reference} held out)"
+    )
+
+
+def _reference(settings: Settings, champion: Champion, project: Path) -> tuple[pd.DataFrame, float]:
+    """The held-out images as the champion scored them, and its threshold."""
+    with champion_folder(champion, settings, project) as model:
+        config = read_config(model)
+        check_files(model, config)
+        calibration = read_calibration(model, config) if "calibration.json" in config["files"] else None
+    what = f"{champion.model}, version {champion.version}"
+    if calibration is None or calibration.held_out is None:
+        raise DataError(
+            f"{what}: keeps no held-out images that it scored itself, so nothing can be compared; "
+            "fit it with calibrate.calibration: holdout, or switch the checks off with monitor.log: null"
+        )
+    table = calibration.held_out.dropna(subset=list(LOOKS))
+    return table.assign(
+        is_anomalous=table["score"] > calibration.threshold.value
+    ), calibration.threshold.value
