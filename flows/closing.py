@@ -17,7 +17,8 @@ from tasks.git_commit import commit_results
 from tasks.stage import Finished
 
 
-def _is_busy(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+def is_busy(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    """Whether a task failed because another process holds DVC's lock."""
     return isinstance(state.result(raise_on_failure=False), DvcBusyError)
 
 
@@ -27,7 +28,7 @@ def _is_busy(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     persist_result=False,
     retries=5,
     retry_delay_seconds=[2, 5, 10, 20, 30],
-    retry_condition_fn=_is_busy,
+    retry_condition_fn=is_busy,
 )
 def commit(finished: Sequence[Finished], project: Path) -> list[str]:
     """Record the stages with DVC. One flow at a time; a person's own dvc command is waited for."""

@@ -16,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
 from flows import slots
+from flows.closing import is_busy
 from flows.run_stages import failure_of
 from flows.train import FlowFailedError
 from reconpatch.errors import SettingsError
@@ -36,7 +37,16 @@ def announce(batch: Ingested) -> None:
     )
 
 
-@task(name="ingest", task_run_name="ingest {category}", cache_policy=NO_CACHE, persist_result=False)
+# A killed ingest may leave a dvc behind that is still at work.
+@task(
+    name="ingest",
+    task_run_name="ingest {category}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=5,
+    retry_delay_seconds=[2, 5, 10, 20, 30],
+    retry_condition_fn=is_busy,
+)
 def ingest_category(settings: Settings, category: str, project: Path) -> list[Ingested]:
     """Bring one inbox to its end, while no other flow runs DVC."""
     with slots.hold(slots.DVC):
