@@ -1,15 +1,20 @@
-"""What the data checks found, told in the Prefect run: a table of problems and the way to the Data Docs."""
+"""What was found wrong with the images, told in the Prefect run.
+
+Of `validate` a table of problems and the way to the Data Docs, of `calibrate` the suspicious nominal images.
+"""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pandas as pd
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from reconpatch.errors import ReConPatchError
 from tasks.data_docs import Checks, log_checks
 from tasks.job import Job
+from tasks.stages import NOMINAL_CHECK
 from tasks.validate import ChecksFailedError
 
 _MOST_LISTED = 100
@@ -17,7 +22,7 @@ _MOST_LISTED = 100
 
 @contextmanager
 def publishing(stage: str, job: Job) -> Iterator[None]:
-    """Around the stage `validate`: publish its findings, whether they stop the category or not."""
+    """Around a stage: publish what it found, whether that stops the category or not."""
     try:
         yield
     except ChecksFailedError:
@@ -25,6 +30,8 @@ def publishing(stage: str, job: Job) -> Iterator[None]:
         raise
     if stage == "validate":
         _publish(job)
+    if stage == "calibrate":
+        _publish_suspects(job)
 
 
 def _publish(job: Job) -> None:
@@ -36,12 +43,28 @@ def _publish(job: Job) -> None:
     except ReConPatchError as error:
         place = f"not logged ({error})"
         get_run_logger().warning("Data Docs of %s: %s", job.category, place)
-    name = f"data-checks-{job.settings.pipeline.dataset}-{job.category}".lower()
     create_markdown_artifact(
-        key=re.sub(r"[^a-z0-9]+", "-", name).strip("-"),
+        key=_key("data-checks", job.settings.pipeline.dataset, job.category),
         markdown=describe(job, checks, place),
         description=f"Data checks of {job.settings.pipeline.dataset}, {job.category}",
     )
+
+
+def _publish_suspects(job: Job) -> None:
+    table = pd.read_csv(job.folder("calibrate") / NOMINAL_CHECK)
+    found = table[table["suspicious"].eq(True)]
+    if found.empty:
+        return
+    create_table_artifact(
+        key=_key("nominal-check", job.settings.pipeline.dataset, job.category, str(job.backbone)),
+        table=found.head(_MOST_LISTED).drop(columns="suspicious").to_dict("records"),
+        description=f"{len(found)} of {len(table)} nominal images of {job.category} look unlike all others; "
+        "is each a good part? `reconpatch data review bad IMAGE` says no",
+    )
+
+
+def _key(*parts: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
 
 
 def describe(job: Job, checks: Checks, place: str) -> str:

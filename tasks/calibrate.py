@@ -19,8 +19,7 @@ from reconpatch.settings import FeatureSettings
 from tasks.inputs import load_features, load_manifest, load_modulation, load_training_images
 from tasks.job import Job
 from tasks.stage import main
-
-NOMINAL_CHECK = "nominal_check.csv"
+from tasks.stages import NOMINAL_CHECK
 
 
 def run(job: Job, folder: Path) -> dict[str, float]:

@@ -10,6 +10,7 @@ from reconpatch.model_folder import CONFIG
 from reconpatch.settings import Settings
 from tasks.record import read_record
 from tasks.stage import TIMINGS, Finished
+from tasks.stages import NOMINAL_CHECK
 
 METRICS = "metrics.json"
 
@@ -70,6 +71,12 @@ class FinishedEvaluation:
         """One hash of the detector (its config names every file's digest) and of its figures."""
         files = {"detector": self.model / CONFIG, "metrics": self.folder / METRICS}
         return sha256_json({name: sha256_file(path) for name, path in files.items()})
+
+    @property
+    def nominal_check(self) -> Path | None:
+        """What the nominal images say of each other; None of an ensemble, whose members say it."""
+        path = self.model.parent / NOMINAL_CHECK
+        return path if path.is_file() else None
 
     def config(self) -> dict[str, Any]:
         """The detector's config.json."""

@@ -77,6 +77,8 @@ def log_detector(
         client.log_inputs(run_id, [DatasetInput(dataset, context)])
         client.log_artifacts(run_id, str(evaluation.folder), "evaluation")
         client.log_artifacts(run_id, str(evaluation.checks), "data")
+        if evaluation.nominal_check is not None:
+            client.log_artifact(run_id, str(evaluation.nominal_check), "data")
         values = evaluation.parameters.model_dump(mode="json", by_alias=True)
         client.log_text(run_id, yaml.safe_dump(values, sort_keys=False), PARAMS)
         model_id, source = _log_model(experiment, evaluation, tags, run_id)

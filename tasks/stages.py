@@ -12,6 +12,7 @@ _SCORES = ("reconpatch/modulation", "reconpatch/memory", "reconpatch/scoring", "
 
 _MANIFEST = "validate/manifest.parquet"
 _INDEX = "features/index.json"
+NOMINAL_CHECK = "nominal_check.csv"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ _TABLE = (
             "reconpatch/detector.py", "reconpatch/self_check.py", "tasks/inputs.py", "tasks/calibrate.py",
         ),
         upstream=(_MANIFEST, _INDEX, "train/head", "coreset/bank.safetensors"),
-        outputs=("model", "nominal_check.csv"),
+        outputs=("model", NOMINAL_CHECK),
     ),
     Stage(
         "evaluate",

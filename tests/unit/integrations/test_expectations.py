@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 import pytest
 from manifest_rows import defect, manifest, row
+from planted_faults import write_sound
 
 from reconpatch.data.manifest import build_manifest
 from reconpatch.errors import DataError, ReConPatchError
 from reconpatch.integrations import expectations
-from reconpatch.integrations.expectations import CheckReport, check_manifest
+from reconpatch.integrations.expectations import CheckReport, check_dataset, check_manifest
 from reconpatch.settings import DataSettings, ValidateSettings
 
 _SETTINGS = ValidateSettings(min_train_images=3)
@@ -181,6 +182,18 @@ def test_importing_the_checks_imports_none_of_the_pipelines_tools() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_data_are_checked_where_neither_prefect_nor_mlflow_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("prefect", "mlflow", "dvc"):
+        monkeypatch.setitem(sys.modules, name, None)
+    root, docs = tmp_path / "set", tmp_path / "docs"
+    write_sound(root)
+    (report,) = check_dataset(root, DataSettings(), ValidateSettings(), docs).values()
+    assert report.problems == ()
+    assert (docs / "nut/index.html").is_file()
 
 
 def test_a_category_may_be_declared_to_vary() -> None:
