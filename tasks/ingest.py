@@ -14,7 +14,7 @@ import pandas as pd
 
 from reconpatch.data.arrivals import REJECTED, SUSPICIOUS, Arrival, Refusal, judge_arrivals, read_inbox
 from reconpatch.data.images import probe_image
-from reconpatch.data.joining import Plan, carry_out, make_plan, quarantine_name
+from reconpatch.data.joining import HEATMAPS, Plan, carry_out, make_plan, quarantine_name
 from reconpatch.data.layouts import train_folder
 from reconpatch.data.manifest import build_manifest
 from reconpatch.data.reviews import read_reviews
@@ -87,7 +87,7 @@ class Places:
             project / settings.ingest.inbox / category,
             quarantine,
             quarantine / ".plan.json",
-            quarantine / "heatmaps",
+            quarantine / HEATMAPS,
         )
 
 

@@ -18,6 +18,8 @@ from reconpatch.data.verdicts import Verdict, write_verdicts
 from reconpatch.errors import DataError
 from reconpatch.files import atomic_file, sha256_file, sha256_json, write_json
 
+HEATMAPS = "heatmaps"  # below a quarantine
+
 
 @dataclass(frozen=True)
 class Move:
@@ -144,7 +146,17 @@ def carry_out(plan: Plan, category_root: Path, quarantine: Path, *, keep: bool =
         if source != target and _is(target, move.sha256) and _is(source, move.sha256):
             source.unlink()
         if quarantine in source.parents and not source.exists():
-            Path(f"{source}.json").unlink(missing_ok=True)  # a released image leaves nothing behind
+            _forget(Path(f"{source}.json"), quarantine)
+
+
+def _forget(record: Path, quarantine: Path) -> None:
+    """A released image leaves nothing behind."""
+    if not record.is_file():
+        return
+    heatmap = json.loads(record.read_text(encoding="utf-8")).get("heatmap")
+    if heatmap:
+        (quarantine / HEATMAPS / heatmap).unlink(missing_ok=True)
+    record.unlink()
 
 
 def _join(plan: Plan, category_root: Path) -> None:
