@@ -6,7 +6,7 @@ No stage: it changes the data set itself. What was begun is finished first, so i
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -186,6 +186,7 @@ def _plan(settings: Settings, category: str, project: Path, places: Places, judg
         judged.suspicions,
         settings.validate_.near_duplicate_bits,
     )
+    _drop_heatmaps(judged, refusals, places.heatmaps)
     train = train_folder(places.root, settings.data.layout)
     plan = make_plan(arrivals, refusals, train, judged.judge)
     plan = replace(plan, verdicts=_new_verdicts(plan, known, verdicts, places.root))
@@ -193,6 +194,14 @@ def _plan(settings: Settings, category: str, project: Path, places: Places, judg
         return None
     plan.write(places.plan)
     return plan
+
+
+def _drop_heatmaps(judged: Judged, refusals: Sequence[Refusal | None], folder: Path) -> None:
+    """Remove those of images that a person released, or that are put aside for another reason."""
+    needed = {refusal.heatmap for refusal in refusals if refusal is not None}
+    for suspicion in judged.suspicions.values():
+        if suspicion.heatmap is not None and suspicion.heatmap not in needed:
+            (folder / suspicion.heatmap).unlink(missing_ok=True)
 
 
 def _new_verdicts(
