@@ -130,7 +130,7 @@ def first_alarm(
     )
     level = given.rate * given.step / given.length
     for count in range(given.step, given.length + 1, given.step):
-        found = find_drift(reference, stream[:count], level=level, seed=number)
+        found = find_drift(reference, stream[:count], level=level, seed=number, latest=given.step)
         if found.alarm:
             return count, min(found.shifts, key=found.shifts.__getitem__)
     return None, ""

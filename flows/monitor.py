@@ -96,7 +96,7 @@ def monitor(categories: Sequence[str] = (), project: Path = PROJECT) -> State[li
         create_table_artifact(
             key=_key("drift", settings.pipeline.dataset),
             table=[_row(one) for one in looked],
-            description=f"Checks of {settings.pipeline.dataset} for drift; p-values of each statistic alone",
+            description=f"Checks of {settings.pipeline.dataset} for drift",
         )
     if failures:
         raise FlowFailedError("the flow did not finish:\n" + "\n".join(failures))
@@ -114,7 +114,7 @@ def _row(checked: Checked) -> dict[str, str]:
         "new groups": str(look.window),
         "held-out groups": str(look.reference),
         "rejects": "not calibrated" if look.rejects is None else f"{look.rejects:.1%}",
-        **{name: f"{p_value:.2g}" for name, p_value in look.shifts.items()},
+        "stands out most": f"{look.moved} ({look.shifts[look.moved]:.2g})",
     }
 
 

@@ -108,7 +108,8 @@ def _check(
     if level is None:
         return Checked(category, "nothing to check: the last check was less than half an hour ago")
     reference, threshold = _reference(settings, champion, project)
-    found = find_drift(reference, rows, level=level, seed=settings.seed + len(looks))
+    seed = settings.seed + len(looks)
+    found = find_drift(reference, rows, level=level, seed=seed, latest=len(fresh))
     rejects = None if rows["is_anomalous"].isna().any() else float(rows["is_anomalous"].mean())
     since, until = (rows["time"].iloc[place].to_pydatetime() for place in (0, -1))
     look = Look(

@@ -6,7 +6,7 @@ and Young), which accounts for how many statistics there are and for their depen
 assumed. docs/adr/0010-drift.md says why these statistics, and what they cannot see.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,8 +58,13 @@ class _Statistic:
     tail: Literal["both", "upper"] = "both"
 
 
-def find_drift(reference: pd.DataFrame, window: pd.DataFrame, *, level: float, seed: int) -> Drift:
+def find_drift(
+    reference: pd.DataFrame, window: pd.DataFrame, *, level: float, seed: int, latest: int = 0
+) -> Drift:
     """Compare new images with held-out nominal ones, both scored by the detector that ships.
+
+    Where something changed a while ago, many new images are still as ever: the latest ones are looked at on
+    their own, too.
 
     Args:
         reference: an image a row: ``group``, ``score``, ``is_anomalous`` (null: not calibrated),
@@ -67,18 +72,23 @@ def find_drift(reference: pd.DataFrame, window: pd.DataFrame, *, level: float, s
         window: the same of the new images.
         level: probability of an alarm where nothing has drifted, in (0, 1).
         seed: of the deals, and of the choice of an image a group.
+        latest: so many rows at the window's end are its latest images; 0: none are told apart.
 
     Raises:
         DataError: a side has fewer than five groups, or embeddings are of other widths.
     """
-    before, after = _one_a_group(reference, seed), _one_a_group(window, seed)
+    timed = window.assign(latest=np.arange(len(window)) >= len(window) - latest)
+    before, after = _one_a_group(reference, seed), _one_a_group(timed, seed).sort_values("latest")
     if min(len(before), len(after)) < _FEWEST:
         raise DataError(f"drift: {len(before)} held-out and {len(after)} new groups; each needs {_FEWEST}")
     statistics = _statistics(pd.concat([before, after], ignore_index=True))
-    overall, single = _p_values(statistics, len(before), _FIRST, seed)
+    ends = [len(after)]
+    if _FEWEST <= (last := int(after["latest"].sum())) < len(after):
+        ends.append(last)
+    overall, single = _p_values(statistics, ends, _FIRST, seed)
     if overall <= max(level, 0.02):
         # A p-value as small as the level needs many deals, none of which drew attention to it.
-        overall, single = _p_values(statistics, len(before), max(_FIRST, int(np.ceil(20 / level))), seed + 1)
+        overall, single = _p_values(statistics, ends, max(_FIRST, int(np.ceil(20 / level))), seed + 1)
     return Drift(overall, level, single, len(before), len(after))
 
 
@@ -163,24 +173,37 @@ class _Components:
 
 
 def _p_values(
-    statistics: Mapping[str, _Statistic], before: int, deals: int, seed: int
+    statistics: Mapping[str, _Statistic], ends: Sequence[int], deals: int, seed: int
 ) -> tuple[float, dict[str, float]]:
-    """P-value of all statistics together, and of each alone; the true deal is one of the deals."""
+    """P-value of all statistics together, and of each alone; the true deal is one of the deals.
+
+    ``ends`` are numbers of rows at the end that are compared with all, each number on its own.
+    """
     random, total = np.random.default_rng(seed), len(next(iter(statistics.values())).values)
-    drawn = [_sizes((np.arange(total) >= before)[None, :].astype(np.float64), statistics)]
+    names = [name if end == ends[0] else f"{name}, latest" for end in ends for name in statistics]
+    drawn = [_all_sizes(np.arange(total)[None, :], ends, statistics)]
     for start in range(0, deals, _BATCH):
-        places = random.random((min(_BATCH, deals - start), total)).argpartition(before, axis=1)[:, before:]
-        chosen = np.zeros((len(places), total))
-        np.put_along_axis(chosen, places, 1.0, axis=1)
-        drawn.append(_sizes(chosen, statistics))
+        values = random.random((min(_BATCH, deals - start), total))
+        order = values.argpartition([total - end for end in ends], axis=1)
+        drawn.append(_all_sizes(order, ends, statistics))
     sizes = np.concatenate(drawn).round(10)  # equal deals are equal, whatever the order of the sums
     ordered = np.sort(sizes, axis=0)
     above = np.stack(
-        [len(sizes) - np.searchsorted(ordered[:, i], sizes[:, i]) for i in range(len(statistics))], axis=1
+        [len(sizes) - np.searchsorted(ordered[:, i], sizes[:, i]) for i in range(len(names))], axis=1
     )
     smallest = above.min(axis=1)
-    single = dict(zip(statistics, (float(one) / len(sizes) for one in above[0]), strict=True))
+    single = dict(zip(names, (float(one) / len(sizes) for one in above[0]), strict=True))
     return float((smallest <= smallest[0]).mean()), single
+
+
+def _all_sizes(order: NDArray[np.int64], ends: Sequence[int], statistics: Mapping[str, _Statistic]) -> _Array:
+    """(deals, ends x statistics) of deals that are given as orders of the rows."""
+    sizes = []
+    for end in ends:
+        chosen = np.zeros(order.shape)
+        np.put_along_axis(chosen, order[:, order.shape[1] - end :], 1.0, axis=1)
+        sizes.append(_sizes(chosen, statistics))
+    return np.concatenate(sizes, axis=1)
 
 
 def _sizes(chosen: _Array, statistics: Mapping[str, _Statistic]) -> _Array:

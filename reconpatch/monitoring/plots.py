@@ -13,6 +13,7 @@ from reconpatch.monitoring.looks import Look
 from reconpatch.scoring.held_out import LOOKS
 
 _BINS = 24
+_SHOWN = 10  # statistics, those that stand out most
 
 
 def drift_figure(
@@ -61,11 +62,11 @@ def _distributions(axis: Axes, before: np.ndarray, after: np.ndarray, name: str)
 
 
 def _statistics(axis: Axes, look: Look) -> None:
-    names = sorted(look.shifts, key=look.shifts.__getitem__, reverse=True)
+    names = sorted(look.shifts, key=look.shifts.__getitem__)[:_SHOWN][::-1]
     sizes = [-np.log10(look.shifts[name]) for name in names]
     colours = [DEFECTIVE if look.alarm and name == look.moved else MUTED for name in names]
     axis.barh(names, sizes, color=colours, alpha=0.8)
-    axis.set_title("each statistic alone", fontsize=10, loc="left")
+    axis.set_title("statistics alone", fontsize=10, loc="left")
     axis.set_xlabel("-log10 p", fontsize=8)
     tidy(axis)
 

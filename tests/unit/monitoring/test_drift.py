@@ -60,6 +60,18 @@ def test_images_that_are_odd_together_are_found_where_the_mean_embedding_tells_n
     assert found.shifts["embedding"] > 0.05
 
 
+def test_a_change_of_the_latest_images_is_found_among_many_that_are_as_ever() -> None:
+    random = np.random.default_rng(7)
+    reference = _images(random, 25)
+    changed = pd.concat([_images(random, 200), _images(random, 30, darker=2)], ignore_index=True)
+    changed["group"] = [str(i) for i in range(len(changed))]
+    found = find_drift(reference, changed, level=0.001, seed=0, latest=30)
+    assert found.alarm
+    assert min(found.shifts, key=found.shifts.__getitem__) == "brightness, latest"
+    assert (found.reference, found.window) == (25, 230)
+    assert not find_drift(reference, changed, level=0.001, seed=0).alarm
+
+
 def test_frames_of_one_part_are_one_observation() -> None:
     random = np.random.default_rng(4)
     reference, one = _images(random, 40), _images(random, 6, darker=1.0)
