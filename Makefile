@@ -13,19 +13,23 @@ export GX_ANALYTICS_ENABLED := false
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
+# Where the worker of a pool goes before it runs a flow (prefect.yaml).
+export RECONPATCH_PROJECT := $(CURDIR)
+FLOWS_PORT ?= 4200
+FLOWS_API ?= http://127.0.0.1:$(FLOWS_PORT)/api
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint ui serve-flows gpu clean
+.PHONY: help setup demo test soak lint ui serve-flows deploy worker gpu clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready ## make the virtual environment and install every package
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(f"Python 3.11 or newer is needed, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.11 ...") if v < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[pipeline,serve,export,lite,tune,pictures,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[pipeline,dask,s3,serve,export,lite,tune,pictures,dev]"
 	@touch $@
 
 # The demo set is named in full: params.yaml may point at other images (reconpatch init). While it states just
@@ -55,17 +59,25 @@ lint: setup ## ruff and mypy
 	$(BIN)/mypy
 
 ui: setup ## MLflow and Prefect UIs on loopback; Ctrl-C ends both
-	@echo "MLflow  http://127.0.0.1:5000"; echo "Prefect http://127.0.0.1:4200"
+	@echo "MLflow  http://127.0.0.1:5000"; echo "Prefect http://127.0.0.1:$(FLOWS_PORT)"
 	@trap 'kill 0' INT TERM EXIT; \
 	$(BIN)/mlflow server --backend-store-uri "$(MLFLOW_TRACKING_URI)" --artifacts-destination "$(CURDIR)/mlartifacts" \
 	  --host 127.0.0.1 --port 5000 --workers 1 & \
-	$(BIN)/prefect server start --host 127.0.0.1 --port 4200 & \
+	$(BIN)/prefect server start --host 127.0.0.1 --port $(FLOWS_PORT) & \
 	wait
 
+# A server that answers at the port already, such as that of `make ui`, is used: the second one then ends at once.
 serve-flows: setup ## a Prefect server on loopback and every deployment of prefect.yaml; Ctrl-C ends both
 	@trap 'kill 0' INT TERM EXIT; \
-	$(BIN)/prefect server start --host 127.0.0.1 --port 4200 & \
-	PREFECT_API_URL=http://127.0.0.1:4200/api $(BIN)/python -m flows.serve
+	$(BIN)/prefect server start --host 127.0.0.1 --port $(FLOWS_PORT) & \
+	PREFECT_API_URL=$(FLOWS_API) $(BIN)/python -m flows.serve
+
+deploy: setup ## the deployments of prefect.yaml for workers of the pool `reconpatch`, at the server FLOWS_API
+	-PREFECT_API_URL=$(FLOWS_API) $(BIN)/prefect work-pool create reconpatch --type process
+	PREFECT_API_URL=$(FLOWS_API) $(BIN)/prefect --no-prompt deploy --all
+
+worker: setup ## run what the server FLOWS_API gives to the pool `reconpatch`, on as many machines as there are
+	PREFECT_API_URL=$(FLOWS_API) $(BIN)/prefect worker start --pool reconpatch
 
 gpu: setup ## swap faiss-cpu for faiss-gpu (they exclude each other)
 	$(BIN)/python -m pip uninstall --quiet --yes faiss-cpu

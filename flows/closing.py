@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
 from flows import slots
+from flows.retries import RETRY_REGISTRY
 from flows.run_stages import failure_of
 from flows.summary import publish_gate
 from reconpatch.settings import Settings
@@ -43,7 +44,7 @@ def commit_to_git(finished: Sequence[Finished], project: Path) -> str | None:
         return commit_results(finished, project)
 
 
-@task(name="register", cache_policy=NO_CACHE, persist_result=False)
+@task(name="register", cache_policy=NO_CACHE, persist_result=False, **RETRY_REGISTRY)
 def register(
     settings: Settings, evaluations: Sequence[Finished], flow_run_id: str, candidates: bool | None = None
 ) -> list[Any]:

@@ -10,12 +10,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, runtime
+from prefect import flow, runtime, task
+from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
 from flows import slots
 from flows.closing import record, register
 from flows.notice import Outcome, publish
+from flows.retries import RETRY_REGISTRY
 from flows.run_stages import failure_of, run_stages, run_update
 from flows.train import FlowFailedError
 from reconpatch.errors import ReConPatchError, SettingsError
@@ -48,23 +50,40 @@ def retrain(categories: Sequence[str] = (), project: Path = PROJECT) -> State[li
     settings = load_settings(project / PARAMS)
     chosen = choose_categories(settings, categories)
     note_code(project)
-    arrived = [find_arrivals(settings, project, category) for category in chosen]
+    arrived = [look(settings, project, category) for category in chosen]
     outcomes = [Outcome.nothing_new(one) for one in arrived if not one.any]
     with ExitStack() as held:
         todo = []
         for one in arrived:
             if not one.any:
                 continue
-            if _occupy(held, settings, one.category):
-                todo.append(one)
-            else:
+            if not _occupy(held, settings, one.category):
                 outcomes.append(Outcome.busy(one))
+                continue
+            # Whoever had the slot before may have dealt with these images, and made another champion.
+            now = look(settings, project, one.category)
+            if now.any:
+                todo.append(now)
+            else:
+                outcomes.append(Outcome.nothing_new(now))
         done, failures = _work(settings, project, todo)
     outcomes += done
     publish(outcomes, failures, settings)
     if failures:
         raise FlowFailedError("the flow did not finish:\n" + "\n".join(failures))
     return Completed(message="; ".join(str(outcome) for outcome in outcomes), data=outcomes)
+
+
+@task(
+    name="arrivals",
+    task_run_name="arrivals {category}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    **RETRY_REGISTRY,
+)
+def look(settings: Settings, project: Path, category: str) -> Arrivals:
+    """What the category's champion does not know."""
+    return find_arrivals(settings, project, category)
 
 
 def choose_categories(settings: Settings, wanted: Sequence[str]) -> list[str]:
@@ -87,7 +106,7 @@ def _occupy(held: ExitStack, settings: Settings, category: str) -> bool:
 
     Every flow takes its slots in the order of the parameters: none waits for another in a circle.
     """
-    slots.create_slots(*slots.EVERY_FLOW, name := f"retrain-{settings.pipeline.dataset}-{category}")
+    slots.create_slots(slots.DVC, name := f"retrain-{settings.pipeline.dataset}-{category}")
     try:
         held.enter_context(slots.hold(name, wait=settings.retrain.when_busy == "wait"))
     except TimeoutError:

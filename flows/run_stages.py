@@ -8,15 +8,20 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner
 
-from flows.stage_tasks import stage_task
+from flows.runners import task_runner
+from flows.stage_tasks import part_task, stage_task
 from reconpatch.settings import Settings
 from tasks.champion import Champion
 from tasks.job import Job, jobs_of
+from tasks.sharing import bring, send_images
 from tasks.stage import Finished
 from tasks.stages import STAGES, Stage
 from tasks.update import prepare, update_job
+
+_Key = tuple[str, str, str | None]
+SPREAD = ("features", "coreset")  # stages whose work can go ahead in parts
 
 
 def run_stages(
@@ -28,25 +33,34 @@ def run_stages(
         The stages whose outputs are current, and a message for each one that failed. A stage that
         waited for a failed one appears in neither.
     """
-    futures: dict[tuple[str, str, str | None], PrefectFuture[Any]] = {}
-    with ThreadPoolTaskRunner(max_workers=settings.pipeline.concurrency) as runner:
+    futures: dict[_Key, PrefectFuture[Any]] = {}
+    parts: dict[_Key, PrefectFuture[Any]] = {}
+    images = _send_images(settings, project, outputs, categories)
+    with task_runner(settings) as runner:
         # Stage by stage, not category by category: a waiting task occupies a worker.
         for stage in STAGES.values():
-            run = stage_task(stage.name)
             for job in jobs_of(stage.name, settings, project, outputs, categories):
                 before = [
-                    futures[_key(upstream, one)]
+                    futures[_key(upstream.name, one, upstream.per_backbone)]
                     for upstream in _upstream(stage)
                     for one in job.upstream(upstream.name)
                 ]
-                futures[_key(stage, job)] = runner.submit(run, {"job": job}, wait_for=before)
-        states = {key: _wait(future) for key, future in futures.items()}
-    finished = [state.result() for state in states.values() if state.is_completed()]
-    failures = [
-        message
-        for (stage, category, backbone), state in states.items()
-        for message in failure_of(" ".join(filter(None, (stage, category, backbone))), state)
-    ]
+                given = {"job": job, "before": before, "images": images.get(job.category)}
+                ahead = _submit_parts(runner, stage, given)
+                parts |= ahead
+                given["before"] = [*before, *ahead.values()]
+                key = _key(stage.name, job, stage.per_backbone)
+                futures[key] = runner.submit(stage_task(stage.name), given)
+        states = {key: _wait(future) for key, future in {**parts, **futures}.items()}
+    finished = [states[key].result() for key in futures if states[key].is_completed()]
+    bring(finished)
+    failures = [message for key, state in states.items() for message in failure_of(_name(key), state)]
+    if not failures:  # a cluster that loses a task tells no error
+        failures = [
+            f"{_name(key)}: did not end ({state.name})"
+            for key, state in states.items()
+            if not state.is_completed()
+        ]
     return finished, failures
 
 
@@ -90,8 +104,34 @@ def _upstream(stage: Stage) -> list[Stage]:
     return [STAGES[name] for name in names]
 
 
-def _key(stage: Stage, job: Job) -> tuple[str, str, str | None]:
-    return stage.name, job.category, job.backbone if stage.per_backbone else None
+def _send_images(
+    settings: Settings, project: Path, outputs: Path, categories: Sequence[str] | None
+) -> dict[str, str | None]:
+    jobs = jobs_of("validate", settings, project, outputs, categories)
+    return {job.category: send_images(job) for job in jobs}
+
+
+def _submit_parts(
+    runner: TaskRunner[Any], stage: Stage, given: dict[str, Any]
+) -> dict[_Key, PrefectFuture[Any]]:
+    """The shares of a stage's work that go ahead of it, side by side, where the parameters ask for some."""
+    job: Job = given["job"]
+    count = job.settings.pipeline.parts
+    if count == 1 or stage.name not in SPREAD:
+        return {}
+    run = part_task(stage.name)
+    return {
+        _key(f"{stage.name} part {number}", job): runner.submit(run, {**given, "number": number})
+        for number in range(count)
+    }
+
+
+def _key(name: str, job: Job, per_backbone: bool = True) -> _Key:
+    return name, job.category, job.backbone if per_backbone else None
+
+
+def _name(key: _Key) -> str:
+    return " ".join(filter(None, key))
 
 
 def _wait(future: PrefectFuture[Any]) -> State[Any]:

@@ -6,6 +6,8 @@ not run, so it is done here whenever a slot is waited for.
 """
 
 import json
+import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,12 +20,16 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
 DVC = "dvc"  # DVC's own lock fails at once when it is taken
-GPU = "gpu"
-EVERY_FLOW = (DVC, GPU)
 
 _LEASE_SECONDS = 60.0  # the shortest that Prefect allows
 _LOOK_SECONDS = 15.0
 _TRY_SECONDS = 1.0
+
+
+def gpu(index: int | None) -> str:
+    """The slot of one GPU: of this machine, among those that the process sees, number ``index``."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+    return f"gpu-{socket.gethostname()}-{visible}-{index or 0}"
 
 
 def create_slots(*names: str) -> None:

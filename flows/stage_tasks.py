@@ -1,15 +1,19 @@
 """The stages as Prefect tasks."""
 
-import errno
+import importlib
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import slots
 from flows.checks import publishing
+from flows.retries import retry
 from tasks.job import Job
+from tasks.sharing import bring, bring_images, send
 from tasks.stage import Finished, run_stage
 from tasks.stages import stage_or_variant
 
@@ -34,38 +38,52 @@ LIMITS = {
     "evaluate": Limits(3, 12),
     "ensemble": Limits(3, 12),
 }
-# A file server that is away for a moment. A full disk is not among them: trying again does not empty it.
-_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENETDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH}
 
 
-def may_pass(error: BaseException | None) -> bool:
-    """Whether the cause of an error, however it was told on the way, is one that may be gone soon."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _PASSING:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def stage_task(name: str) -> Task[..., Finished]:
+    """The Prefect task of a stage; the record in its output folder, not Prefect, decides what is done.
 
+    Its arguments: the job, what the stages before it finished, and the images' digest in the shared store.
+    """
 
-def stage_task(name: str) -> Task[[Job], Finished]:
-    """The Prefect task of a stage; the record in its output folder, not Prefect, decides what is done."""
-    limits = LIMITS[name]
-
-    @task(
-        name=name,
-        task_run_name=f"{name} {{job}}",
-        cache_policy=NO_CACHE,
-        persist_result=False,
-        retries=limits.retries,
-        retry_delay_seconds=[10 * 3**i for i in range(limits.retries)],
-        retry_condition_fn=lambda _task, _run, state: may_pass(state.result(raise_on_failure=False)),
-        timeout_seconds=limits.hours * 3600,
-    )
-    def run(job: Job) -> Finished:
+    @task(name=name, task_run_name=f"{name} {{job}}", **_options(name))
+    def run(job: Job, before: Sequence[Finished | None] = (), images: str | None = None) -> Finished:
+        _bring(name, job, before, images)
         with publishing(name, job):
-            return run_stage(name, job, around=lambda: _device_slot(name, job))
+            return send(run_stage(name, job, around=lambda: _device_slot(name, job)))
 
     return run
+
+
+def part_task(name: str) -> Task[..., None]:
+    """The Prefect task of a share of a stage's work, done ahead of it: its result waits in a cache."""
+
+    @task(name=f"{name} part", task_run_name=f"{name} {{job}} part {{number}}", **_options(name))
+    def run(job: Job, number: int, before: Sequence[Finished | None] = (), images: str | None = None) -> None:
+        _bring(name, job, before, images)
+        with _device_slot(name, job):
+            importlib.import_module(f"tasks.{name}").part(job, number)
+
+    return run
+
+
+def _options(name: str) -> dict[str, Any]:
+    limits = LIMITS[name]
+    return {
+        "cache_policy": NO_CACHE,
+        "persist_result": False,
+        "retries": limits.retries,
+        "retry_delay_seconds": [10 * 3**i for i in range(limits.retries)],
+        "retry_condition_fn": retry,
+        "timeout_seconds": limits.hours * 3600,
+    }
+
+
+def _bring(name: str, job: Job, before: Sequence[Finished | None], images: str | None) -> None:
+    """A machine that shares no file system with the others fetches what the stage reads."""
+    if stage_or_variant(name).data:
+        bring_images(job, images)
+    bring([item for item in before if item is not None])
 
 
 def _device_slot(name: str, job: Job) -> AbstractContextManager[None]:
@@ -73,6 +91,8 @@ def _device_slot(name: str, job: Job) -> AbstractContextManager[None]:
         return nullcontext()
     from reconpatch.device import choose_device
 
-    if choose_device(job.settings.device).type != "cuda":
+    device = choose_device(job.settings.device)
+    if device.type != "cuda":
         return nullcontext()
-    return slots.hold(slots.GPU)
+    slots.create_slots(name := slots.gpu(device.index))
+    return slots.hold(name)

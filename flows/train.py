@@ -12,7 +12,7 @@ from prefect import flow, get_run_logger, runtime
 
 from flows.closing import record, register
 from flows.run_stages import failure_of, run_stages
-from flows.slots import EVERY_FLOW, create_slots
+from flows.slots import DVC, create_slots
 from flows.summary import print_table, publish_table, summarise
 from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.settings import load_settings
@@ -53,7 +53,7 @@ def train(
     settings = load_settings(params or project / PARAMS, overrides, preset=preset)
     outputs = outputs_folder(settings, project)
     note_code(project)
-    create_slots(*EVERY_FLOW)
+    create_slots(DVC)
 
     finished, failures = run_stages(settings, project, outputs)
     evaluations = [item for item in finished if item.stage in EVALUATIONS]

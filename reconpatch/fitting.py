@@ -15,7 +15,7 @@ from reconpatch.features.dataset import PatchFeatures
 from reconpatch.inference import sample_pixels, score_blocks
 from reconpatch.memory.bank import MemoryBank
 from reconpatch.memory.coreset import coreset_size
-from reconpatch.memory.streaming import select_coreset
+from reconpatch.memory.streaming import Plan, merge_chunks, plan_selection, reduce_chunk, select_coreset
 from reconpatch.modulation.head import Modulation
 from reconpatch.modulation.training import TrainedModulation, train_modulation
 from reconpatch.progress import track
@@ -113,6 +113,36 @@ def fit_bank(features: PatchFeatures, modulation: Modulation | None, settings: S
     return select_bank(modulated(features, modulation), features.patches, size, settings)
 
 
+def plan_bank(features: PatchFeatures, modulation: Modulation | None, settings: Settings) -> Plan:
+    """How `fit_bank` selects: the chunks depend on the budget, and without one on this machine's memory."""
+    size = coreset_size(features.patches, settings.coreset.ratio, settings.coreset.max_bank)
+    width = features.dim if modulation is None else modulation.dim
+    return plan_selection(features.patches, size, width, _memory_budget(settings))
+
+
+def reduce_part(
+    features: PatchFeatures, modulation: Modulation | None, plan: Plan, number: int, settings: Settings
+) -> np.ndarray:
+    """What `fit_bank` keeps of chunk ``number`` of its plan, (n, dim) float32; other images are not read."""
+    limit_threads(settings.threads)
+    rows, patches = plan.rows(number), features.grid[0] * features.grid[1]
+    first = rows.start // patches
+    images = features.subset(range(first, -(-rows.stop // patches)))
+    width = features.dim if modulation is None else modulation.dim
+    vectors = np.empty((len(rows), width), np.float32)
+    for i, block in enumerate(modulated(images, modulation), first):
+        start, stop = max(rows.start, i * patches), min(rows.stop, (i + 1) * patches)
+        vectors[start - rows.start : stop - rows.start] = block[start - i * patches : stop - i * patches]
+    return reduce_chunk(vectors, plan, seed=settings.seed, device=choose_device(settings.device))
+
+
+def bank_of_parts(reduced: Iterable[np.ndarray], plan: Plan, settings: Settings) -> MemoryBank:
+    """The bank of `fit_bank` from what `reduce_part` kept of every chunk, in their order."""
+    limit_threads(settings.threads)
+    device = choose_device(settings.device)
+    return MemoryBank(merge_chunks(reduced, plan, seed=settings.seed, device=device))
+
+
 def modulated(features: PatchFeatures, modulation: Modulation | None) -> Iterator[np.ndarray]:
     """The (P, dim) float32 patches of one image after another in f's space, or as they are without f."""
     for block in features.blocks():
@@ -122,16 +152,20 @@ def modulated(features: PatchFeatures, modulation: Modulation | None) -> Iterato
 def select_bank(blocks: Iterable[np.ndarray], total: int, size: int, settings: Settings) -> MemoryBank:
     """The bank of ``size`` of the ``total`` (n_i, dim) float32 vectors in ``blocks``, within the budget."""
     limit_threads(settings.threads)
-    budget = settings.coreset.memory_budget_mib
     vectors = select_coreset(
         blocks,
         total,
         size,
         seed=settings.seed,
-        memory_budget=None if budget is None else budget * _MIB,
+        memory_budget=_memory_budget(settings),
         device=choose_device(settings.device),
     )
     return MemoryBank(vectors)
+
+
+def _memory_budget(settings: Settings) -> int | None:
+    budget = settings.coreset.memory_budget_mib
+    return None if budget is None else budget * _MIB
 
 
 def calibrate(

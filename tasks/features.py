@@ -26,5 +26,20 @@ def run(job: Job, folder: Path) -> dict[str, float]:
     return {}
 
 
+def part(job: Job, number: int) -> None:
+    """Compute the features of one of ``pipeline.parts`` shares of the images, into the cache.
+
+    Each share is whole batches: the network sees the same ones as if there were no shares.
+    """
+    settings = job.detector_settings
+    limit_threads(settings.threads)
+    paths, size = load_training_images(job).paths, settings.features.batch_size
+    share = -(-len(paths) // (size * settings.pipeline.parts)) * size
+    own = paths[number * share : (number + 1) * share]
+    if own:
+        extractor = PatchExtractor(settings.features, choose_device(settings.device))
+        extract_features(own, extractor, feature_cache(job))
+
+
 if __name__ == "__main__":
     main("features")

@@ -31,7 +31,7 @@ def load_training_images(job: Job) -> TrainingImages:
 
 def feature_cache(job: Job) -> FeatureCache:
     """The cache that all stages and flows share."""
-    return FeatureCache(job.cache, job.settings.pipeline.cache_max_bytes)
+    return FeatureCache(job.cache, job.settings.pipeline.cache_max_bytes, job.shared)
 
 
 def load_features(job: Job) -> PatchFeatures:

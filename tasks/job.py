@@ -8,6 +8,7 @@ from typing import Any
 from reconpatch.errors import SettingsError
 from reconpatch.files import sha256_json
 from reconpatch.settings import Settings, load_settings
+from reconpatch.storage import Store
 from tasks.stages import STAGES
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -60,6 +61,12 @@ class Job:
     def cache(self) -> Path:
         """The feature cache."""
         return self.project / self.settings.pipeline.cache
+
+    @property
+    def shared(self) -> Store | None:
+        """What all machines reach beside their own folders."""
+        url = self.settings.pipeline.shared
+        return None if url is None else Store(url)
 
     @property
     def detector_settings(self) -> Settings:

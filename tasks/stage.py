@@ -1,6 +1,7 @@
 """Run one stage: skip what is done, leave a complete folder or none."""
 
 import argparse
+import errno
 import importlib
 import logging
 import shutil
@@ -11,6 +12,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from reconpatch.errors import DataError, ReConPatchError
 from reconpatch.files import atomic_folder, file_lock, write_json
@@ -24,6 +27,9 @@ from tasks.stages import STAGES, Stage, stage_or_variant
 # How long it took is no output: it differs from run to run, so no record and no DVC knows this file.
 TIMINGS = "timings.json"
 
+# Neither a full disk nor a quota is helped by trying again.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -36,12 +42,14 @@ class Finished:
         job: what it was run for.
         folder: its output folder.
         ran: False when the outputs were there already.
+        tree: digest of the folder in the shared store; None where there is none.
     """
 
     stage: str
     job: Job
     folder: Path
     ran: bool
+    tree: str | None = None
 
     @property
     def evaluation(self) -> Path:
@@ -86,7 +94,7 @@ def run_stage(
             return Finished(name, job, folder, ran=False)
         refuse_changed_code(inputs["code"], job.project)
         body = importlib.import_module(f"tasks.{name}").run
-        with around(), atomic_folder(folder) as temporary:
+        with _told_of_a_full_disk(name, job), around(), atomic_folder(folder) as temporary:
             start = time.perf_counter()
             timings = body(job, temporary)
             write_record(temporary, stage, inputs, hasher)
@@ -125,6 +133,21 @@ def _alone(folder: Path) -> Iterator[None]:
         for abandoned in folder.parent.glob(f".{folder.name}.*/"):
             shutil.rmtree(abandoned, ignore_errors=True)
         yield
+
+
+@contextmanager
+def _told_of_a_full_disk(name: str, job: Job) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        # safetensors has no number, only the system's words.
+        number = error.errno if isinstance(error, OSError) else None
+        if number in _FULL or any(f"(os error {full})" in str(error) for full in _FULL):
+            raise DataError(
+                f"{name} ({job}): its outputs cannot be written ({error}); free some space and run it again, "
+                "what was there before is still there"
+            ) from error
+        raise
 
 
 def _missing(stage: Stage, job: Job, path: Path) -> str:

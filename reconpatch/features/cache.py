@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconpatch.errors import DataError
+from reconpatch.storage import Store
 
 _MAGIC = b"RCPBLK1\0"
 _HEADER = struct.Struct("<8sII32s16x")  # magic, rows, columns, SHA-256 of rows, columns and values
@@ -29,20 +30,50 @@ class FeatureCache:
         root: the folder; made when the first block is written.
         max_bytes: the blocks used least recently are removed so that the folder stays below it; None: it
             grows without bound. Each further process that writes at the same time may exceed it by 1/16.
+        shared: a second place, which other machines read and write too: what the folder lacks comes from
+            there, and what is written goes to both. It is not bounded here.
     """
 
-    def __init__(self, root: Path, max_bytes: int | None = None) -> None:
+    def __init__(self, root: Path, max_bytes: int | None = None, shared: Store | None = None) -> None:
         self.root = Path(root)
         self.max_bytes = max_bytes
+        self.shared = shared
         self._lock = threading.Lock()
         self._room: int | None = None
 
     def __contains__(self, key: str) -> bool:
         """Whether a block lies under ``key``; its checksum is not looked at."""
-        return self._path(key).is_file()
+        return self._path(key).is_file() or (self.shared is not None and self._shared_key(key) in self.shared)
 
     def get(self, key: str) -> NDArray[np.float16] | None:
         """Return the (P, D) float16 block under ``key``, read-only; None when absent or damaged."""
+        block = self._get_own(key)
+        if block is None and self.shared is not None:
+            content = self.shared.get(self._shared_key(key))
+            block = None if content is None else _decode(content)
+            if content is not None and block is not None:
+                self._put_own(key, content)
+        return block
+
+    def put(self, key: str, array: NDArray[np.float16]) -> None:
+        """Store a (P, D) float16 block; of several writers of one key the last one stays.
+
+        Raises:
+            DataError: the folder cannot be written.
+            ValueError: the array is no (P, D) float16.
+        """
+        if array.ndim != 2 or array.dtype != np.float16:
+            raise ValueError(f"a block must be (P, D) float16, not {array.shape} {array.dtype}")
+        content = _encode(array)
+        self._put_own(key, content)
+        if self.shared is not None:
+            self.shared.put(self._shared_key(key), content)
+
+    def unused_since(self, moment: float) -> list[Path]:
+        """The files of blocks that were last written or read before ``moment``, in seconds since 1970."""
+        return [path for used, _, path in self._list()[0] if used < moment * 1e9]
+
+    def _get_own(self, key: str) -> NDArray[np.float16] | None:
         path = self._path(key)
         try:
             content = path.read_bytes()
@@ -59,16 +90,7 @@ class FeatureCache:
                 os.utime(path)
         return block
 
-    def put(self, key: str, array: NDArray[np.float16]) -> None:
-        """Store a (P, D) float16 block; of several writers of one key the last one stays.
-
-        Raises:
-            DataError: the folder cannot be written.
-            ValueError: the array is no (P, D) float16.
-        """
-        if array.ndim != 2 or array.dtype != np.float16:
-            raise ValueError(f"a block must be (P, D) float16, not {array.shape} {array.dtype}")
-        content = _encode(array)
+    def _put_own(self, key: str, content: bytes) -> None:
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +108,10 @@ class FeatureCache:
             ) from None
         if self.max_bytes is not None:
             self._spend(len(content), self.max_bytes)
+
+    @staticmethod
+    def _shared_key(key: str) -> str:
+        return f"features/{key[:2]}/{key}"
 
     def _path(self, key: str) -> Path:
         return self.root / key[:2] / key[2:4] / key

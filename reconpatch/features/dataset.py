@@ -62,6 +62,11 @@ class PatchFeatures:
         """What identifies each image's features on any machine: its bytes, the weights, the parameters."""
         return tuple(_sha256(f"{digest} {self.extractor_digest}") for digest in self.image_digests)
 
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """Under what each image's features lie in the cache of this machine."""
+        return tuple(self._entry(i) for i in range(len(self.image_digests)))
+
     def block(self, i: int) -> NDArray[np.float16]:
         """(P, D) float16 features of image ``i``, read-only."""
         block = self.cache.get(self._entry(i))

@@ -1,6 +1,7 @@
 """Coreset selection from a stream of feature blocks, in bounded memory."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
@@ -21,6 +22,70 @@ def working_bytes(width: int) -> int:
     The vector, its coordinates twice while they are put in order, and its bounds.
     """
     return 3 * 4 * width + 128
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a selection goes: exactly, or chunk by chunk.
+
+    Attributes:
+        total: number of vectors.
+        size: how many are selected.
+        capacity: vectors in a chunk, the last one excepted; ``total`` where selection is exact.
+    """
+
+    total: int
+    size: int
+    capacity: int
+
+    @property
+    def chunks(self) -> int:
+        """Number of chunks; 1 where selection is exact."""
+        return -(-self.total // self.capacity)
+
+    @property
+    def kept(self) -> int:
+        """Vectors that k-center keeps of a chunk which has more."""
+        return min(_OVERSAMPLING * self.size, max(self.size, self.capacity // self.chunks))
+
+    def rows(self, number: int) -> range:
+        """The vectors of a chunk."""
+        return range(number * self.capacity, min(self.total, (number + 1) * self.capacity))
+
+
+def plan_selection(total: int, size: int, width: int, memory_budget: int | None) -> Plan:
+    """The chunks that fit a budget; arguments as of `select_coreset`, vectors of ``width`` numbers.
+
+    Raises:
+        SettingsError: as `select_coreset`.
+    """
+    if not 1 <= size <= total:
+        raise SettingsError(f"size is {size}: must be 1 to the number of vectors, {total}")
+    budget = default_memory_budget(_least(size, width)) if memory_budget is None else memory_budget
+    return Plan(total, size, _capacity(width, total, size, budget))
+
+
+def reduce_chunk(
+    vectors: NDArray[np.float32], plan: Plan, *, seed: int, device: torch.device | str = "cpu"
+) -> NDArray[np.float32]:
+    """What `select_coreset` keeps of one chunk, (n, D) float32; chunks do not depend on each other."""
+    return _select(vectors, min(plan.kept, len(vectors)), seed, device)
+
+
+def merge_chunks(
+    reduced: Iterable[NDArray[np.float32]], plan: Plan, *, seed: int, device: torch.device | str = "cpu"
+) -> NDArray[np.float32]:
+    """The selection from what was kept of each chunk, in their order: (size, D) float32."""
+    union: NDArray[np.float32] | None = None
+    for part in reduced:
+        if union is None:
+            union = np.empty((0, part.shape[1]), dtype=np.float32)
+        if len(union) + plan.kept > plan.capacity:
+            union = _select(union, plan.size, seed, device)
+        union = np.concatenate([union, part])
+    if union is None:
+        raise DataError("no chunk came; nothing can be selected")
+    return _select(union, plan.size, seed, device)
 
 
 def select_coreset(
@@ -60,25 +125,20 @@ def select_coreset(
             many vectors as are selected.
         DataError: the blocks have no or other widths, or not ``total`` vectors.
     """
-    if not 1 <= size <= total:
-        raise SettingsError(f"size is {size}: must be 1 to the number of vectors, {total}")
     stream = iter(blocks)
     first = next(stream, None)
     if first is None or first.ndim != 2:
         raise DataError(f"{total} vectors were announced and no (n, D) block came")
-    width = first.shape[1]
-    budget = default_memory_budget(_least(size, width)) if memory_budget is None else memory_budget
-    capacity = _capacity(width, total, size, budget)
-    chunks = _chunks(chain([first], stream), total, capacity)
-    if capacity == total:
+    plan = plan_selection(total, size, first.shape[1], memory_budget)
+    chunks = _chunks(chain([first], stream), total, plan.capacity)
+    if plan.chunks == 1:
         return _select(next(chunks), size, seed, device)
-    kept = min(_OVERSAMPLING * size, max(size, capacity // -(-total // capacity)))
-    union = np.empty((0, width), dtype=np.float32)
-    for part in chunks:
-        if len(union) + kept > capacity:
-            union = _select(union, size, seed, device)
-        union = np.concatenate([union, _select(part, min(kept, len(part)), seed, device)])
-    return _select(union, size, seed, device)
+    return merge_chunks(
+        (reduce_chunk(chunk, plan, seed=seed, device=device) for chunk in chunks),
+        plan,
+        seed=seed,
+        device=device,
+    )
 
 
 def _least(size: int, width: int) -> int:

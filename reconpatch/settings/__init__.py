@@ -16,6 +16,7 @@ from reconpatch.settings.library import (
 from reconpatch.settings.parameters import Settings
 from reconpatch.settings.parsing import all_parameters, load_settings, parse_settings
 from reconpatch.settings.pipeline import (
+    HousekeepingSettings,
     IngestSettings,
     PipelineSettings,
     RegisterSettings,
@@ -30,6 +31,7 @@ __all__ = [
     "DataSettings",
     "EvaluateSettings",
     "FeatureSettings",
+    "HousekeepingSettings",
     "IngestSettings",
     "ModulationSettings",
     "PipelineSettings",

@@ -12,6 +12,7 @@ from reconpatch.settings.library import (
     ScoringSettings,
 )
 from reconpatch.settings.pipeline import (
+    HousekeepingSettings,
     IngestSettings,
     MonitorSettings,
     PipelineSettings,
@@ -40,4 +41,5 @@ class Settings(Section):
     retrain: RetrainSettings = RetrainSettings()
     ingest: IngestSettings = IngestSettings()
     monitor: MonitorSettings = MonitorSettings()
+    housekeeping: HousekeepingSettings = HousekeepingSettings()
     pipeline: PipelineSettings = PipelineSettings()

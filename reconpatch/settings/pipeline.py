@@ -40,6 +40,15 @@ class ValidateSettings(Section):
     )
 
 
+class HousekeepingSettings(Section):
+    """What `flows.housekeeping` throws away; whatever this says, what a champion ever needed stays."""
+
+    keep_versions: int = Field(5, ge=1, description="so many newest versions of each model stay")
+    version_days: float = Field(90.0, ge=0, description="and those that are younger")
+    runs_days: float = Field(30.0, ge=0, description="folders under runs/ that were untouched for so long go")
+    cache_days: float = Field(90.0, ge=0, description="features and chunks that were not used for so long go")
+
+
 class IngestSettings(Section):
     """Where new nominal images come from and go to."""
 
@@ -119,6 +128,18 @@ class PipelineSettings(Section):
         (), max_length=1, description="how the backbones' detectors are fused to one more; empty: not at all"
     )
     concurrency: int = Field(2, ge=1, description="stages that run at the same time")
+    runner: Literal["threads", "dask", "ray"] = Field("threads", description="what runs the stages")
+    cluster: str | None = Field(
+        None,
+        description="address of a Dask scheduler or Ray head; RECONPATCH_CLUSTER goes before it; "
+        "None: a cluster of `concurrency` processes on this machine, for as long as a flow runs",
+    )
+    parts: int = Field(1, ge=1, description="parts that features and coreset of one category are spread over")
+    shared: str | None = Field(
+        None,
+        description="fsspec URL that all machines reach, such as s3://bucket/line; None: they share "
+        "the project's folder itself",
+    )
     cache: Path = Field(Path(".cache/features"), description="the feature cache; safe to delete")
     cache_max_gib: float | None = Field(
         20.0, gt=0, description="features used least recently go when the cache is full; None: no bound"

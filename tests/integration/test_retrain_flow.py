@@ -10,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
+from flows.evaluate import evaluate
 from flows.retrain import retrain
 from flows.slots import create_slots, hold
 from reconpatch import ReConPatch
@@ -104,6 +105,12 @@ def test_new_images_become_a_candidate_once_by_a_fit_or_by_an_update(
     model = root / "outputs/tiny/plain/tf_efficientnet_lite0/calibrate/model"
     training = read_training_set(model)
     assert ({*training.fit, *training.holdout}, training.updates) == (_digests(project), 0)
+
+    standings = {one.alias: one for one in evaluate(project=root)}
+    assert {alias: one.version for alias, one in standings.items()} == {"champion": "1", "challenger": "3"}
+    now, then = standings["challenger"].now, standings["challenger"].then
+    assert (now["threshold"], now["n_train"]) == (then["threshold"], then["n_train"])
+    assert "challenger" in standings["challenger"].row.values()
 
 
 @pytest.mark.server

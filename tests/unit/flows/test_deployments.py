@@ -6,8 +6,9 @@ import zoneinfo
 import pytest
 import yaml
 
+from flows.retries import may_pass
 from flows.serve import read_deployments
-from flows.stage_tasks import LIMITS, may_pass
+from flows.stage_tasks import LIMITS
 from reconpatch.errors import DataError
 from tasks.job import PROJECT
 from tasks.stages import STAGES, VARIANTS
@@ -32,7 +33,7 @@ def test_arrivals_retrain_their_category_as_a_text_whatever_it_looks_like(deploy
     (trigger,) = deployments["on-arrival"].triggers
     assert trigger.expect == {"reconpatch.ingest.completed"}
     (category,) = trigger.parameters["categories"]
-    assert category == {"prefect_kind": "jinja", "template": "{{ event.payload.category }}"}
+    assert category == {"__prefect_kind": "jinja", "template": "{{ event.payload.category }}"}
 
 
 def test_both_ways_to_deploy_read_one_file_and_one_pool(deployments) -> None:

@@ -1,0 +1,85 @@
+"""Champions and challengers on all test images of today.
+
+python -m flows.evaluate [--category NAME ...]
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, State
+
+from flows.retrain import choose_categories
+from flows.run_stages import failure_of
+from flows.train import FlowFailedError
+from reconpatch.errors import ReConPatchError, SettingsError
+from reconpatch.settings import load_settings
+from tasks.job import PARAMS, PROJECT
+from tasks.reevaluate import Standing, reevaluate
+
+
+@task(
+    name="evaluate registered",
+    task_run_name="evaluate {category}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def evaluate_category(category: str, project: Path) -> list[Standing]:
+    """What a category's champion and challenger show now."""
+    return reevaluate(load_settings(project / PARAMS), project, category)
+
+
+@flow(name="evaluate")
+def evaluate(categories: Sequence[str] = (), project: Path = PROJECT) -> State[list[Standing]]:
+    """Evaluate what is in use, and what might be; nothing is trained and no alias moves.
+
+    Args:
+        categories: some of ``pipeline.categories``; none: all.
+        project: root of the project.
+
+    Raises:
+        SettingsError: there is no such category.
+        FlowFailedError: a category could not be evaluated; the others were.
+    """
+    settings = load_settings(project / PARAMS)
+    found: list[Standing] = []
+    failures: list[str] = []
+    for category in choose_categories(settings, categories):
+        state = evaluate_category(category, project, return_state=True)
+        failures += failure_of(f"evaluate {category}", state)
+        found += state.result() if state.is_completed() else []
+    if found:
+        create_table_artifact(
+            key=f"standing-{settings.pipeline.dataset.replace('_', '-')}",
+            table=[one.row for one in found],
+            description="When registered -> on the images of today",
+        )
+    if failures:
+        raise FlowFailedError("the flow did not finish:\n" + "\n".join(failures))
+    return Completed(message=f"{len(found)} versions evaluated" if found else "no version yet", data=found)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.evaluate", description="Evaluate champions and challengers anew."
+    )
+    parser.add_argument("--category", dest="categories", action="append", default=[])
+    given = parser.parse_args(arguments)
+    try:
+        choose_categories(load_settings(PROJECT / PARAMS), given.categories)
+    except SettingsError as error:
+        parser.error(str(error))
+    try:
+        for one in evaluate(given.categories):
+            print(", ".join(f"{name} {cell}" for name, cell in one.row.items()))
+    except ReConPatchError as error:
+        sys.exit(f"evaluate failed: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Old versions, runs and caches, thrown away by the policy in params.yaml (section housekeeping).
+
+python -m flows.housekeeping [--no-dry-run]
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, State
+
+from reconpatch.errors import ReConPatchError
+from reconpatch.settings import load_settings
+from tasks.housekeeping import Removal, find_removals, remove
+from tasks.job import PARAMS, PROJECT
+
+
+@task(name="housekeeping", cache_policy=NO_CACHE, persist_result=False)
+def tidy(project: Path, dry_run: bool) -> list[Removal]:
+    """Find what goes, and remove it unless it is a dry run."""
+    settings = load_settings(project / PARAMS)
+    return find_removals(settings, project) if dry_run else remove(settings, project)
+
+
+@flow(name="housekeeping")
+def housekeeping(dry_run: bool = True, project: Path = PROJECT) -> State[list[Removal]]:
+    """List what the policy throws away; remove it where ``dry_run`` is false.
+
+    Raises:
+        ReConPatchError: MLflow cannot be asked; nothing was removed.
+    """
+    found = tidy(project, dry_run)
+    if found:
+        rows = [{key: str(value) for key, value in asdict(one).items() if key != "paths"} for one in found]
+        create_table_artifact(
+            key="housekeeping", table=rows, description="To be removed" if dry_run else "Removed"
+        )
+    return Completed(message=describe(found, dry_run), data=found)
+
+
+def describe(found: Sequence[Removal], dry_run: bool) -> str:
+    """One line for people."""
+    if not found:
+        return "nothing to remove"
+    size = sum(one.bytes for one in found) / 2**20
+    verb = "would be removed (dry run; --no-dry-run removes)" if dry_run else "removed"
+    return f"{len(found)} things, {size:.1f} MiB here, {verb}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; exit status 1 when MLflow cannot be asked."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.housekeeping", description="Throw away what nobody needs."
+    )
+    parser.add_argument("--dry-run", action=argparse.BooleanOptionalAction, default=True)
+    given = parser.parse_args(arguments)
+    try:
+        found = housekeeping(given.dry_run)
+    except ReConPatchError as error:
+        sys.exit(f"housekeeping failed: {error}")
+    for one in found:
+        print(f"{one.kind} {one.what}: {one.why}")
+    print(describe(found, given.dry_run))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Which failures may be gone soon, and how long a flow waits for that."""
+
+import errno
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from requests.exceptions import ConnectionError as Unreachable
+from requests.exceptions import Timeout
+
+# A file server that is away for a moment. A full disk is not among them: trying again does not empty it.
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENETDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH}
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Whether the cause of an error, however it was told on the way, is one that may be gone soon."""
+    while error is not None:
+        if isinstance(error, (Unreachable, Timeout)):
+            return True
+        if isinstance(error, OSError) and error.errno in _PASSING:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def retry(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """`may_pass` as Prefect asks it."""
+    return may_pass(state.result(raise_on_failure=False))
+
+
+# Each time MLflow's own client has already tried for four minutes.
+RETRY_REGISTRY: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay_seconds": [60, 300, 900],
+    "retry_condition_fn": retry,
+}

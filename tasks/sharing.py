@@ -1,0 +1,117 @@
+"""Folders on their way between machines that share no file system: by content, through the shared store."""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from reconpatch.errors import DataError
+from reconpatch.files import atomic_folder, dump_json, sha256_file, sha256_json
+from reconpatch.storage import Store
+from tasks.hashing import Hasher
+from tasks.job import Job
+from tasks.stage import Finished, hasher_of
+
+
+def publish(folder: Path, store: Store, hasher: Hasher) -> str:
+    """Put a folder's files into the store; what lies there already is not sent again.
+
+    Returns:
+        The tree's digest, by which `fetch` finds it.
+    """
+    tree = hasher.tree(folder)
+    for name, digest in tree.items():
+        if _file(digest) not in store:
+            store.put(_file(digest), (folder / name).read_bytes())
+    digest = sha256_json(tree)
+    if _tree(digest) not in store:
+        store.put(_tree(digest), dump_json(tree).encode())
+    return digest
+
+
+def fetch(digest: str, folder: Path, store: Store, hasher: Hasher) -> None:
+    """Make ``folder`` the tree of this digest: complete or as it was; what it has is not fetched.
+
+    Raises:
+        DataError: the store lacks a part of the tree, or holds a damaged one.
+    """
+    before = hasher.tree(folder) if folder.is_dir() else {}
+    if sha256_json(before) == digest:
+        return
+    there = {content: name for name, content in before.items()}
+    listing = json.loads(_get(_tree(digest), store, folder))
+    with atomic_folder(folder) as temporary:
+        for name, content in listing.items():
+            target = temporary / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if content in there:
+                _link(folder / there[content], target)
+            else:
+                target.write_bytes(_get(_file(content), store, folder))
+            if sha256_file(target) != content:
+                raise DataError(f"{store.url}: {_file(content)} is damaged; remove it and run this again")
+
+
+def send_images(job: Job) -> str | None:
+    """Publish the images of a job's category where machines share a store; returns the tree's digest."""
+    store = job.shared
+    return None if store is None else publish(job.images, store, hasher_of(job.project))
+
+
+def send(finished: Finished) -> Finished:
+    """Publish what a stage has finished, where machines share a store."""
+    store = finished.job.shared
+    if store is None:
+        return finished
+    return replace(finished, tree=publish(finished.folder, store, hasher_of(finished.job.project)))
+
+
+def bring(finished: Sequence[Finished]) -> None:
+    """Make these stages' folders here what they were where they ran."""
+    for item in finished:
+        store = item.job.shared
+        if store is not None and item.tree is not None:
+            fetch(item.tree, item.folder, store, hasher_of(item.job.project))
+
+
+def bring_images(job: Job, digest: str | None) -> None:
+    """Have the images of the flow's machine here. Images that did not come this way are never replaced.
+
+    Raises:
+        DataError: there are others here.
+    """
+    store, hasher = job.shared, hasher_of(job.project)
+    if store is None or digest is None:
+        return
+    marker = job.project / ".cache" / "fetched" / f"{job.settings.pipeline.dataset}-{job.category}"
+    if job.images.is_dir() and not marker.is_file():
+        if hasher.digest(job.images) != digest:
+            raise DataError(f"{job.images}: differs from the flow's images; remove it to have it fetched")
+        return
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+    fetch(digest, job.images, store, hasher)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _get(key: str, store: Store, folder: Path) -> bytes:
+    content = store.get(key)
+    if content is None:
+        raise DataError(f"{store.url}: lacks {key} of {folder}; run the flow again")
+    return content
+
+
+def _file(digest: str) -> str:
+    return f"files/{digest[:2]}/{digest}"
+
+
+def _tree(digest: str) -> str:
+    return f"trees/{digest}"

@@ -1,0 +1,91 @@
+"""What the policy throws away goes, and nothing that a champion of any time or a pinned version needs."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from finished_runs import PipelineRun, fit_detector, write_images
+
+from reconpatch.device import choose_device
+from reconpatch.features.cache import FeatureCache
+from reconpatch.features.dataset import extract_features
+from reconpatch.features.extract import PatchExtractor
+from reconpatch.settings import parse_settings
+from tasks.housekeeping import find_removals, remove
+from tasks.promote import promote_version
+from tasks.register import register_run
+
+NAME = "reconpatch-tiny-nut"
+_POLICY = ("housekeeping.keep_versions=1", "housekeeping.version_days=0")
+
+
+@pytest.fixture
+def run(mlflow_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PipelineRun:
+    """Five versions: 1 was champion, 2 is, 3 is pinned, 5 is the newest."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(mlflow_template, tmp_path / "mlflow.db")
+    images = write_images(tmp_path / "images" / "nut")
+    run = PipelineRun(tmp_path, detector=fit_detector(images, tmp_path / "detector"), images=images)
+    for number in range(5):
+        register_run(run.settings(), [run.finish(image_auroc=0.9 + number / 100)])
+    promote_version(NAME, "2", "better", settings=run.settings(), project=run.root)
+    run.client.set_model_version_tag(NAME, "3", "pinned", "true")
+    return run
+
+
+def _age(path: Path) -> None:
+    old = time.time() - 1000 * 24 * 3600
+    for each in [path, *path.rglob("*")]:
+        os.utime(each, (old, old))
+
+
+def _versions(run: PipelineRun) -> set[str]:
+    return {str(one.version) for one in run.client.search_model_versions(f"name = '{NAME}'")}
+
+
+@pytest.mark.slow
+def test_nothing_that_a_champion_or_a_pinned_version_needs_goes(run: PipelineRun) -> None:
+    settings, root = run.settings(*_POLICY), run.root
+    assert find_removals(run.settings(), root) == []  # nothing is old
+    cache = FeatureCache(root / settings.pipeline.cache)
+    config = json.loads((run.detector / "config.json").read_text())
+    features = parse_settings(config["settings"], source="").features
+    extractor = PatchExtractor(features, choose_device("cpu"))
+    known = extract_features(sorted((run.images / "train" / "good").iterdir()), extractor, cache)
+    cache.put("f" * 64, np.zeros((4, 3), np.float16))
+    _age(root / settings.pipeline.cache)
+    cache.put("e" * 64, np.zeros((4, 3), np.float16))
+    for name in ("old", "young"):
+        (root / "runs" / name / "tiny").mkdir(parents=True)
+        (root / "runs" / name / "tiny" / "x").write_bytes(b"x")
+    _age(root / "runs" / "old")
+    (root / ".cache" / "chunks").mkdir()
+    (root / ".cache" / "chunks" / "c").write_bytes(b"x")
+    _age(root / ".cache" / "chunks")
+
+    before = sorted(root.rglob("*"))
+    found = find_removals(settings, root)
+    assert {(one.kind, one.what) for one in found} == {
+        ("version", f"{NAME}/4"),
+        ("run", "runs/old"),
+        ("features", "1 blocks"),
+        ("chunks", "1 chunks"),
+    }
+    assert [path for path in sorted(root.rglob("*")) if "mlflow.db" not in path.name] == [
+        path for path in before if "mlflow.db" not in path.name
+    ]
+    assert _versions(run) == {"1", "2", "3", "4", "5"}
+
+    run_4 = run.client.get_model_version(NAME, "4").run_id
+    assert remove(settings, root) == found
+    assert _versions(run) == {"1", "2", "3", "5"}
+    assert run.client.get_run(run_4).info.lifecycle_stage == "deleted"
+    assert {path.name for path in (root / "runs").iterdir()} == {"young"}
+    assert all(entry in cache for entry in known.entries)
+    assert "f" * 64 not in cache
+    assert "e" * 64 in cache
+    assert find_removals(settings, root) == []

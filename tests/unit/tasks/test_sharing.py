@@ -1,0 +1,73 @@
+"""Folders go from machine to machine by content."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reconpatch.errors import DataError
+from reconpatch.settings import load_settings
+from reconpatch.storage import Store
+from tasks.hashing import Hasher
+from tasks.job import Job
+from tasks.sharing import bring, bring_images, fetch, publish, send, send_images
+from tasks.stage import Finished
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def test_a_fetched_folder_is_the_published_one_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    store, hasher = Store((tmp_path / "share").as_uri()), Hasher(tmp_path)
+    files = {"model/bank": b"vectors", "record.json": b"{}"}
+    _write(tmp_path / "here", files)
+    digest = publish(tmp_path / "here", store, hasher)
+    _write(tmp_path / "there", {"record.json": b"old", "stray": b"x"})
+    fetch(digest, tmp_path / "there", store, hasher)
+    assert _files(tmp_path / "there") == files
+    (tmp_path / "there" / "model" / "bank").unlink()
+    (kept,) = (
+        path for path in (tmp_path / "share").rglob("*") if path.is_file() and path.read_bytes() == b"vectors"
+    )
+    kept.write_bytes(b"other")
+    with pytest.raises(DataError, match="damaged"):
+        fetch(digest, tmp_path / "there", store, hasher)
+    assert _files(tmp_path / "there") == {"record.json": b"{}"}
+    kept.unlink()
+    with pytest.raises(DataError, match="lacks"):
+        fetch(digest, tmp_path / "there", store, hasher)
+
+
+def test_a_machine_gets_images_and_stages_but_its_own_images_are_never_replaced(tmp_path: Path) -> None:
+    share = (tmp_path / "share").as_uri()
+    settings = load_settings(None, [f"pipeline.shared={share}", "pipeline.root=data"])
+    here, there = (
+        Job(settings, "brick", None, tmp_path / name, tmp_path / name / "outputs")
+        for name in ("here", "there")
+    )
+    _write(here.images, {"a.png": b"a", "b.png": b"b"})
+    digest = send_images(here)
+    bring_images(there, digest)
+    assert _files(there.images) == _files(here.images)
+    (here.images / "a.png").unlink()
+    _write(here.images, {"c.png": b"c"})
+    bring_images(there, send_images(here))
+    assert _files(there.images) == {"b.png": b"b", "c.png": b"c"}
+
+    with pytest.raises(DataError, match="differs from the flow's images"):
+        bring_images(here, digest)
+    assert _files(here.images) == {"b.png": b"b", "c.png": b"c"}
+
+    _write(here.folder("validate"), {"manifest.parquet": b"m"})
+    sent = send(Finished("validate", here, here.folder("validate"), ran=True))
+    bring([replace(sent, job=there, folder=there.folder("validate"))])
+    assert _files(there.folder("validate")) == {"manifest.parquet": b"m"}
