@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/tiles.py CATEGORY [--side 448] [--images 60]
 
-The same few images fit four detectors: at the tile's own side, at a larger side as a whole, the same in tiles with
-and without overlap. Seams: the mean step between neighbouring pixels of nominal test maps where an inner tile edge
-lies, against the same pixels of the whole image's maps.
+The same few images fit four detectors: at the tile's own side, at a larger side as a whole, the same in tiles
+with and without overlap. Steps at tile edges: the mean step between neighbouring pixels of nominal test maps
+within 8 pixels of an inner tile edge, as a share of all steps, over the same share in the whole image's maps.
 """
 
 import argparse
