@@ -10,7 +10,18 @@ from typing import NoReturn
 import typer
 from rich.text import Text
 
-from reconpatch.cli import data, exporting, fitting, inspection, lineage, presets, project, reviewing, serving
+from reconpatch.cli import (
+    data,
+    embedding,
+    exporting,
+    fitting,
+    inspection,
+    lineage,
+    presets,
+    project,
+    reviewing,
+    serving,
+)
 from reconpatch.cli.options import err
 from reconpatch.errors import ReConPatchError, SettingsError
 
@@ -24,6 +35,7 @@ for _command in (
     fitting.update,
     inspection.evaluate,
     inspection.robustness,
+    embedding.embedding,
     inspection.predict,
     inspection.bench,
     lineage.lineage,

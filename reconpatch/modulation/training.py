@@ -1,5 +1,6 @@
 """Training of f and g against their moving average (paper, sections 3.2 and 3.3)."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
@@ -86,6 +87,7 @@ def train_modulation(
     device: str | torch.device = "cpu",
     validation: np.ndarray | HasFeatures | None = None,
     patience: int | None = None,
+    observe: Callable[[int, Modulation], None] | None = None,
 ) -> TrainedModulation:
     """Train f on nominal patch features, of one category or of several together.
 
@@ -99,6 +101,7 @@ def train_modulation(
         device: where to train.
         validation: (m, D) nominal patches of other images, to watch the loss on and to stop early by.
         patience: records without a better validation loss before training stops; None never stops early.
+        observe: shown the steps done and f, before the first step and at every record; f then moves on.
 
     Raises:
         DataError: there are no patches, they are not (n, D), or not finite.
@@ -113,7 +116,7 @@ def train_modulation(
     generator = torch.Generator().manual_seed(seed)
     with one_thread():
         student = _start(rows, settings, generator).to(device)
-        history = _run(student, rows, watched, settings, generator, patience)
+        history = _run(student, rows, watched, settings, generator, patience, observe)
     return TrainedModulation(student.modulation.cpu(), tuple(history))
 
 
@@ -136,6 +139,7 @@ def _run(
     settings: ModulationSettings,
     generator: torch.Generator,
     patience: int | None,
+    observe: Callable[[int, Modulation], None] | None,
 ) -> list[TrainingRecord]:
     device = student.projection.weight.device
     steps, every = _schedule(len(rows), settings)
@@ -147,6 +151,8 @@ def _run(
     stopping = EarlyStopping(patience)
     history: list[TrainingRecord] = []
     losses: list[Tensor] = []
+    if observe is not None:
+        observe(0, student.modulation)
     for step, picked in enumerate(track(islice(picks, steps), "modulation", total=steps), start=1):
         loss = _loss(student, teacher, load_batch(rows, picked, device), settings)
         optimiser.zero_grad()
@@ -160,6 +166,8 @@ def _run(
                 validation_losses = [_loss(student, teacher, batch, settings) for batch in validation]
             history.append(_record(step, losses, validation_losses))
             losses = []
+            if observe is not None:
+                observe(step, student.modulation)
             if stopping.should_stop(history[-1].validation_loss, student):
                 break
     stopping.restore_best(student)

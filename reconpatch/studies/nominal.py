@@ -3,7 +3,7 @@
 Held-out groups are scored as they are and with seeded synthetic defects. No labelled test image takes part.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from PIL import Image
 from reconpatch import fitting
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import image_paths
+from reconpatch.data.training import training_images
 from reconpatch.device import choose_device, limit_threads
 from reconpatch.errors import DataError
 from reconpatch.evaluation.metrics import d_prime, image_auroc
@@ -24,6 +25,7 @@ from reconpatch.features.cache import FeatureCache
 from reconpatch.features.dataset import PatchFeatures, extract_features
 from reconpatch.features.extract import PatchExtractor
 from reconpatch.features.preprocess import prepare_mask
+from reconpatch.features.region import Region, read_region
 from reconpatch.files import atomic_folder
 from reconpatch.inference import score_blocks
 from reconpatch.memory.bank import MemoryBank
@@ -42,8 +44,8 @@ class Bench:
     Attributes:
         fit: of the nominal images that a detector is fitted on.
         held: of the held-out ones, n images.
-        defective: of the same with one synthetic defect of each kind, k*n images.
-        masks: (k*n, S, S) bool, where the synthetic defects are.
+        defective: of the same with one synthetic defect of each kind, m images.
+        masks: (m, S, S) bool, where the synthetic defects are.
         test: of the test images, to report how well the judgement ranks; None where nobody asked.
         labels: 0 or 1 of each test image.
     """
@@ -79,17 +81,25 @@ def prepare_bench(
             f"{table.attrs['root']}: no nominal image is held out to judge parameters on; set "
             "calibrate.holdout above 0 with calibrate.calibration holdout, and give at least two groups"
         )
+    extractor = PatchExtractor(settings.features, choose_device(settings.device))
+    training = training_images(table, settings.data)
+    region = None
+    if training.region is not None:
+        region = read_region(training.region, training.paths, settings, extractor.grid)
+
+    def features(images: Iterable[Path]) -> PatchFeatures:
+        return extract_features(images, extractor, cache, region=region)
+
     paths = image_paths(train)
     held = [paths[i] for i in split.holdout]
-    masks = _paint(held, folder, settings)
-    extractor = PatchExtractor(settings.features, choose_device(settings.device))
+    masks = _paint(held, folder, settings, region)
     test = table[table["split"] == "test"]
     return Bench(
-        fit=extract_features([paths[i] for i in split.fit], extractor, cache),
-        held=extract_features(held, extractor, cache),
-        defective=extract_features(sorted(folder.glob("*.png")), extractor, cache),
+        fit=features(paths[i] for i in split.fit),
+        held=features(held),
+        defective=features(sorted(folder.glob("*.png"))),
         masks=masks,
-        test=extract_features(image_paths(test), extractor, cache) if with_test else None,
+        test=features(image_paths(test)) if with_test else None,
         labels=tuple(test["label"]) if with_test else (),
     )
 
@@ -136,22 +146,33 @@ def _scores(
     masks: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     scores = []
-    batches = score_blocks(features.blocks(), features.grid, modulation, bank, settings)
+    region = features.region
+    batches = score_blocks(features.blocks(), features.grid, modulation, bank, settings, region)
     for number, batch in enumerate(batches):
         scores.append(float(batch.scores[0]))
         if pixels is not None and masks is not None:
-            pixels.update(masks[number], batch.maps[0])
+            pixels.update(masks[number], batch.maps[0], None if region is None else region.pixels)
     return np.array(scores)
 
 
-def _paint(paths: Sequence[Path], folder: Path, settings: Settings) -> NDArray[np.bool_]:
-    """One image of each kind for each path, in the order of their names; returns the prepared masks."""
+def _paint(
+    paths: Sequence[Path], folder: Path, settings: Settings, region: Region | None
+) -> NDArray[np.bool_]:
+    """One image of each kind for each path, in the order of their names; returns the prepared masks.
+
+    A defect that lies outside the region of interest is none, and left out.
+    """
     masks = []
     with atomic_folder(folder) as temporary:
         for number, path in enumerate(track(paths, "synthetic defects")):
             image = read_image(path)
             for kind in sorted(KINDS):
                 defect = add_defect(image, kind, settings.seed + number)
-                Image.fromarray(defect.image).save(temporary / f"{number:05}-{kind}.png")
-                masks.append(prepare_mask(defect.mask, settings.features))
+                mask = prepare_mask(defect.mask, settings.features)
+                mask = mask if region is None else mask & region.pixels
+                if mask.any():
+                    Image.fromarray(defect.image).save(temporary / f"{number:05}-{kind}.png")
+                    masks.append(mask)
+    if not masks:
+        raise DataError("no synthetic defect lies in the region of interest; enlarge roi.png or remove it")
     return np.stack(masks)
