@@ -37,10 +37,11 @@ def embedding_figure(patches: Patches, stages: Sequence[Stage], title: str) -> F
     for column, stage in enumerate(stages):
         for row in (0, 1):
             axis = figure.add_subplot(grid[row, column])
-            axis.set(xticks=[], yticks=[], xlabel="UMAP 1 (no unit)" if row else "")
+            axis.set(xticks=[], yticks=[])
+            if row:
+                axis.set_xlabel("UMAP 1 (no unit)", fontsize=8)
             if not column:
                 axis.set_ylabel("UMAP 2 (no unit)", fontsize=8)
-            axis.xaxis.label.set_size(8)
             axis.spines[:].set_color("#c9d0d6")
             if not row:
                 axis.set_title(_moment(column, stage.step, across), fontsize=9, loc="left")
