@@ -28,6 +28,7 @@ from reconpatch.features.region import Region, read_region
 from reconpatch.inference import score_features
 from reconpatch.model_folder import (
     ENSEMBLE,
+    UNIFIED,
     BackboneReference,
     FittedParts,
     read_config,
@@ -366,7 +367,7 @@ class ReConPatch:
         threads: int = 0,
         cache: str | Path | FeatureCache | None = None,
     ) -> "ReConPatch":
-        """Read a fitted detector; where the folder holds an ensemble, an `Ensemble` is returned.
+        """Read a fitted detector; of an ensemble an `Ensemble` is returned, of a unified model a `Unified`.
 
         Args:
             source: a detector folder, or an MLflow URI such as ``models:/reconpatch-demo-brick@champion``.
@@ -383,10 +384,15 @@ class ReConPatch:
             folder = download_detector(str(source))
         else:
             folder = Path(source)
-        if read_config(folder).get("kind") == ENSEMBLE:
+        kind = read_config(folder).get("kind")
+        if kind == ENSEMBLE:
             from reconpatch.ensemble import Ensemble  # it is made of detectors
 
             return Ensemble.open(folder, device=device, threads=threads, cache=cache)
+        if kind == UNIFIED:
+            from reconpatch.unified import Unified  # likewise
+
+            return Unified.open(folder, device=device, threads=threads, cache=cache)
         return cls.of_parts(read_model(folder), device=device, threads=threads, cache=cache)
 
     @classmethod

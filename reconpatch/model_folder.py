@@ -8,7 +8,8 @@
     region.json           what counts of an image (absent: all of it)
     training_set.json     content hashes and groups of the images of the fit, and of the held-out ones
 
-Loading runs no code from the folder and unpickles nothing. `ensemble_folder` says what an ensemble holds.
+Loading runs no code from the folder and unpickles nothing. `ensemble_folder` and `unified.folder` say what
+the other kinds hold.
 """
 
 import json
@@ -31,6 +32,8 @@ SCHEMA_VERSION = 2
 CONFIG, HEAD, BANK, CALIBRATION = "config.json", "head.safetensors", "bank.safetensors", "calibration.json"
 TRAINING_SET, HELD_OUT, REGION = "training_set.json", "held_out.parquet", "region.json"
 SINGLE, UNIFIED, ENSEMBLE = "single", "unified", "ensemble"
+# Kinds whose folders hold folders, and the files of their own that they cannot do without.
+_OF_SEVERAL: dict[str, dict[str, str]] = {ENSEMBLE: {CALIBRATION: "calibration"}, UNIFIED: {}}
 
 # What makes a detector; what belongs to a run or a machine does not: equal detectors are equal bytes.
 _OF_THE_MODEL = {"seed", "data", "features", "modulation", "coreset", "scoring", "calibrate"}
@@ -62,7 +65,6 @@ class FittedParts:
         bank: (M, dim) nominal patch vectors.
         calibration: nominal statistics and threshold, or None when nothing was held out.
         training_set: the nominal training images, held-out ones included.
-        kind: ``single``, or ``unified`` when f was trained on several categories.
         region: what counts of an image, or None when all of it does.
     """
 
@@ -72,7 +74,6 @@ class FittedParts:
     bank: MemoryBank
     calibration: Calibration | None
     training_set: TrainingSet
-    kind: str = SINGLE
     region: Region | None = None
 
 
@@ -97,7 +98,7 @@ def write_model(folder: Path, parts: FittedParts) -> None:
             files.append(REGION)
         config = {
             "schema_version": SCHEMA_VERSION,
-            "kind": parts.kind,
+            "kind": SINGLE,
             "settings": model_settings(parts.settings),
             "backbone": asdict(parts.backbone),
             "training_set_sha256": parts.training_set.sha256,
@@ -123,9 +124,9 @@ def read_model(folder: Path) -> FittedParts:
         calibration = None
         if CALIBRATION in config["files"]:
             calibration = read_calibration(folder, config)
-        training_set, kind = read_training_set(folder), str(config["kind"])
-        region = _read_region(folder, settings) if REGION in config["files"] else None
-        return FittedParts(settings, backbone, modulation, bank, calibration, training_set, kind, region)
+        training_set = read_training_set(folder)
+        region = read_region_file(folder, settings) if REGION in config["files"] else None
+        return FittedParts(settings, backbone, modulation, bank, calibration, training_set, region)
     except SettingsError as error:
         raise ModelError(f"{error}; the detector was written by another version of reconpatch") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -143,7 +144,7 @@ def check_target(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     known = folder.is_dir() and (folder / CONFIG).is_file()
-    if not known or not ((folder / BANK).is_file() or _read_json(folder / CONFIG).get("kind") == ENSEMBLE):
+    if not known or not ((folder / BANK).is_file() or _read_json(folder / CONFIG).get("kind") in _OF_SEVERAL):
         raise ModelError(
             f"{folder}: exists and is no detector folder; choose another name, nothing was changed"
         )
@@ -166,8 +167,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     files = config.get("files")
     needed = {BANK: "memory bank", TRAINING_SET: "training set"}
-    if config.get("kind") == ENSEMBLE:
-        needed = {CALIBRATION: "calibration"}
+    if config.get("kind") in _OF_SEVERAL:
+        needed = _OF_SEVERAL[config["kind"]]
     for name, what in needed.items():
         if not isinstance(files, dict) or name not in files:
             raise ModelError(f"{folder / CONFIG}: names no {what}; fit the detector again")
@@ -213,7 +214,12 @@ def read_calibration(folder: Path, config: Mapping[str, Any]) -> Calibration:
         raise ModelError(f"{path}: does not hold a calibration ({error!r}); fit the detector again") from None
 
 
-def _read_region(folder: Path, settings: Settings) -> Region:
+def read_region_file(folder: Path, settings: Settings) -> Region:
+    """Read region.json.
+
+    Raises:
+        ModelError: it does not hold a region for images of the detector's size.
+    """
     path = folder / REGION
     try:
         region = Region.from_dict(_read_json(path))

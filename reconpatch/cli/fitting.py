@@ -1,7 +1,9 @@
 """`reconpatch fit` and `update`: from good images to a detector folder."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,24 +12,37 @@ from reconpatch.cli.options import Device, Images, Json, Model, Overrides, Param
 if TYPE_CHECKING:
     from reconpatch.model_folder import FittedParts
     from reconpatch.scoring.calibration import Calibration
+    from reconpatch.settings import Settings
 
 
 def fit(
-    category: Annotated[Path, typer.Argument(help="folder of one category, such as data/mvtec/bottle")],
+    images: Annotated[
+        Path, typer.Argument(help="folder of one category, such as data/mvtec/bottle; of all with --unified")
+    ],
     out: Annotated[Path, typer.Option("--out", help="detector folder to write")],
+    unified: Annotated[
+        bool, typer.Option("--unified", help="one model for all categories in the folder")
+    ] = False,
     params: Params = None,
     preset: Preset = None,
     overrides: Overrides = None,
     cache: Annotated[Path | None, typer.Option(help="folder of the feature cache")] = None,
     json_file: Json = None,
 ) -> None:
-    """Fit a detector on the good images of a category, or an ensemble where `pipeline.fuse` asks for one."""
+    """Fit a detector on the good images of a category, or an ensemble where `pipeline.fuse` asks for one.
+
+    With --unified one model on all categories in a folder; `unified.bank` says whether they share a bank.
+    """
     from reconpatch.ensemble import Ensemble, fit_detector
     from reconpatch.model_folder import check_target
     from reconpatch.settings import load_settings
 
     check_target(out)
-    detector = fit_detector(category, load_settings(params, overrides or (), preset=preset), cache)
+    settings = load_settings(params, overrides or (), preset=preset)
+    if unified:
+        _fit_unified(images, settings, out, cache, json_file)
+        return
+    detector = fit_detector(images, settings, cache)
     detector.save(out)
     members = detector.members if isinstance(detector, Ensemble) else (detector,)
     _describe(out, [member.parts for member in members], detector.calibration, json_file)
@@ -58,8 +73,45 @@ def update(
     _describe(out, [detector.parts], detector.calibration, json_file)
 
 
+def _fit_unified(
+    root: Path, settings: "Settings", out: Path, cache: Path | None, json_file: Path | None
+) -> None:
+    from reconpatch.detector import ReConPatch
+    from reconpatch.errors import SettingsError
+    from reconpatch.unified import fit_unified
+
+    if settings.pipeline.fuse:
+        raise SettingsError(
+            "pipeline.fuse: a unified model is of one backbone; set it to [] or fit without --unified"
+        )
+    detector = fit_unified(root, ReConPatch(settings=settings, cache=cache))
+    detector.save(out)
+    for record in detector.history:
+        watched = (
+            ""
+            if record.ratio is None
+            else (f", validation {record.validation_loss:.4f}, ratio {record.ratio:.4f}")
+        )
+        typer.echo(f"step {record.step}: training loss {record.train_loss:.4f}{watched}")
+    for name in detector.categories:
+        one = detector.of_category(name)
+        typer.echo(f"{name}: {len(one.training_set)} images, {_verdicts(one.calibration)}")
+    history = [asdict(record) for record in detector.history]
+    _describe(
+        out,
+        [detector.parts],
+        detector.calibration,
+        json_file,
+        {"categories": detector.categories, "history": history},
+    )
+
+
 def _describe(
-    out: Path, members: "list[FittedParts]", calibration: "Calibration | None", json_file: Path | None
+    out: Path,
+    members: "list[FittedParts]",
+    calibration: "Calibration | None",
+    json_file: Path | None,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     size = len(members[0].training_set)
     banks = " and ".join(f"{len(parts.bank)} x {parts.bank.dim}" for parts in members)
@@ -75,7 +127,7 @@ def _describe(
         "calibration": None if calibration is None else calibration.to_dict(),
         "carried_over": calibration is not None and calibration.carried_over,
     }
-    write(json_file, values)
+    write(json_file, values | dict(more or {}))
 
 
 def _verdicts(calibration: "Calibration | None") -> str:

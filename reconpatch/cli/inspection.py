@@ -2,12 +2,20 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from reconpatch.cli.options import Device, Images, Json, Log, Model, console, write
+from reconpatch.cli.options import Device, Images, Json, Log, Model, console, err, write
+
+if TYPE_CHECKING:
+    from reconpatch.detector import ReConPatch
+    from reconpatch.unified import Unified
+
+CategoryName = Annotated[
+    str | None, typer.Option("--category", help="of a unified model: whose bank and threshold count")
+]
 
 
 def evaluate(
@@ -19,10 +27,14 @@ def evaluate(
     reviews: Annotated[
         Path | None, typer.Option("--reviews", help="review table, beside what the data's reviews.csv says")
     ] = None,
+    named: CategoryName = None,
     device: Device = "auto",
     json_file: Json = None,
 ) -> None:
-    """Measure a detector on labelled test images; those whose label a person contradicts are left out."""
+    """Measure a detector on labelled test images; those whose label a person contradicts are left out.
+
+    A unified model is measured as of the folder's category, where it knows that.
+    """
     from reconpatch.data.manifest import build_manifest
     from reconpatch.data.reviews import read_reviews
     from reconpatch.data.verdicts import apply_reviews
@@ -30,12 +42,19 @@ def evaluate(
     from reconpatch.ensemble import Ensemble
     from reconpatch.evaluation.evaluate import evaluate as run_evaluation
     from reconpatch.model_folder import lineage_of
+    from reconpatch.unified import Unified, evaluate_category
 
     detector = ReConPatch.load(model, device=device)
     manifest = build_manifest(category, detector.settings.data)
     if reviews is not None:
         manifest = apply_reviews(manifest, read_reviews(reviews))
-    evaluation = run_evaluation(detector, manifest, detector.settings)
+    if isinstance(detector, Unified):
+        folder = category.resolve().name
+        chosen = named or (folder if folder in detector.categories else None)
+        _say_if_pooled(detector, chosen)
+        evaluation = evaluate_category(detector, chosen, manifest, detector.settings)
+    else:
+        evaluation = run_evaluation(detector_of(detector, named), manifest, detector.settings)
     values = evaluation.to_dict()
     table = Table("metric", "value", title=f"{category.name}")
     for name, value in values.items():
@@ -84,6 +103,7 @@ def predict(
     model: Model,
     images: Images,
     maps: Annotated[Path | None, typer.Option("--maps", help="folder for the heat maps")] = None,
+    category: CategoryName = None,
     log: Log = None,
     device: Device = "auto",
     json_file: Json = None,
@@ -94,16 +114,19 @@ def predict(
     from reconpatch.evaluation.heatmaps import write_heatmap
 
     if log is None:
-        detector = ReConPatch.load(model, device=device)
+        detector = detector_of(ReConPatch.load(model, device=device), category)
         predictions = detector.stream(expand_images(images))
     else:
         from reconpatch.monitoring.recording import logged
         from reconpatch.server.sources import parse_sources
 
         (source,) = parse_sources([model])
-        detector, version = source.load(device=device, threads=0)
+        loaded, version = source.load(device=device, threads=0)
+        detector = detector_of(loaded, category)
         groups = detector.settings.data.group_pattern
-        predictions = logged(detector.stream(expand_images(images)), log, source.category, version, groups)
+        predictions = logged(
+            detector.stream(expand_images(images)), log, category or source.category, version, groups
+        )
     rows = []
     for prediction in predictions:
         verdict = {True: "anomalous", False: "good", None: "not calibrated"}[prediction.is_anomalous]
@@ -144,3 +167,30 @@ def bench(
         f"many: {speed.images_per_second:.1f} images/s; peak memory {speed.peak_rss_mib:.0f} MiB"
     )
     write(json_file, speed.to_dict())
+
+
+def detector_of(detector: "ReConPatch", category: str | None) -> "ReConPatch":
+    """The detector of the category that --category names; without a name the one given.
+
+    Raises:
+        SettingsError: a category is named, and the detector is of one alone.
+        ModelError: the unified model was not fitted on it.
+    """
+    from reconpatch.errors import SettingsError
+    from reconpatch.unified import Unified
+
+    if isinstance(detector, Unified):
+        _say_if_pooled(detector, category)
+        return detector if category is None else detector.of_category(category)
+    if category is not None:
+        raise SettingsError("--category: this model is of one category; leave it out")
+    return detector
+
+
+def _say_if_pooled(detector: "Unified", category: str | None) -> None:
+    if category is None:
+        err.print(
+            f"no category of the model ({', '.join(detector.categories)}) is named, so the pooled threshold "
+            "counts, which promises no false-reject rate for any one of them; name one by --category",
+            soft_wrap=True,
+        )

@@ -1,6 +1,6 @@
 """Mini-batches of random patches out of an array that need not fit into memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -48,6 +48,24 @@ def random_batches(count: int, batch_size: int, generator: torch.Generator) -> I
         order = torch.randperm(count, generator=generator).numpy()
         for start in range(0, count - size + 1, size):
             yield order[start : start + size]
+
+
+def balanced_batches(
+    parts: Sequence[int], batch_size: int, generator: torch.Generator
+) -> Iterator[np.ndarray]:
+    """Endless batches with as many rows of every part, whatever their sizes: each part has passes of its own.
+
+    Args:
+        parts: rows of each part, one part after another.
+        batch_size: patches a batch, rounded down to a multiple of the number of parts (a part smaller than
+            its share gives all of its rows), at least one of each.
+        generator: of the CPU; alone decides the order.
+    """
+    share = max(1, batch_size // len(parts))
+    starts = np.cumsum([0, *parts[:-1]])
+    passes = [random_batches(count, share, generator) for count in parts]
+    while True:
+        yield np.concatenate([start + next(rows) for start, rows in zip(starts, passes, strict=True)])
 
 
 def load_batch(rows: np.ndarray, picked: np.ndarray, device: torch.device) -> Tensor:

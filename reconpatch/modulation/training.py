@@ -1,6 +1,6 @@
 """Training of f and g against their moving average (paper, sections 3.2 and 3.3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from reconpatch.device import one_thread
 from reconpatch.errors import DataError
-from reconpatch.modulation.batches import HasFeatures, as_rows, load_batch, random_batches
+from reconpatch.modulation.batches import HasFeatures, as_rows, balanced_batches, load_batch, random_batches
 from reconpatch.modulation.early_stopping import EarlyStopping
 from reconpatch.modulation.head import Modulation, Projection
 from reconpatch.modulation.initialisation import (
@@ -88,6 +88,7 @@ def train_modulation(
     validation: np.ndarray | HasFeatures | None = None,
     patience: int | None = None,
     observe: Callable[[int, Modulation], None] | None = None,
+    parts: Sequence[int] | None = None,
 ) -> TrainedModulation:
     """Train f on nominal patch features, of one category or of several together.
 
@@ -102,10 +103,12 @@ def train_modulation(
         validation: (m, D) nominal patches of other images, to watch the loss on and to stop early by.
         patience: records without a better validation loss before training stops; None never stops early.
         observe: shown the steps done and f, before the first step and at every record; f then moves on.
+        parts: rows of each category, where ``features`` holds those of several one after another: every
+            batch then has as many of each. None: of one category.
 
     Raises:
         DataError: there are no patches, they are not (n, D), or not finite.
-        ValueError: ``patience`` is given and there is no validation.
+        ValueError: ``patience`` is given and there is no validation, or ``parts`` are not all the rows.
     """
     rows = as_rows(features, "features")
     watched = None if validation is None else as_rows(validation, "validation features")
@@ -113,10 +116,13 @@ def train_modulation(
         raise DataError(f"validation features are {watched.shape[1]} wide and features {rows.shape[1]}")
     if patience is not None and watched is None:
         raise ValueError("patience needs validation features to stop by; give some, or no patience")
+    if parts is not None and (sum(parts) != len(rows) or min(parts, default=0) < 1):
+        raise ValueError(f"parts {list(parts)} must be at least 1 each and {len(rows)} together")
     generator = torch.Generator().manual_seed(seed)
     with one_thread():
         student = _start(rows, settings, generator).to(device)
-        history = _run(student, rows, watched, settings, generator, patience, observe)
+        picks = balanced_batches(parts or [len(rows)], settings.batch_size, generator)
+        history = _run(student, rows, watched, settings, picks, patience, observe)
     return TrainedModulation(student.modulation.cpu(), tuple(history))
 
 
@@ -137,13 +143,12 @@ def _run(
     rows: np.ndarray,
     watched: np.ndarray | None,
     settings: ModulationSettings,
-    generator: torch.Generator,
+    picks: Iterator[np.ndarray],
     patience: int | None,
     observe: Callable[[int, Modulation], None] | None,
 ) -> list[TrainingRecord]:
     device = student.projection.weight.device
     steps, every = _schedule(len(rows), settings)
-    picks = random_batches(len(rows), settings.batch_size, generator)
     validation = [] if watched is None else _validation_batches(watched, settings, device)
     teacher = deepcopy(student).requires_grad_(False)
     optimiser = AdamP(student.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)

@@ -12,6 +12,7 @@ from reconpatch.settings.library import (
     FeatureSettings,
     ModulationSettings,
     ScoringSettings,
+    UnifiedSettings,
 )
 from reconpatch.settings.parameters import Settings
 from reconpatch.settings.parsing import all_parameters, load_settings, parse_settings
@@ -39,6 +40,7 @@ __all__ = [
     "RetrainSettings",
     "ScoringSettings",
     "Settings",
+    "UnifiedSettings",
     "ValidateSettings",
     "all_parameters",
     "describe_preset",

@@ -157,3 +157,18 @@ class EvaluateSettings(Section):
     )
     miss_cost: float = Field(10.0, gt=0, description="cost of a defect that is accepted")
     false_reject_cost: float = Field(1.0, gt=0, description="cost of a good part that is rejected")
+
+
+class UnifiedSettings(Section):
+    """One model for all categories: f is trained on every category at once."""
+
+    bank: Literal["per_category", "shared"] = Field(
+        "per_category", description="per_category: one bank each; shared: one bank for all categories"
+    )
+    validation: float = Field(
+        0.1,
+        ge=0,
+        le=0.5,
+        description="share of the fit's images, whole groups, to watch the loss on",
+    )
+    patience: int = Field(10, ge=1, description="records without a better validation loss before f stops")

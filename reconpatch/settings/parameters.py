@@ -10,6 +10,7 @@ from reconpatch.settings.library import (
     FeatureSettings,
     ModulationSettings,
     ScoringSettings,
+    UnifiedSettings,
 )
 from reconpatch.settings.pipeline import (
     HousekeepingSettings,
@@ -36,6 +37,7 @@ class Settings(Section):
     coreset: CoresetSettings = CoresetSettings()
     scoring: ScoringSettings = ScoringSettings()
     calibrate: CalibrateSettings = CalibrateSettings()
+    unified: UnifiedSettings = UnifiedSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     register_: RegisterSettings = Field(RegisterSettings(), alias="register")
     retrain: RetrainSettings = RetrainSettings()

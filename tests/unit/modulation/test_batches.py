@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from reconpatch.errors import DataError
-from reconpatch.modulation.batches import as_rows, load_batch, random_batches
+from reconpatch.modulation.batches import as_rows, balanced_batches, load_batch, random_batches
 
 
 def take(count, size, how_many, seed=0):
@@ -41,3 +41,26 @@ def test_load_batch_picks_rows_as_float32():
 def test_other_features_are_refused(bad):
     with pytest.raises(DataError, match=r"validation features of shape \(.*must be \(n, D\)"):
         as_rows(bad, "validation features")
+
+
+def test_balanced_batches_have_as_many_of_each_part_and_leave_nothing_out():
+    parts = [10, 40, 3]
+    batches = list(islice(balanced_batches(parts, 17, torch.Generator().manual_seed(0)), 8))
+    edges = np.cumsum([0, *parts])
+    for batch in batches:
+        assert np.histogram(batch, edges)[0].tolist() == [5, 5, 3]
+        assert len(set(batch.tolist())) == 13
+    assert sorted(np.concatenate(batches[:2])[[*range(5), *range(13, 18)]].tolist()) == list(range(10))
+    assert set(np.concatenate(batches).tolist()) == set(range(53))
+
+
+def test_one_part_is_the_same_as_none():
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    one, none = balanced_batches([50], 16, generators[0]), random_batches(50, 16, generators[1])
+    for left, right in islice(zip(one, none, strict=True), 7):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_more_parts_than_a_batch_has_rows():
+    batch = next(balanced_batches([4] * 5, 2, torch.Generator().manual_seed(0)))
+    assert (batch // 4).tolist() == [0, 1, 2, 3, 4]

@@ -167,3 +167,20 @@ def test_heads_are_g_after_f():
     torch.testing.assert_close(
         training._Heads(start, projection)(start.standardise(x)), projection(start(x)), rtol=1e-4, atol=1e-5
     )
+
+
+def test_every_category_has_the_same_say_whatever_its_size():
+    """A large category of one look and a small one of another: balanced, the small one decides as much."""
+    large, small = patches(4000, seed=0), patches(64, seed=1) * np.float16(5)
+    rows = np.concatenate([large, small])
+    balanced = train_modulation(rows, settings(steps=30), seed=0, parts=[4000, 64])
+    drowned = train_modulation(rows, settings(steps=30), seed=0)
+    assert not np.array_equal(weight_of(balanced), weight_of(drowned))
+    one_part = train_modulation(rows, settings(steps=30), seed=0, parts=[4064])
+    np.testing.assert_array_equal(weight_of(one_part), weight_of(drowned))
+
+
+@pytest.mark.parametrize("parts", [[100], [200, 0], [150, 51], []])
+def test_parts_that_are_not_the_rows_are_refused(parts):
+    with pytest.raises(ValueError, match="parts"):
+        train_modulation(patches(200), settings(), seed=0, parts=parts)

@@ -1,0 +1,93 @@
+"""What a unified fit yields."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reconpatch.data.training import TrainingSet
+from reconpatch.features.region import Region
+from reconpatch.files import sha256_json
+from reconpatch.memory.bank import MemoryBank
+from reconpatch.model_folder import BackboneReference, FittedParts
+from reconpatch.modulation.head import Modulation
+from reconpatch.scoring.calibration import Calibration
+from reconpatch.settings import Settings
+
+
+@dataclass(frozen=True)
+class CategoryParts:
+    """What belongs to one category.
+
+    Attributes:
+        bank: that its images are compared with: its own, or the one that all categories share.
+        calibration: from its held-out images alone; None when none were held out.
+        training_set: its nominal images.
+        region: what counts of its images; None: all of them.
+    """
+
+    bank: MemoryBank
+    calibration: Calibration | None
+    training_set: TrainingSet
+    region: Region | None = None
+
+
+@dataclass(frozen=True)
+class UnifiedParts:
+    """Everything that a unified fit yields.
+
+    Attributes:
+        settings: the parameters it was fitted with.
+        backbone: reference to the frozen network.
+        modulation: f, trained on all categories; None for plain PatchCore.
+        bank: the shared one, or those of all categories together.
+        calibration: from the held-out images of all categories, for images whose category is not known.
+        categories: by name.
+    """
+
+    settings: Settings
+    backbone: BackboneReference
+    modulation: Modulation | None
+    bank: MemoryBank
+    calibration: Calibration | None
+    categories: Mapping[str, CategoryParts]
+
+    def of_category(self, name: str) -> FittedParts:
+        """The detector of one category."""
+        one = self.categories[name]
+        return FittedParts(
+            self.settings,
+            self.backbone,
+            self.modulation,
+            one.bank,
+            one.calibration,
+            one.training_set,
+            one.region,
+        )
+
+    @property
+    def pooled(self) -> FittedParts:
+        """The detector of an image whose category is not known: all of it counts."""
+        known = union({name: one.training_set for name, one in self.categories.items()})
+        return FittedParts(self.settings, self.backbone, self.modulation, self.bank, self.calibration, known)
+
+
+def together(banks: Sequence[MemoryBank]) -> MemoryBank:
+    """The vectors of all banks as one."""
+    return MemoryBank(np.concatenate([bank.vectors for bank in banks]))
+
+
+def union(sets: Mapping[str, TrainingSet]) -> TrainingSet:
+    """The training images of all categories; groups of two categories are two, whatever their names."""
+
+    def key(category: str, digest: str, group: str) -> str:
+        return digest if group == digest else sha256_json([category, group])
+
+    fit, holdout = (
+        sorted((digest, key(name, digest, group)) for name, pairs in part for digest, group in pairs)
+        for part in (
+            [(name, one.fit_pairs) for name, one in sets.items()],
+            [(name, one.holdout_pairs) for name, one in sets.items()],
+        )
+    )
+    return TrainingSet.from_pairs(fit, holdout)
