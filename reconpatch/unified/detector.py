@@ -178,17 +178,21 @@ def fit_unified(images: str | Path | Mapping[str, _Images], detector: ReConPatch
     with detector.feature_cache() as cache:
         categories = {name: load_category(some, extractor, settings, cache) for name, some in images.items()}
         parts, history = fit_categories(categories, backbone_reference(extractor, settings), settings)
-        limit = settings.calibrate.suspicious_z
-        for name, one in categories.items() if limit is not None else ():
-            bank = parts.categories[name].bank
-            checked = check_nominal(one.features, one.groups, parts.modulation, bank)
-            if checked is not None:
-                warn_of_suspects(checked.table(one.features.paths, limit), limit)
+        if settings.calibrate.suspicious_z is not None:
+            _check_nominal(categories, parts, settings.calibrate.suspicious_z)
     made = Unified(
         parts, device=settings.device, threads=settings.threads, cache=detector._cache, history=history
     )
     made._extractor = extractor
     return made
+
+
+def _check_nominal(categories: Mapping[str, CategoryImages], parts: UnifiedParts, limit: float) -> None:
+    for name, images in categories.items():
+        bank = parts.categories[name].bank
+        checked = check_nominal(images.features, images.groups, parts.modulation, bank)
+        if checked is not None:
+            warn_of_suspects(checked.table(images.features.paths, limit), limit)
 
 
 def load_category(
