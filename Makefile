@@ -29,7 +29,7 @@ setup: $(VENV)/.ready ## make the virtual environment and install every package
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(f"Python 3.11 or newer is needed, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.11 ...") if v < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[pipeline,dask,s3,serve,export,lite,tune,pictures,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[pipeline,team,dask,s3,serve,export,lite,tune,pictures,dev]"
 	@touch $@
 
 # The demo set is named in full: params.yaml may point at other images (reconpatch init). While it states just
@@ -58,12 +58,13 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-ui: setup ## MLflow and Prefect UIs on loopback; Ctrl-C ends both
+ui: setup ## MLflow and Prefect UIs on loopback, aliases moved there are logged; Ctrl-C ends all
 	@echo "MLflow  http://127.0.0.1:5000"; echo "Prefect http://127.0.0.1:$(FLOWS_PORT)"
 	@trap 'kill 0' INT TERM EXIT; \
 	$(BIN)/mlflow server --backend-store-uri "$(MLFLOW_TRACKING_URI)" --artifacts-destination "$(CURDIR)/mlartifacts" \
 	  --host 127.0.0.1 --port 5000 --workers 1 & \
 	$(BIN)/prefect server start --host 127.0.0.1 --port $(FLOWS_PORT) & \
+	$(BIN)/python -m flows.promote --watch & \
 	wait
 
 # A server that answers at the port already, such as that of `make ui`, is used: the second one then ends at once.
