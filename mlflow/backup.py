@@ -4,8 +4,8 @@ set -a; . mlflow/server.env; set +a          (or mlflow/team.env)
 python mlflow/backup.py save FOLDER
 python mlflow/backup.py restore FOLDER
 
-The databases go first: a model that is registered meanwhile leaves files that no row names, never a row without
-files. Runs by its path, as everything here: this folder is no package.
+The databases go first: a model that is registered meanwhile leaves files that no row names, never a row
+without files. Runs by its path, as everything here: this folder is no package.
 """
 
 import argparse

@@ -63,6 +63,15 @@ def _absent(name: str) -> bool:
 
 
 @pytest.fixture(scope="session")
+def postgresql() -> Path:
+    """Folder of the server's programs, where Debian's package puts them."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        missing("there is no PostgreSQL (Debian's package postgresql)")
+    return found[-1].parent
+
+
+@pytest.fixture(scope="session")
 def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database; making one takes seconds, so tests copy this one."""
     from mlflow import MlflowClient

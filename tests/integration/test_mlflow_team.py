@@ -1,4 +1,4 @@
-"""The team's server for real: PostgreSQL, an S3 endpoint, accounts, and the aliases that people move in its UI."""
+"""The team's server for real: PostgreSQL, an S3 endpoint, accounts, aliases moved in its UI, a backup."""
 
 import os
 import re
@@ -23,7 +23,6 @@ from reconpatch import ReConPatch
 from reconpatch.integrations.mlflow_uri import registered_version
 from tasks.promote import read_log
 from tasks.register import register_run
-from tests.conftest import missing
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "reconpatch-tiny-nut"
@@ -91,12 +90,8 @@ def _process(log: Path, *command: str, **given: object) -> Iterator["subprocess.
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
+def postgres(postgresql: Path) -> Iterator[str]:
     """A cluster of its own; the address without a database."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not programs:
-        missing("there is no PostgreSQL (Debian's package postgresql)")
-    programs = programs[-1].parent
     # The server refuses to run as root, and its account must be able to enter the folder.
     as_account = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
     folder = Path(tempfile.mkdtemp(prefix="reconpatch-postgres-"))
@@ -106,7 +101,7 @@ def postgres() -> Iterator[str]:
     port = _free_port()
 
     def run(program: str, *arguments: str) -> None:
-        command = [*as_account, str(programs / program), *arguments]
+        command = [*as_account, str(postgresql / program), *arguments]
         subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
 
     data = str(folder / "data")
