@@ -8,6 +8,7 @@ from typing import Any
 from reconpatch.files import sha256_file, sha256_json
 from reconpatch.model_folder import CONFIG
 from reconpatch.settings import Settings
+from tasks.lineage import data_record
 from tasks.record import read_record
 from tasks.stage import TIMINGS, Finished
 from tasks.stages import NOMINAL_CHECK
@@ -28,6 +29,7 @@ class FinishedEvaluation:
         model: the detector folder.
         folder: the evaluation's outputs.
         checks: the data checks' outputs, manifest and report.
+        data_record: the .dvc file of the images; None where they are under no DVC.
         timings: how long it took, beside the record.
         record_digest: digest of the evaluation's recorded inputs; None when it has no record.
     """
@@ -40,6 +42,7 @@ class FinishedEvaluation:
     model: Path
     folder: Path
     checks: Path
+    data_record: Path | None
     timings: Path
     record_digest: str | None
 
@@ -57,6 +60,7 @@ class FinishedEvaluation:
             model=(job.folder("calibrate") if single else finished.folder) / "model",
             folder=finished.evaluation,
             checks=job.folder("validate"),
+            data_record=data_record(job.project / job.settings.pipeline.root, job.project),
             timings=finished.folder / TIMINGS,
             record_digest=None if record is None else str(record["digest"]),
         )

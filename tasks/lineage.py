@@ -22,10 +22,12 @@ _CODE = ("reconpatch", "tasks", "flows", "mlflow", "pyproject.toml", "dvc.yaml",
 def lineage(settings: Settings, project: Path) -> dict[str, str]:
     """Tags that are the same for every detector of a run; what cannot be found out is ``unknown``."""
     lock = project / LOCK_FILE
+    record = data_record(project / settings.pipeline.root, project)
     return {
         "git_commit": _git(project, "rev-parse", "HEAD") or UNKNOWN,
         "git_dirty": _dirty(project),
         "dvc_data_hash": data_hash(project / settings.pipeline.root, project),
+        "dvc_record": UNKNOWN if record is None else record.relative_to(project).as_posix(),
         "params_hash": sha256_json(settings.model_dump(mode="json", by_alias=True)),
         "lock_file_hash": sha256_file(lock) if lock.is_file() else UNKNOWN,
         "python": platform.python_version(),

@@ -20,8 +20,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from reconpatch.data.manifest import read_manifest
+from reconpatch.integrations.mlflow_lineage import KEPT, PARAMS
 from tasks.evaluation_output import FinishedEvaluation
-from tasks.job import PARAMS
 from tasks.mlflow_store import Experiment
 from tasks.packaging import save_pyfunc
 from tasks.version_facts import describe, version_tags
@@ -80,7 +80,9 @@ def log_detector(
         if evaluation.nominal_check is not None:
             client.log_artifact(run_id, str(evaluation.nominal_check), "data")
         values = evaluation.parameters.model_dump(mode="json", by_alias=True)
-        client.log_text(run_id, yaml.safe_dump(values, sort_keys=False), PARAMS)
+        client.log_text(run_id, yaml.safe_dump(values, sort_keys=False), f"{KEPT}/{PARAMS}")
+        if evaluation.data_record is not None:
+            client.log_text(run_id, evaluation.data_record.read_text("utf-8"), f"{KEPT}/images.dvc")
         model_id, source = _log_model(experiment, evaluation, tags, run_id)
         figures = {key: value for key, value in metrics.items() if value is not None}
         log_metrics(experiment, run_id, figures, model_id=model_id, dataset=dataset)

@@ -9,7 +9,7 @@ import pandas as pd
 from reconpatch.data.manifest import read_manifest
 from reconpatch.evaluation.evaluation_set import evaluation_set_digest
 from reconpatch.evaluation.result import SCORES
-from reconpatch.model_folder import CALIBRATION
+from reconpatch.model_folder import CALIBRATION, read_training_set
 from tasks.evaluation_output import FinishedEvaluation
 
 _NAMES = {
@@ -34,6 +34,7 @@ def version_tags(evaluation: FinishedEvaluation) -> dict[str, str]:
     sizes = [path.stat().st_size for path in evaluation.model.rglob("*") if path.is_file()]
     banks = [path.stat().st_size for path in evaluation.model.rglob("bank.safetensors")]
     tags = {
+        "updates": str(read_training_set(evaluation.model).updates),
         "n_train": str(config.get("n_train", "unknown")),
         "n_test": str(len(scored)),
         "bank_vectors": str(_bank_vectors(evaluation)),

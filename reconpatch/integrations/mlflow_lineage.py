@@ -10,15 +10,33 @@ from reconpatch.integrations.extras import import_extra
 from reconpatch.integrations.mlflow_uri import require_store
 
 PROMOTIONS = "reconpatch-promotions"
-PARAMS = "params.yaml"
+KEPT, PARAMS = "reproduce", "params.yaml"  # what a run keeps so that it can be repeated
 _UNKNOWN = "unknown"
 _ORIGIN = {
-    "images": ("n_train", "n_test", "training_set_sha256", "evaluation_set_sha256", "dvc_data_hash"),
+    "images": (
+        "dataset",
+        "category",
+        "n_train",
+        "n_test",
+        "training_set_sha256",
+        "evaluation_set_sha256",
+        "dvc_data_hash",
+        "dvc_record",
+    ),
+        "dataset",
+        "category",
+        "n_train",
+        "n_test",
+        "training_set_sha256",
+        "evaluation_set_sha256",
+        "dvc_data_hash",
+        "dvc_record",
+    ),
     "code": ("git_commit", "git_dirty", "reconpatch_version"),
     "params": ("params_hash",),
     "environment": ("lock_file_hash", "python", "platform", "blas", "threads", "device"),
     "weights": ("backbone", "weights_sha256", "weights_source"),
-    "model": ("kind", "bank_vectors", "bank_bytes", "model_bytes", "output_digest"),
+    "model": ("kind", "updates", "bank_vectors", "bank_bytes", "model_bytes", "output_digest"),
     "verdicts": ("threshold", "expected_false_reject_rate", "gate", "gate_champion", "gate_evaluation_set"),
 }
 
@@ -35,7 +53,8 @@ class Lineage:
         origin: room -> fact -> value: images, code, params, environment, weights, model, verdicts.
         metrics: figures of its evaluation.
         approvals: events of the log of champions that concern it, in order.
-        commands: shell commands, run in the project's root, that make it again; empty where it cannot be.
+        commands: shell commands, run in the project's root, that make it again; the last ends with status 0
+            when detector and figures are the same to the bit. Empty where it cannot be.
         problem: why it cannot be made again exactly; None when it can.
     """
 
@@ -89,7 +108,7 @@ def trace(uri: str) -> Lineage:
         origin,
         dict(sorted(run.data.metrics.items())),
         approvals,
-        [] if tags.get("git_commit", _UNKNOWN) == _UNKNOWN else _commands(tags, version.run_id),
+        _commands(tags, version.run_id),
         problem,
     )
 
@@ -124,23 +143,44 @@ def _approvals(client: Any, model: str, version: str) -> list[dict[str, str]]:
 def _problem(tags: dict[str, str]) -> str | None:
     if tags.get("git_commit", _UNKNOWN) == _UNKNOWN:
         return "it was made outside git: the code is not known"
+    if tags.get("updates", "0") != "0":
+        return (
+            f"it was updated {tags['updates']} time(s): make the version again that it was updated from, "
+            "then `reconpatch update` it with the images that came after, in their order"
+        )
     if tags.get("git_dirty") == "true":
         return "code, parameters or policy differed from the commit when it was made"
-    if tags.get("dvc_data_hash", _UNKNOWN) == _UNKNOWN:
+    if tags.get("dvc_record", _UNKNOWN) == _UNKNOWN:
         return "its images are not under DVC: have the same ones at hand"
     return None
 
 
 def _commands(tags: dict[str, str], run_id: str) -> list[str]:
-    """In a working tree of its own, so that nothing at hand is touched."""
-    commit, folder = tags["git_commit"], f"../reproduce-{tags['git_commit'][:12]}"
-    place = shlex.quote(folder)
+    """In a working tree and a registry of their own, so that nothing at hand is touched."""
+    commit, record = tags.get("git_commit", _UNKNOWN), tags.get("dvc_record", _UNKNOWN)
+    if commit == _UNKNOWN or tags.get("updates", "0") != "0":
+        return []
+    place = f"../reproduce-{commit[:12]}-{run_id[:8]}"
+    images = [
+        f"cp {place}/{KEPT}/images.dvc {place}/{record}",
+        f'dvc --cd {place} cache dir --local "$(dvc cache dir)"',
+        f"dvc --cd {place} checkout {record} || dvc --cd {place} pull {record}",
+    ]
+    # The other categories and backbones of that run are other versions; none of them is needed here.
+    own = {"pipeline.commit": "false"}
+    if tags["kind"] in ("single", "ensemble"):
+        own["pipeline.categories"] = f"[{tags['category']}]"
+    if tags["kind"] == "single":
+        own |= {"pipeline.backbones": f"[{tags['backbone']}]", "pipeline.fuse": "false"}
+    overrides = " ".join(f"--set {shlex.quote(f'{name}={value}')}" for name, value in own.items())
+    inside = f"cd {place} && export MLFLOW_TRACKING_URI=sqlite:///$PWD/reproduced.db &&"
+    model = f"models:/reconpatch-{tags['dataset']}-{tags['category']}/1"
     return [
         f"git worktree add --detach {place} {commit}",
-        f"cp .dvc/config .dvc/config.local {place}/.dvc/ 2>/dev/null || true",
-        f'(cd {place} && dvc cache dir --local "$(cd - >/dev/null && dvc cache dir)" && dvc checkout data)',
+        f"mlflow artifacts download --run-id {run_id} --artifact-path {KEPT} --dst-path {place}",
+        *(images if record != _UNKNOWN else []),
         f"python -m venv {place}/.venv && {place}/.venv/bin/pip install -c {place}/constraints.txt "
-        f"-e '{folder}[pipeline,lite]'",
-        f"mlflow artifacts download --run-id {run_id} --artifact-path {PARAMS} --dst-path {place}",
-        f"(cd {place} && .venv/bin/python -m flows.train --params {PARAMS})",
+        f"-e '{place}[pipeline,lite]'",
+        f"({inside} .venv/bin/python -m flows.train --params {KEPT}/{PARAMS} {overrides})",
+        f"({inside} .venv/bin/reconpatch lineage {model} | grep -F {tags['output_digest']})",
     ]

@@ -65,7 +65,9 @@ def test_every_room_is_known_and_the_commands_name_commit_and_run(registered: Pi
 
 
 def test_the_parameters_of_the_run_can_be_fetched_and_are_the_same(registered: PipelineRun, tmp_path) -> None:
-    path = registered.client.download_artifacts(trace(CHAMPION).run_id, "params.yaml", str(tmp_path))
+    path = registered.client.download_artifacts(
+        trace(CHAMPION).run_id, "reproduce/params.yaml", str(tmp_path)
+    )
     assert load_settings(Path(path)) == registered.settings()
 
 
