@@ -13,6 +13,7 @@ the other kinds hold.
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from reconpatch.settings import Settings, parse_settings
 SCHEMA_VERSION = 2
 CONFIG, HEAD, BANK, CALIBRATION = "config.json", "head.safetensors", "bank.safetensors", "calibration.json"
 TRAINING_SET, HELD_OUT, REGION = "training_set.json", "held_out.parquet", "region.json"
+WEIGHTS = "weights"  # folder of weights that came from a local file and travel along
 SINGLE, UNIFIED, ENSEMBLE = "single", "unified", "ensemble"
 # Kinds whose folders hold folders, and the files of their own that they cannot do without.
 _OF_SEVERAL: dict[str, dict[str, str]] = {ENSEMBLE: {CALIBRATION: "calibration"}, UNIFIED: {}}
@@ -96,6 +98,9 @@ def write_model(folder: Path, parts: FittedParts) -> None:
         if parts.region is not None:
             write_json(temporary / REGION, parts.region.to_dict())
             files.append(REGION)
+        weights = parts.settings.features.weights
+        if weights is not None and weights.parent.name == WEIGHTS and weights.is_file():
+            add_weights(temporary, weights)
         config = {
             "schema_version": SCHEMA_VERSION,
             "kind": SINGLE,
@@ -108,6 +113,21 @@ def write_model(folder: Path, parts: FittedParts) -> None:
         write_json(temporary / CONFIG, config)
 
 
+def add_weights(folder: Path, file: Path) -> None:
+    """Let the backbone's weights, which came from a local file, travel with the detector."""
+    (folder / WEIGHTS).mkdir()
+    shutil.copyfile(file, folder / WEIGHTS / file.name)
+
+
+def _with_weights(folder: Path, settings: Settings) -> Settings:
+    """Weights that travel with the detector go before the path that they once lay at."""
+    named = settings.features.weights
+    if named is None or not (folder / WEIGHTS / named.name).is_file():
+        return settings
+    features = settings.features.model_copy(update={"weights": folder / WEIGHTS / named.name})
+    return settings.model_copy(update={"features": features})
+
+
 def read_model(folder: Path) -> FittedParts:
     """Read a detector folder.
 
@@ -117,7 +137,7 @@ def read_model(folder: Path) -> FittedParts:
     config = read_config(folder)
     check_files(folder, config)
     try:
-        settings = parse_settings(config["settings"], source=str(folder / CONFIG))
+        settings = _with_weights(folder, parse_settings(config["settings"], source=str(folder / CONFIG)))
         backbone = BackboneReference(**config["backbone"])
         modulation = Modulation.load(folder / HEAD) if HEAD in config["files"] else None
         bank = MemoryBank.load(folder / BANK)

@@ -1,5 +1,7 @@
 """A detector folder as an MLflow model from code, with the library inside; nothing is pickled."""
 
+import shutil
+import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from packaging.requirements import Requirement
 
 import reconpatch
 from reconpatch.integrations.mlflow_uri import ARTIFACT
+from reconpatch.model_folder import BANK, WEIGHTS, add_weights, read_config
 from tasks.job import PROJECT
 
 SCRIPT = PROJECT / "mlflow" / "pyfunc_model.py"
@@ -36,28 +39,42 @@ def save_pyfunc(detector: Path, target: Path, model: Model) -> None:
     """Write an MLflow model folder.
 
     Args:
-        detector: folder of a fitted detector; it is copied.
+        detector: folder of a fitted detector; it is copied, with weights that came from a local file.
         target: where to write; must not exist or be empty.
         model: carries the ids of run and model into the folder.
     """
-    mlflow.pyfunc.save_model(
-        path=target,
-        mlflow_model=model,
-        python_model=str(SCRIPT),
-        artifacts={ARTIFACT: str(detector)},
-        code_paths=[str(Path(reconpatch.__file__).parent)],
-        model_config=MODEL_CONFIG,
-        signature=SIGNATURE,
-        input_example=pd.DataFrame({"path": ["image.png"]}),
-        pip_requirements=requirements(),
-    )
+    with tempfile.TemporaryDirectory(prefix="reconpatch-") as scratch:
+        whole = shutil.copytree(detector, Path(scratch) / "detector")
+        for folder in _members(whole):
+            weights = read_config(folder)["settings"]["features"].get("weights")
+            if weights is not None and not (folder / WEIGHTS).exists():
+                add_weights(folder, PROJECT / weights)
+        mlflow.pyfunc.save_model(
+            path=target,
+            mlflow_model=model,
+            python_model=str(SCRIPT),
+            artifacts={ARTIFACT: str(whole)},
+            code_paths=[str(Path(reconpatch.__file__).parent)],
+            model_config=MODEL_CONFIG,
+            signature=SIGNATURE,
+            input_example=pd.DataFrame({"path": ["image.png"]}),
+            pip_requirements=requirements(detector),
+        )
 
 
-def requirements() -> list[str]:
-    """What the library inside the model needs, pinned to the versions at work here."""
+def requirements(detector: Path) -> list[str]:
+    """What the library inside and this detector's weights need, pinned to the versions at work here."""
     wanted = [Requirement(text) for text in metadata.requires("reconpatch") or []]
     base = [item for item in wanted if item.marker is None or item.marker.evaluate({"extra": ""})]
-    return [_pinned(item) for item in base] + [f"mlflow=={mlflow.__version__}"]
+    sources = {str(read_config(folder)["backbone"]["weights_source"]) for folder in _members(detector)}
+    packages = {source.removeprefix("package ") for source in sources if source.startswith("package ")}
+    more = [Requirement(name) for name in sorted(packages - {item.name for item in base})]
+    return [_pinned(item) for item in [*base, *more]] + [f"mlflow=={mlflow.__version__}"]
+
+
+def _members(detector: Path) -> list[Path]:
+    """The folder itself, or those of an ensemble's members."""
+    return sorted(path.parent for path in detector.rglob(BANK))
 
 
 def _pinned(requirement: Requirement) -> str:

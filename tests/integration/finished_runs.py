@@ -26,6 +26,17 @@ METRICS = {
     "n_train": 9,
 }
 
+PARAMS = {
+    "features.image_size": 64,
+    "modulation.dim": 16,
+    "modulation.projection_dim": 8,
+    "modulation.steps": 3,
+    "modulation.batch_size": 64,
+    "coreset.ratio": 0.2,
+    "threads": 1,
+    "device": "cpu",
+}
+
 
 def write_images(root: Path) -> Path:
     """A category of small textures; returns its folder."""
@@ -40,17 +51,7 @@ def write_images(root: Path) -> Path:
 
 def fit_detector(images: Path, folder: Path) -> Path:
     """A real detector, the smallest that does everything."""
-    params = {
-        "features.image_size": 64,
-        "modulation.dim": 16,
-        "modulation.projection_dim": 8,
-        "modulation.steps": 3,
-        "modulation.batch_size": 64,
-        "coreset.ratio": 0.2,
-        "threads": 1,
-        "device": "cpu",
-    }
-    ReConPatch(params=params).fit(images).save(folder)
+    ReConPatch(params=PARAMS).fit(images).save(folder)
     return folder
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from finished_runs import PipelineRun
+from finished_runs import PARAMS, PipelineRun
 from PIL import Image
 
 from reconpatch import ReConPatch
@@ -23,16 +23,6 @@ from tasks.promote import read_log
 from tasks.register import RegisteredModel, register_run
 
 NAME = "reconpatch-tiny-nut"
-PARAMS = {
-    "features.image_size": 64,
-    "modulation.dim": 16,
-    "modulation.projection_dim": 8,
-    "modulation.steps": 3,
-    "modulation.batch_size": 64,
-    "coreset.ratio": 0.2,
-    "threads": 1,
-    "device": "cpu",
-}
 
 
 def write_category(root: Path, tested: int = 12, seed: int = 0) -> Path:

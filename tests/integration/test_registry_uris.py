@@ -1,0 +1,74 @@
+"""A registry URI is taken wherever a detector folder is; a version that cannot be read says why."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from finished_runs import PipelineRun, fit_detector, write_images
+from typer.testing import CliRunner
+
+from reconpatch import ReConPatch
+from reconpatch.cli import app
+from tasks.register import register_run
+
+CHAMPION = "models:/reconpatch-tiny-nut@champion"
+
+
+@pytest.fixture(scope="module")
+def registered(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) -> PipelineRun:
+    """Version 1 is champion; version 2 was written in another schema."""
+    root = tmp_path_factory.mktemp("project")
+    images = write_images(root / "data" / "tiny" / "nut")
+    shutil.copy(mlflow_template, root / "mlflow.db")
+    detector = fit_detector(images, root / "detector")
+    run = PipelineRun(root, detector, images)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.delenv("MLFLOW_TRACKING_URI", raising=False)
+        register_run(run.settings(), [run.finish()])
+        other = shutil.copytree(detector, root / "other")
+        config = json.loads((other / "config.json").read_text())
+        (other / "config.json").write_text(json.dumps(config | {"schema_version": 99}))
+        later = PipelineRun(root, other, images)
+        assert register_run(run.settings(), [later.finish()])[0].version == "2"
+    return run
+
+
+@pytest.fixture(autouse=True)
+def store(registered: PipelineRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{registered.root / 'mlflow.db'}")
+
+
+def test_predict_evaluate_and_update_take_a_registry_uri(registered: PipelineRun, tmp_path: Path) -> None:
+    images = sorted((registered.images / "test" / "good").iterdir())
+    outputs = {}
+    for model in (CHAMPION, str(registered.detector)):
+        out, report = tmp_path / f"{len(outputs)}", tmp_path / f"{len(outputs)}.json"
+        for command in (
+            ["predict", model, *map(str, images), "--json", str(report)],
+            ["update", model, str(images[0]), "--out", str(out)],
+        ):
+            done = CliRunner().invoke(app, command)
+            assert done.exit_code == 0, done.output
+        outputs[model] = json.loads(report.read_text())
+        assert len(ReConPatch.load(out).parts.training_set) > 0
+        done = CliRunner().invoke(app, ["evaluate", model, str(registered.images), "--json", f"{report}.e"])
+        assert done.exit_code == 0, done.output
+    assert outputs[CHAMPION] == outputs[str(registered.detector)]
+    figures = [json.loads((tmp_path / f"{number}.json.e").read_text()) for number in (0, 1)]
+    assert figures[0]["threshold"] == figures[1]["threshold"]
+
+
+def test_a_version_of_another_schema_is_refused_in_a_fresh_process_with_the_reason(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "reconpatch", "predict", "models:/reconpatch-tiny-nut/2", "a.png"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "has schema version 99, this reconpatch reads" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_its_gate_says_that_it_cannot_be_compared_and_a_person_decides(registered: PipelineRun) -> None:
+    tags = registered.client.get_model_version("reconpatch-tiny-nut", "2").tags
+    assert tags["gate"] == "a person decides"
