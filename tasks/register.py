@@ -24,6 +24,7 @@ from tasks.mlflow_store import OUTPUT_DIGEST, Experiment, mlflow_errors, open_ex
 from tasks.promote import nominate
 from tasks.stage import Finished
 from tasks.stages import EVALUATIONS
+from tasks.version_overview import publish_overview
 
 _LOG = logging.getLogger(__name__)
 
@@ -95,13 +96,14 @@ def register_run(
         models = _register(experiment, evaluations, settings, project, flow_run_id)
         if candidates is None:
             candidates = is_recorded(finished[0].job.outputs, project)
-        if not candidates:
-            return models
-        chosen = choose_candidates(evaluations, settings.register_.candidate_metric)
-        return [
+        chosen = choose_candidates(evaluations, settings.register_.candidate_metric) if candidates else []
+        named = [
             _name_candidate(model, settings, project) if evaluation in chosen else model
             for evaluation, model in zip(evaluations, models, strict=True)
         ]
+        for name in sorted({model.name for model in named}):
+            publish_overview(experiment.client, name)
+        return named
 
 
 def choose_candidates(evaluations: Sequence[FinishedEvaluation], metric: str) -> list[FinishedEvaluation]:

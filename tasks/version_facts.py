@@ -11,6 +11,7 @@ from reconpatch.evaluation.evaluation_set import evaluation_set_digest
 from reconpatch.evaluation.result import SCORES
 from reconpatch.model_folder import CALIBRATION, read_training_set
 from tasks.evaluation_output import FinishedEvaluation
+from tasks.version_overview import METRIC
 
 _NAMES = {
     "image_auroc": "image AUROC",
@@ -42,6 +43,7 @@ def version_tags(evaluation: FinishedEvaluation) -> dict[str, str]:
         "model_bytes": str(sum(sizes)),
         "seconds_per_image": _number(metrics.get("seconds_per_image")),
         "metrics": headline(metrics),
+        METRIC: _number(metrics.get(METRIC)),
         "evaluation_set_sha256": evaluation_set_digest(table, scored),
     }
     threshold = _threshold(evaluation)

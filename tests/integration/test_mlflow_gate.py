@@ -125,6 +125,9 @@ def test_a_spoiled_head_is_refused_with_the_rule_named(run: PipelineRun, fitted)
     tags = run.client.get_model_version(NAME, "2").tags
     assert tags["gate"] == REFUSED
     assert '"verdict": "FAILED"' in tags["gate_table"]
+    rows = run.client.get_registered_model(NAME).description.splitlines()[4:]
+    assert [row.split()[1] for row in rows] == ["1", "2"]  # the best first
+    assert "| refused |" in rows[1]
 
 
 def test_the_first_version_is_champion_with_its_event_and_gate_table(run: PipelineRun, fitted) -> None:
