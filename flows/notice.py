@@ -65,7 +65,8 @@ class Outcome:
         told = f"{arrivals.new} new and {arrivals.gone} removed images, version {model.version}"
         told += "" if model.created else " (registered before)"
         if not named:
-            return cls(*counts, model.version, "refused", f"{told}: refused by the gate")
+            broken = "" if model.gate is None else f" ({model.gate.broken()})"
+            return cls(*counts, model.version, "refused", f"{told}: refused by the gate{broken}")
         if "champion" in model.aliases:
             return cls(*counts, model.version, "champion", f"{told}: is champion")
         command = f'python -m flows.promote --model {model.name} --version {model.version} --why "..."'

@@ -62,7 +62,14 @@ def test_predict_evaluate_and_update_take_a_registry_uri(registered: PipelineRun
 
 
 def test_a_version_of_another_schema_is_refused_in_a_fresh_process_with_the_reason(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "reconpatch", "predict", "models:/reconpatch-tiny-nut/2", "a.png"]
+    command = [
+        sys.executable,
+        "-c",
+        "from reconpatch.cli import main; main()",
+        "predict",
+        "models:/reconpatch-tiny-nut/2",
+        "a.png",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "has schema version 99, this reconpatch reads" in " ".join(done.stderr.split())

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
+from prefect.artifacts import Artifact
 
 from flows.evaluate import evaluate
 from flows.retrain import retrain
@@ -66,6 +67,10 @@ def test_new_images_become_a_candidate_once_by_a_fit_or_by_an_update(
     (first,) = retrain(project=root)
     assert (first.decision, first.new, _aliases(project)["champion"]) == ("champion", 12, "1")
     assert "up to date" in project.dvc("status")
+    shown = Artifact.get(f"gate-{NAME}-1")
+    kept = _client(project).get_model_version(NAME, "1").tags
+    assert shown.data == kept["gate_table"]
+    assert shown.description == f"{NAME}, version 1: {kept['gate']} (no champion yet)"
 
     start = time.monotonic()
     state = retrain(project=root, return_state=True)
