@@ -61,7 +61,8 @@ class Outcome:
         if not own:
             return cls(*counts, None, "failed", "no candidate; the failures say why")
         named = [model for model in own if model.aliases]
-        model = (named or own)[0]
+        judged = [model for model in own if model.gate is not None]
+        model = (named or judged or own)[0]
         told = f"{arrivals.new} new and {arrivals.gone} removed images, version {model.version}"
         told += "" if model.created else " (registered before)"
         if not named:

@@ -1,0 +1,24 @@
+from flows.notice import Outcome
+from tasks.arrivals import Arrivals
+from tasks.gate import FAILED, PASSED, GateReport, RuleResult
+from tasks.register import RegisteredModel
+
+ARRIVED = Arrivals("nut", None, 3, 0)
+
+
+def _model(version: str, *aliases: str, gate: GateReport | None = None) -> RegisteredModel:
+    return RegisteredModel("reconpatch-tiny-nut", version, "nut", "b", "run", True, aliases, gate)
+
+
+def test_a_refused_candidate_is_named_with_the_rule_that_it_broke():
+    results = (RuleResult("rule 1", PASSED, "fine"), RuleResult("aupro at least 0.8", FAILED, "0.2000"))
+    refused = _model("7", gate=GateReport(results, "1", "set", "policy"))
+    outcome = Outcome.of(ARRIVED, [_model("6"), refused])
+    assert (outcome.decision, outcome.version) == ("refused", "7")
+    assert "refused by the gate (aupro at least 0.8: 0.2000)" in outcome.note
+
+
+def test_a_challenger_awaits_a_person_and_a_champion_does_not():
+    assert Outcome.of(ARRIVED, [_model("2", "challenger")]).decision == "awaiting approval"
+    assert Outcome.of(ARRIVED, [_model("2", "challenger", "champion")]).decision == "champion"
+    assert Outcome.of(ARRIVED, []).decision == "failed"
