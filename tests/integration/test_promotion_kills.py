@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -72,22 +73,35 @@ def test_kills_leave_one_champion_and_a_log_that_agrees(
 
     rng = random.Random(0)  # noqa: S311
     command = [sys.executable, "-c", _WORKER, str(tmp_path), NAME]
-    interrupted = 0
+    interrupted, found = 0, Counter()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout.readline() == "ready\n"
-        for _ in range(KILLS):
+
+        def order() -> int:
             now = str(client.get_registered_model(NAME).aliases["champion"])
             others = [str(one) for one in range(1, VERSIONS + 1) if str(one) != now]
             worker.stdin.write(f"{rng.choice([*others, 'rollback'])}\n")
             worker.stdin.flush()
-            victim = int(worker.stdout.readline())
-            time.sleep(rng.uniform(0, 0.6))
+            return int(worker.stdout.readline())
+
+        # The kills spread over as long as this machine takes for one.
+        spans = []
+        for _ in range(2):
+            undisturbed, start = order(), time.monotonic()
+            _settled(undisturbed)
+            spans.append(time.monotonic() - start)
+        for _ in range(KILLS):
+            before = len(read_log(NAME, **place))
+            victim = order()
+            time.sleep(rng.uniform(0, max(spans)))
             try:
                 os.kill(victim, signal.SIGKILL)
                 interrupted += 1
             except ProcessLookupError:
                 pass  # it was done
             _settled(victim)
+            left = read_log(NAME, **place)
+            found["nothing written" if len(left) == before else f"an event that is {left[-1].status}"] += 1
             reconcile(NAME, **place)
             entries = read_log(NAME, **place)  # raises unless the chain verifies
             champion = str(client.get_registered_model(NAME).aliases["champion"])
@@ -95,6 +109,9 @@ def test_kills_leave_one_champion_and_a_log_that_agrees(
             assert not any(entry.is_open for entry in entries)
         worker.stdin.close()
     assert interrupted > KILLS // 3, "the kills came too late to interrupt anything"
+    print(
+        f"{KILLS} kills, {interrupted} in time; the log held {dict(found)}; {len(entries)} events in the end"
+    )
     for version in former_champions(entries):
         source = client.get_model_version(NAME, version).source
         assert ReConPatch.load(source).calibration is not None
