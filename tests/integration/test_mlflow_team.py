@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NAME = "reconpatch-tiny-nut"
 PASSWORD = "long-enough-1"
 EVERY = 1.0
-PATIENCE = 240.0
+PATIENCE = 600.0  # a busy machine starts such a server slowly
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 from finished_runs import PipelineRun, fit_detector, write_images
 from typer.testing import CliRunner
 
-from reconpatch import ReConPatch
+from reconpatch import ReConPatch, model_folder
 from reconpatch.cli import app
 from tasks.register import register_run
 
@@ -31,6 +31,7 @@ def registered(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) 
         other = shutil.copytree(detector, root / "other")
         config = json.loads((other / "config.json").read_text())
         (other / "config.json").write_text(json.dumps(config | {"schema_version": 99}))
+        patched.setattr(model_folder, "SCHEMA_VERSION", 99)  # as the library that wrote it has it
         later = PipelineRun(root, other, images)
         assert register_run(run.settings(), [later.finish()])[0].version == "2"
     return run
