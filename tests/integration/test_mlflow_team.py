@@ -230,7 +230,9 @@ def test_registered_moved_in_the_ui_seen_logged_loaded_saved_and_restored(
     assert sum(name.endswith("bank.safetensors") for name in team.files("mlflow")) == 1
     client = MlflowClient()
     known = client.get_model_version(NAME, "1")
-    again = client.create_model_version(NAME, known.source, known.run_id, tags=known.tags)
+    model_id = known.source.split("/")[-2]
+    given = {"run_id": known.run_id, "tags": known.tags, "model_id": model_id}
+    again = client.create_model_version(NAME, known.source, **given)
     assert str(again.version) == "2"
     assert not (run.root / "mlflow.db").exists()
 
