@@ -107,28 +107,26 @@ class GateReport:
         return "; ".join(f"{one.rule}: {one.finding}" for one in self.results if one.verdict == FAILED)
 
     def to_tags(self) -> dict[str, str]:
-        """As tags of a model version."""
+        """As tags of a model version: for people, and last the one that `from_tags` reads.
+
+        A crash on the way leaves that one out, or that of an earlier verdict: the version is judged again.
+        """
+        report = {"champion": self.champion, "evaluation_set": self.evaluation_set, "policy": self.policy}
         return {
             "gate": self.outcome,
             "gate_table": json.dumps(self.table),
             "gate_champion": self.champion or "none",
             "gate_evaluation_set": self.evaluation_set,
-            "gate_policy": self.policy,
+            "gate_report": json.dumps(report | {"results": self.table}),
         }
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> "GateReport | None":
         """What `to_tags` wrote; None when the version was never judged."""
-        if "gate_table" not in tags:
+        if "gate_report" not in tags:
             return None
-        results = tuple(RuleResult(**row) for row in json.loads(tags["gate_table"]))
-        champion = tags["gate_champion"]
-        return cls(
-            results,
-            None if champion == "none" else champion,
-            tags["gate_evaluation_set"],
-            tags["gate_policy"],
-        )
+        values = json.loads(tags["gate_report"])
+        return cls(**values | {"results": tuple(RuleResult(**row) for row in values["results"])})
 
 
 def judge(rules: Rules, evidence: Evidence) -> tuple[RuleResult, ...]:

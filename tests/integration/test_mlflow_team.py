@@ -241,8 +241,9 @@ def test_registered_moved_in_the_ui_seen_logged_loaded_saved_and_restored(
     move = {"name": NAME, "alias": "champion", "version": "2"}
     route = "/ajax-api/2.0/mlflow/registered-models/alias"
     assert team.ask("POST", route, "ada", json=move).status_code == 403  # READ is not enough to promote
-    given = {"name": NAME, "username": "ada", "permission": "MANAGE"}
-    granted = team.ask("POST", "/api/2.0/mlflow/registered-models/permissions/create", json=given)
+    given = {"username": "ada", "permission": "MANAGE"}
+    given |= {"resource_type": "registered_model", "resource_id": NAME}
+    granted = team.ask("POST", "/api/3.0/mlflow/users/permissions/grant", json=given)
     assert granted.is_success, granted.text
 
     beside = team.environment | {key: os.environ[key] for key in os.environ if key.startswith("MLFLOW_TRACK")}
