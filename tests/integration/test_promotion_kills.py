@@ -79,17 +79,17 @@ def test_kills_leave_one_champion_and_a_log_that_agrees(
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout.readline() == "ready\n"
 
-        def order() -> int:
+        def order(what: str | None = None) -> int:
             now = str(client.get_registered_model(NAME).aliases["champion"])
             others = [str(one) for one in range(1, VERSIONS + 1) if str(one) != now]
-            worker.stdin.write(f"{rng.choice([*others, 'rollback'])}\n")
+            worker.stdin.write(f"{what or rng.choice([*others, 'rollback'])}\n")
             worker.stdin.flush()
             return int(worker.stdout.readline())
 
         # The kills spread over as long as this machine takes for one.
         spans = []
-        for _ in range(2):
-            undisturbed, start = order(), time.monotonic()
+        for version in ("2", "3"):
+            undisturbed, start = order(version), time.monotonic()
             _settled(undisturbed)
             spans.append(time.monotonic() - start)
         for _ in range(KILLS):
@@ -110,6 +110,7 @@ def test_kills_leave_one_champion_and_a_log_that_agrees(
             assert champion_of(entries) == champion
             assert not any(entry.is_open for entry in entries)
         worker.stdin.close()
+    assert not SOAK or len(found) > 1, "the kills came too early to interrupt anything"
     assert interrupted > KILLS // 3, "the kills came too late to interrupt anything"
     print(
         f"{KILLS} kills, {interrupted} in time; the log held {dict(found)}; {len(entries)} events in the end"
