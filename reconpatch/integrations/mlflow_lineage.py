@@ -162,7 +162,7 @@ def _commands(tags: dict[str, str], run_id: str) -> list[str]:
     if tags["kind"] in ("single", "ensemble"):
         own["pipeline.categories"] = f"[{tags['category']}]"
     if tags["kind"] == "single":
-        own |= {"pipeline.backbones": f"[{tags['backbone']}]", "pipeline.fuse": "false"}
+        own |= {"pipeline.backbones": f"[{tags['backbone']}]", "pipeline.fuse": "[]"}
     overrides = " ".join(f"--set {shlex.quote(f'{name}={value}')}" for name, value in own.items())
     inside = f"cd {place} && export MLFLOW_TRACKING_URI=sqlite:///$PWD/reproduced.db &&"
     model = f"models:/reconpatch-{tags['dataset']}-{tags['category']}/1"
