@@ -50,7 +50,9 @@ def _outputs(root: Path) -> dict[str, bytes]:
     return {
         path.relative_to(root).as_posix(): path.read_bytes()
         for path in kept
-        if path.name != "timings.json" and not path.name.endswith(".lock")
+        if path.name != "timings.json"
+        and not path.name.endswith(".lock")
+        and "+data_docs/" not in path.as_posix()  # Data Docs show when they were made
     }
 
 
