@@ -82,7 +82,8 @@ def log_detector(
         values = evaluation.parameters.model_dump(mode="json", by_alias=True)
         client.log_text(run_id, yaml.safe_dump(values, sort_keys=False), f"{KEPT}/{PARAMS}")
         if evaluation.data_record is not None:
-            client.log_text(run_id, evaluation.data_record.read_text("utf-8"), f"{KEPT}/images.dvc")
+            # Under another ending: DVC takes every *.dvc below the project, MLflow's files too, as its own.
+            client.log_text(run_id, evaluation.data_record.read_text("utf-8"), f"{KEPT}/images_dvc.yaml")
         model_id, source = _log_model(experiment, evaluation, tags, run_id)
         figures = {key: value for key, value in metrics.items() if value is not None}
         log_metrics(experiment, run_id, figures, model_id=model_id, dataset=dataset)

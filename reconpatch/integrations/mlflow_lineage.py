@@ -153,7 +153,7 @@ def _commands(tags: dict[str, str], run_id: str) -> list[str]:
         return []
     place = f"../reproduce-{commit[:12]}-{run_id[:8]}"
     images = [
-        f"cp {place}/{KEPT}/images.dvc {place}/{record}",
+        f"cp {place}/{KEPT}/images_dvc.yaml {place}/{record}",
         f'dvc --cd {place} cache dir --local "$(dvc cache dir)"',
         f"dvc --cd {place} checkout {record} || dvc --cd {place} pull {record}",
     ]
