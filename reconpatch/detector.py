@@ -277,6 +277,7 @@ class ReConPatch:
         split = fitting.split_nominal(groups, features.image_digests, settings)
         added = fitting.training_set(features, groups, split)
         fresh, known = features.subset(split.fit), parts.training_set
+        files = {**files, **dict(zip(features.image_digests, features.paths, strict=True))}
         holdout = given.of_content((*known.holdout, *added.holdout), files)
         group_of = dict([*known.holdout_pairs, *added.holdout_pairs])
         held_groups = [group_of[digest] for digest in holdout.image_digests]
