@@ -6,8 +6,8 @@ No stage: it changes the data set itself. What was begun is finished first, so i
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -38,11 +38,13 @@ class Judged:
         judge: its name; None when there is no champion.
         held_out: content hashes that it was calibrated with.
         suspicions: by content hash, why an image is suspicious.
+        heatmaps: by content hash, the file of every image's heat map.
     """
 
     judge: str | None
     held_out: frozenset[str]
     suspicions: dict[str, Refusal]
+    heatmaps: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def ingest(
 def ask_champion(
     settings: Settings, category: str, project: Path, images: list[Path], folder: Path
 ) -> Judged:
-    """Score images with the champion; a suspicious one gets a heat map in ``folder``."""
+    """Score images with the champion, each with a heat map in ``folder``: any of them may be put aside."""
     from reconpatch.detector import ReConPatch
     from reconpatch.evaluation.heatmaps import write_heatmap
     from tasks.champion import champion_folder, find_champion
@@ -149,19 +151,21 @@ def ask_champion(
     with champion_folder(champion, settings, project) as model:
         detector = ReConPatch.load(model, device=settings.device, threads=settings.threads)
         suspicions: dict[str, Refusal] = {}
+        heatmaps: dict[str, str] = {}
         calibration = detector.calibration
         bands = ("review", "reject") if settings.ingest.suspicious == "review" else ("reject",)
-        for prediction in detector.stream(images) if images and calibration is not None else ():
-            if prediction.band in bands and prediction.path is not None and calibration is not None:
+        for prediction in detector.stream(images) if images else ():
+            digest = sha256_file(Path(str(prediction.path)))
+            if digest not in heatmaps:
+                heatmaps[digest] = write_heatmap(folder, prediction, detector).name
+            if prediction.band in bands and calibration is not None:
                 limit = calibration.review if "review" in bands else calibration.threshold
                 detail = (
                     f"score {prediction.score:.4g} above the nominal limit {limit.value:.4g} of "
                     f"{name} (ingest.suspicious: {settings.ingest.suspicious})"
                 )
-                digest = sha256_file(Path(prediction.path))
-                picture = write_heatmap(folder, prediction, detector)
-                suspicions[digest] = Refusal(SUSPICIOUS, detail, picture.name)
-        return Judged(name, frozenset(detector.training_set.holdout), suspicions)
+                suspicions[digest] = Refusal(SUSPICIOUS, detail)
+        return Judged(name, frozenset(detector.training_set.holdout), suspicions, heatmaps)
 
 
 def _plan(settings: Settings, category: str, project: Path, places: Places, judge: Scorer) -> Plan | None:
@@ -186,7 +190,7 @@ def _plan(settings: Settings, category: str, project: Path, places: Places, judg
         judged.suspicions,
         settings.validate_.near_duplicate_bits,
     )
-    _drop_heatmaps(judged, refusals, places.heatmaps)
+    refusals = _with_heatmaps(arrivals, refusals, judged.heatmaps, places.heatmaps)
     train = train_folder(places.root, settings.data.layout)
     plan = make_plan(arrivals, refusals, train, judged.judge)
     plan = replace(plan, verdicts=_new_verdicts(plan, known, verdicts, places.root))
@@ -196,12 +200,22 @@ def _plan(settings: Settings, category: str, project: Path, places: Places, judg
     return plan
 
 
-def _drop_heatmaps(judged: Judged, refusals: Sequence[Refusal | None], folder: Path) -> None:
-    """Remove those of images that a person released, or that are put aside for another reason."""
-    needed = {refusal.heatmap for refusal in refusals if refusal is not None}
-    for suspicion in judged.suspicions.values():
-        if suspicion.heatmap is not None and suspicion.heatmap not in needed:
-            (folder / suspicion.heatmap).unlink(missing_ok=True)
+def _with_heatmaps(
+    arrivals: Sequence[Arrival],
+    refusals: Sequence[Refusal | None],
+    heatmaps: Mapping[str, str],
+    folder: Path,
+) -> list[Refusal | None]:
+    """Each refusal with its image's heat map; those of the images that join are removed."""
+    shown: list[Refusal | None] = []
+    for arrival, refusal in zip(arrivals, refusals, strict=True):
+        picture = heatmaps.get(arrival.probe.sha256 or "")
+        shown.append(refusal if refusal is None else replace(refusal, heatmap=picture))
+    needed = {refusal.heatmap for refusal in shown if refusal is not None}
+    for picture in heatmaps.values():
+        if picture not in needed:
+            (folder / picture).unlink(missing_ok=True)
+    return shown
 
 
 def _new_verdicts(

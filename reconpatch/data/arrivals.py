@@ -42,7 +42,7 @@ class Refusal:
     Attributes:
         reason: one of the words above.
         detail: the same for people.
-        heatmap: file that shows what is suspicious.
+        heatmap: file that shows what the champion sees in it; None where nobody could look.
     """
 
     reason: str

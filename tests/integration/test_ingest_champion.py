@@ -87,6 +87,8 @@ def test_the_champion_puts_aside_a_defect_with_a_heat_map_and_keeps_what_calibra
     suspicious = kept["dented.png"]
     assert suspicious["judge"] == "reconpatch-tiny-nut/1"
     assert "above the nominal limit" in suspicious["detail"]
+    assert {record["heatmap"] for record in kept.values()} == {"dented.png", "near.png", "held.png"}
+    assert {path.name for path in (aside / "heatmaps").iterdir()} == {"dented.png", "near.png", "held.png"}
     with Image.open(aside / "heatmaps" / suspicious["heatmap"]) as heatmap:
         assert heatmap.size == (64, 64)
 
@@ -95,4 +97,4 @@ def test_the_champion_puts_aside_a_defect_with_a_heat_map_and_keeps_what_calibra
     assert (batch.count, batch.quarantined) == (1, 0)
     assert sha256_file(good / f"arrivals-{batch.batch}/dented.png") == digest
     assert {path.name.partition("-")[0] for path in aside.glob("*.json")} == {"near", "held"}
-    assert not list((aside / "heatmaps").iterdir())
+    assert {path.name for path in (aside / "heatmaps").iterdir()} == {"near.png", "held.png"}
