@@ -145,7 +145,9 @@ def _from_manifest(table: pd.DataFrame) -> TrainingImages:
     if "root" not in table.attrs:
         raise DataError('manifest: table.attrs["root"] is missing; set it to the category\'s folder')
     rows = table[table["split"] == "train"]
-    problems = rows["problem"].mask(rows["problem"].isna() & rows["verdict"].eq(BAD).fillna(False), _JUDGED)
+    problems = rows["problem"]
+    if "verdict" in rows:  # a table of one's own has none
+        problems = problems.mask(problems.isna() & rows["verdict"].eq(BAD).fillna(False), _JUDGED)
     _refuse(
         Path(table.attrs["root"]),
         [

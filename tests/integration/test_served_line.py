@@ -163,7 +163,10 @@ def test_images_in_the_inbox_become_a_champion_by_events_alone(line: Line) -> No
     hasher = Hasher(line.root)
     folder = line.root / "data" / "tiny" / "plain" / "train"
     images = list(folder.rglob("*.png"))
-    assert len(images) == 12 + 10 * FEEDS
+    # The champion of so few images puts some of the next ones aside for a person; none is lost.
+    aside = list((line.root / "quarantine" / "tiny" / "plain").glob("*.png"))
+    assert len(images) + len(aside) == 12 + 10 * FEEDS
+    assert len(images) > 12 + 10
     with champion_folder(champion, settings, line.root) as model:
         from reconpatch.model_folder import read_training_set
 
