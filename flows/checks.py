@@ -11,6 +11,7 @@ import pandas as pd
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from flows.artifacts import artifact_key
 from reconpatch.errors import ReConPatchError
 from tasks.data_docs import Checks, log_checks
 from tasks.job import Job
@@ -44,7 +45,7 @@ def _publish(job: Job) -> None:
         place = f"not logged ({error})"
         get_run_logger().warning("Data Docs of %s: %s", job.category, place)
     create_markdown_artifact(
-        key=_key("data-checks", job.settings.pipeline.dataset, job.category),
+        key=artifact_key("data-checks", job.settings.pipeline.dataset, job.category),
         markdown=describe(job, checks, place),
         description=f"Data checks of {job.settings.pipeline.dataset}, {job.category}",
     )
@@ -56,15 +57,11 @@ def _publish_suspects(job: Job) -> None:
     if found.empty:
         return
     create_table_artifact(
-        key=_key("nominal-check", job.settings.pipeline.dataset, job.category, str(job.backbone)),
+        key=artifact_key("nominal-check", job.settings.pipeline.dataset, job.category, str(job.backbone)),
         table=found.head(_MOST_LISTED).drop(columns="suspicious").to_dict("records"),
         description=f"{len(found)} of {len(table)} nominal images of {job.category} look unlike all others; "
         "is each a good part? `reconpatch data review bad IMAGE` says no",
     )
-
-
-def _key(*parts: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
 
 
 def describe(job: Job, checks: Checks, place: str) -> str:

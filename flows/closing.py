@@ -6,30 +6,22 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
 
 from flows import slots
-from flows.retries import RETRY_REGISTRY
+from flows.retries import RETRY_BUSY, RETRY_REGISTRY
 from flows.run_stages import failure_of
 from flows.summary import publish_gate
 from reconpatch.settings import Settings
-from tasks.commit import DvcBusyError, commit_stages
+from tasks.commit import commit_stages
 from tasks.git_commit import commit_results
 from tasks.stage import Finished
-
-
-def is_busy(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
-    """Whether a task failed because another process holds DVC's lock."""
-    return isinstance(state.result(raise_on_failure=False), DvcBusyError)
 
 
 @task(
     name="commit",
     cache_policy=NO_CACHE,
     persist_result=False,
-    retries=5,
-    retry_delay_seconds=[2, 5, 10, 20, 30],
-    retry_condition_fn=is_busy,
+    **RETRY_BUSY,
 )
 def commit(finished: Sequence[Finished], project: Path) -> list[str]:
     """Record the stages with DVC. One flow at a time; a person's own dvc command is waited for."""

@@ -3,8 +3,6 @@
 python -m flows.evaluate [--category NAME ...]
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,10 +11,10 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
-from flows.retrain import choose_categories
+from flows.artifacts import artifact_key
+from flows.by_category import choose_categories, run_command
 from flows.run_stages import failure_of
 from flows.train import FlowFailedError
-from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.settings import load_settings
 from tasks.job import PARAMS, PROJECT
 from tasks.reevaluate import Standing, reevaluate
@@ -54,7 +52,7 @@ def evaluate(categories: Sequence[str] = (), project: Path = PROJECT) -> State[l
         found += state.result() if state.is_completed() else []
     if found:
         create_table_artifact(
-            key=f"standing-{settings.pipeline.dataset.replace('_', '-')}",
+            key=artifact_key("standing", settings.pipeline.dataset),
             table=[one.row for one in found],
             description="When registered -> on the images of today",
         )
@@ -65,20 +63,13 @@ def evaluate(categories: Sequence[str] = (), project: Path = PROJECT) -> State[l
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.evaluate", description="Evaluate champions and challengers anew."
+    run_command(
+        "evaluate",
+        "Evaluate champions and challengers anew.",
+        evaluate,
+        arguments,
+        lambda one: ", ".join(f"{name} {cell}" for name, cell in one.row.items()),
     )
-    parser.add_argument("--category", dest="categories", action="append", default=[])
-    given = parser.parse_args(arguments)
-    try:
-        choose_categories(load_settings(PROJECT / PARAMS), given.categories)
-    except SettingsError as error:
-        parser.error(str(error))
-    try:
-        for one in evaluate(given.categories):
-            print(", ".join(f"{name} {cell}" for name, cell in one.row.items()))
-    except ReConPatchError as error:
-        sys.exit(f"evaluate failed: {error}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
 from flows import slots
-from flows.closing import is_busy
+from flows.artifacts import artifact_key
+from flows.retries import RETRY_BUSY
 from flows.run_stages import failure_of
 from flows.train import FlowFailedError
 from reconpatch.errors import SettingsError
@@ -43,9 +44,7 @@ def announce(batch: Ingested) -> None:
     task_run_name="ingest {category}",
     cache_policy=NO_CACHE,
     persist_result=False,
-    retries=5,
-    retry_delay_seconds=[2, 5, 10, 20, 30],
-    retry_condition_fn=is_busy,
+    **RETRY_BUSY,
 )
 def ingest_category(settings: Settings, category: str, project: Path) -> list[Ingested]:
     """Bring one inbox to its end, while no other flow runs DVC."""
@@ -73,7 +72,7 @@ def ingest_all(
         failures += failure_of(f"ingest {category}", state)
     if done:
         create_table_artifact(
-            key=f"ingest-{settings.pipeline.dataset.replace('_', '-')}",
+            key=artifact_key("ingest", settings.pipeline.dataset),
             table=[asdict(batch) for batch in done],
             description=f"New images of {settings.pipeline.dataset}; those put aside lie in "
             f"{settings.ingest.quarantine}, each with its reason",

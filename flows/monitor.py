@@ -3,9 +3,7 @@
 python -m flows.monitor [--category NAME ...]
 """
 
-import argparse
 import base64
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +15,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.states import Completed, State
 
-from flows.retrain import choose_categories
+from flows.artifacts import artifact_key
+from flows.by_category import choose_categories, run_command
 from flows.run_stages import failure_of
 from flows.train import FlowFailedError
-from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.settings import Settings, load_settings
 from tasks.job import PARAMS, PROJECT
 from tasks.monitor import Checked, check_drift
@@ -62,7 +60,7 @@ def check_category(settings: Settings, category: str, project: Path) -> Checked:
         content = base64.b64encode(checked.picture.read_bytes()).decode()
         create_image_artifact(
             image_url=f"data:image/png;base64,{content}",
-            key=_key("drift-plots", settings.pipeline.dataset, category),
+            key=artifact_key("drift-plots", settings.pipeline.dataset, category),
             description=checked.note,
         )
     return checked
@@ -94,7 +92,7 @@ def monitor(categories: Sequence[str] = (), project: Path = PROJECT) -> State[li
     looked = [one for one in done if one.look is not None]
     if looked:
         create_table_artifact(
-            key=_key("drift", settings.pipeline.dataset),
+            key=artifact_key("drift", settings.pipeline.dataset),
             table=[_row(one) for one in looked],
             description=f"Checks of {settings.pipeline.dataset} for drift",
         )
@@ -118,25 +116,9 @@ def _row(checked: Checked) -> dict[str, str]:
     }
 
 
-def _key(*parts: str) -> str:
-    """An artifact's key: lower case letters, digits and dashes."""
-    return "".join(letter if letter.isalnum() else "-" for letter in "-".join(parts).lower())
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
-    parser = argparse.ArgumentParser(prog="python -m flows.monitor", description="Check for drift.")
-    parser.add_argument("--category", dest="categories", action="append", default=[])
-    given = parser.parse_args(arguments)
-    try:
-        choose_categories(load_settings(PROJECT / PARAMS), given.categories)
-    except SettingsError as error:
-        parser.error(str(error))
-    try:
-        for checked in monitor(given.categories):
-            print(checked)
-    except ReConPatchError as error:
-        sys.exit(f"monitor failed: {error}")
+    run_command("monitor", "Check for drift.", monitor, arguments)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 from prefect.artifacts import create_table_artifact
 
+from flows.artifacts import artifact_key
 from reconpatch.settings import Settings
 from tasks.arrivals import Arrivals
 from tasks.evaluation_output import registered_name
@@ -83,7 +84,7 @@ def publish(outcomes: Sequence[Outcome], failures: Sequence[str], settings: Sett
     """
     dataset = settings.pipeline.dataset
     create_table_artifact(
-        key=f"retrain-{dataset.replace('_', '-')}",
+        key=artifact_key("retrain", dataset),
         table=[asdict(outcome) for outcome in outcomes],
         description=f"Retrain of {dataset}",
     )

@@ -3,8 +3,6 @@
 python -m flows.retrain [--category NAME ...]
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,12 +13,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
 from flows import slots
+from flows.by_category import choose_categories, run_command
 from flows.closing import record, register
 from flows.notice import Outcome, publish
 from flows.retries import RETRY_REGISTRY
 from flows.run_stages import failure_of, run_stages, run_update
 from flows.train import FlowFailedError
-from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.settings import Settings, load_settings
 from tasks.arrivals import Arrivals, find_arrivals
 from tasks.code import note_code
@@ -86,21 +84,6 @@ def look(settings: Settings, project: Path, category: str) -> Arrivals:
     return find_arrivals(settings, project, category)
 
 
-def choose_categories(settings: Settings, wanted: Sequence[str]) -> list[str]:
-    """The wanted ones in the parameters' order; all where none is wanted.
-
-    Raises:
-        SettingsError: the parameters do not name one of them.
-    """
-    known = settings.pipeline.categories
-    unknown = [name for name in wanted if name not in known]
-    if unknown:
-        raise SettingsError(
-            f"category {', '.join(unknown)}: not among pipeline.categories ({', '.join(known)}); add it there"
-        )
-    return [name for name in known if not wanted or name in wanted]
-
-
 def _occupy(held: ExitStack, settings: Settings, category: str) -> bool:
     """Take the category's slot; False when another retrain has it and the policy is not to wait.
 
@@ -154,20 +137,7 @@ def _register(settings: Settings, finished: Sequence[Finished], failures: list[s
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.retrain", description="Make a candidate of the images that are new."
-    )
-    parser.add_argument("--category", dest="categories", action="append", default=[])
-    given = parser.parse_args(arguments)
-    try:
-        choose_categories(load_settings(PROJECT / PARAMS), given.categories)
-    except SettingsError as error:
-        parser.error(str(error))
-    try:
-        for outcome in retrain(given.categories):
-            print(outcome)
-    except ReConPatchError as error:
-        sys.exit(f"retrain failed: {error}")
+    run_command("retrain", "Make a candidate of the images that are new.", retrain, arguments)
 
 
 if __name__ == "__main__":

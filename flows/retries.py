@@ -7,6 +7,8 @@ from prefect.client.schemas.objects import State
 from requests.exceptions import ConnectionError as Unreachable
 from requests.exceptions import Timeout
 
+from tasks.commit import DvcBusyError
+
 # A file server that is away for a moment. A full disk is not among them: trying again does not empty it.
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENETDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH}
 
@@ -27,6 +29,16 @@ def retry(_task: Any, _run: Any, state: State[Any]) -> bool:
     return may_pass(state.result(raise_on_failure=False))
 
 
+def is_busy(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Whether a task failed because another process holds DVC's lock."""
+    return isinstance(state.result(raise_on_failure=False), DvcBusyError)
+
+
+RETRY_BUSY: dict[str, Any] = {
+    "retries": 5,
+    "retry_delay_seconds": [2, 5, 10, 20, 30],
+    "retry_condition_fn": is_busy,
+}
 # Each time MLflow's own client has already tried for four minutes.
 RETRY_REGISTRY: dict[str, Any] = {
     "retries": 3,

@@ -1,13 +1,13 @@
 """What a training flow shows at its end: one line a detector, on the terminal and in Prefect."""
 
 import json
-import re
 from collections.abc import Sequence
 
 from prefect.artifacts import create_table_artifact
 from rich.console import Console
 from rich.table import Table
 
+from flows.artifacts import artifact_key
 from tasks.gate import GateReport
 from tasks.stage import Finished
 
@@ -48,14 +48,14 @@ def publish_table(rows: Sequence[dict[str, str]], dataset: str) -> None:
     """Keep the rows as a table artifact of the flow run."""
     named = [{heading: row[name] for name, heading in _COLUMNS.items()} for row in rows]
     create_table_artifact(
-        key=f"metrics-{dataset.replace('_', '-')}", table=named, description=f"Metrics of {dataset}"
+        key=artifact_key("metrics", dataset), table=named, description=f"Metrics of {dataset}"
     )
 
 
 def publish_gate(model: str, version: str, report: GateReport) -> None:
     """Keep the gate's verdict on a version, rule by rule, as a table artifact of the run."""
     against = f"compared with version {report.champion}" if report.champion else "no champion yet"
-    key = re.sub(r"[^a-z0-9-]+", "-", f"gate-{model}-{version}".lower())
+    key = artifact_key("gate", model, version)
     create_table_artifact(
         key=key, table=report.table, description=f"{model}, version {version}: {report.outcome} ({against})"
     )
