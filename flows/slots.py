@@ -23,7 +23,7 @@ DVC = "dvc"  # DVC's own lock fails at once when it is taken
 
 _LEASE_SECONDS = 60.0  # the shortest that Prefect allows
 _LOOK_SECONDS = 15.0
-_TRY_SECONDS = 1.0
+_PATIENCE_SECONDS = 60.0  # a slow server is not a taken slot
 
 
 def gpu(index: int | None) -> str:
@@ -51,11 +51,22 @@ def hold(name: str, *, wait: bool = True) -> Iterator[None]:
     """
     with ExitStack() as stack:
         with _taking_back():
-            limit = None if wait else _TRY_SECONDS
+            if not wait and _taken(name):
+                raise TimeoutError(f"the concurrency slot {name} is taken")
+            limit = None if wait else _PATIENCE_SECONDS
             stack.enter_context(
                 concurrency(name, occupy=1, timeout_seconds=limit, lease_duration=_LEASE_SECONDS, strict=True)
             )
         yield
+
+
+def _taken(name: str) -> bool:
+    with get_client(sync_client=True) as client:
+        try:
+            slot = client.read_global_concurrency_limit_by_name(name)
+        except ObjectNotFound:
+            return False
+    return slot.active_slots >= slot.limit
 
 
 @contextmanager
