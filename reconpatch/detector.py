@@ -3,13 +3,12 @@
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from reconpatch import fitting, updating
 from reconpatch.data.training import TrainingImages, TrainingSet, training_images
@@ -35,33 +34,10 @@ from reconpatch.model_folder import (
     read_model,
     write_model,
 )
-from reconpatch.scoring.calibration import Band, Calibration
+from reconpatch.prediction import Prediction, as_list, judge
+from reconpatch.scoring.calibration import Calibration
 from reconpatch.self_check import check_nominal, warn_of_suspects
 from reconpatch.settings import Settings, load_settings
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the detector says of one image.
-
-    Attributes:
-        path: the image's path as it was given; None for an array or a PIL image.
-        score: image score, 0 or larger, larger is more anomalous (a distance in feature space).
-        is_anomalous: whether the score lies above the threshold; None when not calibrated.
-        anomaly_map: (S, S) float32 distances, S = ``features.image_size``; 0 outside the region of interest.
-        embedding: (E,) float16, what the frozen network saw in a few numbers (`summarise_patches`).
-        false_reject_probability: the score on a scale that people can read: how probable a score as large is
-            for a good image, in [1/(n+1), 1] with n calibration groups; None when not calibrated.
-        band: ``accept``, ``review`` or ``reject``; None when not calibrated.
-    """
-
-    path: str | None
-    score: float
-    is_anomalous: bool | None
-    anomaly_map: np.ndarray
-    embedding: np.ndarray
-    false_reject_probability: float | None = None
-    band: Band | None = None
 
 
 class ReConPatch:
@@ -258,47 +234,9 @@ class ReConPatch:
         training = _found_images(images, self.settings)
         files = {} if earlier is None else _by_content(_found_images(earlier, self.settings).paths)
         with self.feature_cache() as cache:
-            self._parts = self._update(parts, training, mode, files, cache)
+            given = extract_features(training.paths, self.extractor, cache, region=parts.region)
+            self._parts = updating.update_parts(parts, given, training.groups, mode, files, self.settings)
         return self
-
-    def _update(
-        self,
-        parts: FittedParts,
-        training: TrainingImages,
-        mode: updating.Mode,
-        files: Mapping[str, Path],
-        cache: FeatureCache,
-    ) -> FittedParts:
-        settings, modulation, bank = self.settings, parts.modulation, parts.bank
-        given = extract_features(training.paths, self.extractor, cache, region=parts.region)
-        positions = updating.new_images(given.image_digests, parts.training_set)
-        features = given.subset(positions)
-        groups = [training.groups[i] for i in positions]
-        split = fitting.split_nominal(groups, features.image_digests, settings)
-        added = fitting.training_set(features, groups, split)
-        fresh, known = features.subset(split.fit), parts.training_set
-        files = {**files, **dict(zip(features.image_digests, features.paths, strict=True))}
-        holdout = given.of_content((*known.holdout, *added.holdout), files)
-        group_of = dict([*known.holdout_pairs, *added.holdout_pairs])
-        held_groups = [group_of[digest] for digest in holdout.image_digests]
-        if mode == "fine-tune" and modulation is not None:
-            if parts.calibration is not None and not updating.can_recalibrate(parts.calibration, held_groups):
-                raise ModelError(
-                    f"fine-tune changes every distance, and only {len(set(held_groups))} of the "
-                    f"{parts.calibration.threshold.n} held-out groups that the threshold needs are at hand; "
-                    "give the fit's images as `earlier`, the fit's feature cache, or use mode frozen"
-                )
-            modulation, bank = updating.fine_tune(modulation, bank, fresh, settings)
-        bank = updating.merge_bank(bank, fresh, modulation, settings)
-        return replace(
-            parts,
-            modulation=modulation,
-            bank=bank,
-            calibration=updating.recalibrate(
-                parts.calibration, holdout, held_groups, modulation, bank, settings
-            ),
-            training_set=updating.extend(known, added.fit_pairs, added.holdout_pairs),
-        )
 
     def predict(self, images: ImageLike | Iterable[ImageLike]) -> list[Prediction]:
         """Score images; `stream` is the same without keeping every map in memory.
@@ -325,17 +263,7 @@ class ReConPatch:
                 batch_images, scored.scores, scored.maps, scored.embeddings, strict=True
             ):
                 path = str(image) if isinstance(image, (str, Path)) else None
-                yield self._judge(path, float(score), anomaly_map, embedding)
-
-    def _judge(
-        self, path: str | None, score: float, anomaly_map: np.ndarray, embedding: np.ndarray
-    ) -> Prediction:
-        calibration = self.calibration
-        if calibration is None:
-            return Prediction(path, score, None, anomaly_map, embedding)
-        probability = float(calibration.nominal.false_reject_probability(score))
-        band = calibration.band(score)
-        return Prediction(path, score, band == "reject", anomaly_map, embedding, probability, band)
+                yield judge(path, float(score), anomaly_map, embedding, parts.calibration)
 
     def _features(
         self, images: list[ImageLike], extractor: PatchExtractor
@@ -415,12 +343,6 @@ def backbone_reference(extractor: PatchExtractor, settings: Settings) -> Backbon
     """Name, digest and source of the weights behind an extractor."""
     backbone = extractor.backbone
     return BackboneReference(settings.features.backbone, backbone.weights_sha256, backbone.weights_source)
-
-
-def as_list(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
-    """One image or many as a list."""
-    single = isinstance(images, (str, Path, np.ndarray, Image.Image))
-    return cast("list[ImageLike]", [images] if single else list(images))  # type: ignore[arg-type]
 
 
 def _found_images(

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from reconpatch.data.training import TrainingSet
-from reconpatch.detector import Prediction, ReConPatch, as_list
+from reconpatch.detector import ReConPatch
 from reconpatch.ensemble_folder import read_ensemble, write_ensemble
 from reconpatch.errors import ModelError
 from reconpatch.features.cache import FeatureCache
@@ -20,6 +20,7 @@ from reconpatch.features.dataset import ImageLike, PatchFeatures
 from reconpatch.features.region import Region
 from reconpatch.inference import sample_pixels, score_blocks
 from reconpatch.model_folder import FittedParts
+from reconpatch.prediction import Prediction, as_list, judge
 from reconpatch.progress import track
 from reconpatch.scoring.calibration import Calibration, calibrate_scores
 from reconpatch.scoring.ensemble import fuse
@@ -82,7 +83,7 @@ class Ensemble(ReConPatch):
             maps = [one.anomaly_map for one in several]
             score = float(fuse(scores, [one.scores for one in calibrations])[0])
             fused = fuse(maps, [one.pixels for one in calibrations])
-            yield self._judge(several[0].path, score, fused, several[0].embedding)
+            yield judge(several[0].path, score, fused, several[0].embedding, self.calibration)
 
     def save(self, folder: str | Path) -> None:
         """Write one folder that holds the members' folders; it is complete or absent."""

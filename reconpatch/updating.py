@@ -3,9 +3,10 @@
 docs/adr/0007-update.md says what an update keeps of a fit's guarantees.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,11 +15,19 @@ from torch import nn
 
 from reconpatch.data.training import TrainingSet
 from reconpatch.device import choose_device, limit_threads
-from reconpatch.errors import DataError, SettingsError
+from reconpatch.errors import DataError, ModelError, SettingsError
 from reconpatch.features.dataset import PatchFeatures
-from reconpatch.fitting import calibrate, modulated, sample_patches, select_bank
+from reconpatch.fitting import (
+    calibrate,
+    modulated,
+    sample_patches,
+    select_bank,
+    split_nominal,
+    training_set,
+)
 from reconpatch.memory.bank import MemoryBank
 from reconpatch.memory.coreset import coreset_size
+from reconpatch.model_folder import FittedParts
 from reconpatch.modulation.head import Modulation
 from reconpatch.modulation.training import train_modulation
 from reconpatch.scoring.calibration import Calibration
@@ -39,6 +48,56 @@ def check_mode(mode: str, settings: Settings) -> None:
         raise SettingsError(f"mode: {mode!r} is none of {', '.join(get_args(Mode))}")
     if mode == "fine-tune" and not settings.modulation.enabled:
         raise SettingsError("mode fine-tune: this detector is plain PatchCore and has no f; use mode frozen")
+
+
+def update_parts(
+    parts: FittedParts,
+    given: PatchFeatures,
+    groups: Sequence[str],
+    mode: Mode,
+    files: Mapping[str, Path],
+    settings: Settings,
+) -> FittedParts:
+    """The parts of a fitted detector with new nominal images added; those given are left as they are.
+
+    Args:
+        parts: of the detector before.
+        given: features of images, of which those that it knows already are passed over.
+        groups: the group of each.
+        mode: what happens to f.
+        files: image files by content, where held-out images are looked for that the cache lacks.
+        settings: of the detector, with this machine's device and threads.
+
+    Raises:
+        DataError: the detector knows every image.
+        ModelError: a fine-tuned detector could not be calibrated with the held-out images at hand.
+    """
+    modulation, bank, known = parts.modulation, parts.bank, parts.training_set
+    positions = new_images(given.image_digests, known)
+    features = given.subset(positions)
+    groups = [groups[i] for i in positions]
+    split = split_nominal(groups, features.image_digests, settings)
+    added, fresh = training_set(features, groups, split), features.subset(split.fit)
+    files = {**files, **dict(zip(features.image_digests, features.paths, strict=True))}
+    holdout = given.of_content((*known.holdout, *added.holdout), files)
+    group_of = dict([*known.holdout_pairs, *added.holdout_pairs])
+    held_groups = [group_of[digest] for digest in holdout.image_digests]
+    if mode == "fine-tune" and modulation is not None:
+        if parts.calibration is not None and not can_recalibrate(parts.calibration, held_groups):
+            raise ModelError(
+                f"fine-tune changes every distance, and only {len(set(held_groups))} of the "
+                f"{parts.calibration.threshold.n} held-out groups that the threshold needs are at hand; "
+                "give the fit's images as `earlier`, the fit's feature cache, or use mode frozen"
+            )
+        modulation, bank = fine_tune(modulation, bank, fresh, settings)
+    bank = merge_bank(bank, fresh, modulation, settings)
+    return replace(
+        parts,
+        modulation=modulation,
+        bank=bank,
+        calibration=recalibrate(parts.calibration, holdout, held_groups, modulation, bank, settings),
+        training_set=extend(known, added.fit_pairs, added.holdout_pairs),
+    )
 
 
 def new_images(image_digests: Sequence[str], known: TrainingSet) -> np.ndarray:

@@ -17,9 +17,9 @@ from PIL import Image
 from reconpatch.data.appearance import Appearance, measure_appearance
 from reconpatch.data.groups import group_of_image
 from reconpatch.data.images import probe_image
-from reconpatch.detector import Prediction
 from reconpatch.errors import DataError
 from reconpatch.monitoring.prediction_log import LoggedPrediction, write_predictions
+from reconpatch.prediction import Prediction
 
 _LOG = logging.getLogger(__name__)
 _ROWS = 1_000  # a file, at most

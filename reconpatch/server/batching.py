@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reconpatch.detector import Prediction, ReConPatch
+from reconpatch.detector import ReConPatch
+from reconpatch.prediction import Prediction
 from reconpatch.server.metrics import Metrics
 from reconpatch.server.slot import Served, Slot
 

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from reconpatch.detector import Prediction, ReConPatch
+from reconpatch.detector import ReConPatch
 from reconpatch.errors import ModelError, ReConPatchError
 from reconpatch.evaluation.heatmaps import detector_scale
 from reconpatch.evaluation.result import ColourScale
+from reconpatch.prediction import Prediction
 from reconpatch.server.metrics import Metrics
 from reconpatch.server.options import ServerOptions
 from reconpatch.server.sources import ModelSource

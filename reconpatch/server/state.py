@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from reconpatch.data.groups import group_of_image
-from reconpatch.detector import Prediction
 from reconpatch.monitoring.recording import Recorder, Subject
+from reconpatch.prediction import Prediction
 from reconpatch.server.batching import Batcher
 from reconpatch.server.intake import Intake, Picture, Upload
 from reconpatch.server.metrics import Metrics

@@ -13,7 +13,7 @@ from reconpatch import fitting
 from reconpatch.data.layouts import find_categories
 from reconpatch.data.training import TrainingSet, training_images
 from reconpatch.data.verdicts import contradicted
-from reconpatch.detector import Prediction, ReConPatch, backbone_reference
+from reconpatch.detector import ReConPatch, backbone_reference
 from reconpatch.device import limit_threads
 from reconpatch.errors import ModelError
 from reconpatch.evaluation.disjoint import check_disjoint
@@ -25,6 +25,7 @@ from reconpatch.features.extract import PatchExtractor
 from reconpatch.features.region import read_region
 from reconpatch.model_folder import FittedParts
 from reconpatch.modulation.training import TrainingRecord
+from reconpatch.prediction import Prediction
 from reconpatch.self_check import check_nominal, warn_of_suspects
 from reconpatch.settings import Settings
 from reconpatch.unified.fitting import fit_categories

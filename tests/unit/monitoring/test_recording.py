@@ -9,11 +9,11 @@ from log_rows import row
 from PIL import Image
 
 from reconpatch.data.images import probe_image, read_image
-from reconpatch.detector import Prediction
 from reconpatch.errors import DataError
 from reconpatch.monitoring import recording
 from reconpatch.monitoring.prediction_log import read_predictions
 from reconpatch.monitoring.recording import LogBuffer, Recorder, Subject, logged
+from reconpatch.prediction import Prediction
 
 SUBJECT = Subject("nut", "v/1", "a.png", "a")
 
