@@ -12,9 +12,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
 from flows.artifacts import artifact_key
-from flows.by_category import choose_categories, run_command
+from flows.by_category import choose_categories
+from flows.command_line import run_by_category
+from flows.failures import raise_failures
 from flows.run_stages import failure_of
-from flows.train import FlowFailedError
 from reconpatch.settings import load_settings
 from tasks.job import PARAMS, PROJECT
 from tasks.reevaluate import Standing, reevaluate
@@ -56,14 +57,13 @@ def evaluate(categories: Sequence[str] = (), project: Path = PROJECT) -> State[l
             table=[one.row for one in found],
             description="When registered -> on the images of today",
         )
-    if failures:
-        raise FlowFailedError("the flow did not finish:\n" + "\n".join(failures))
+    raise_failures(failures)
     return Completed(message=f"{len(found)} versions evaluated" if found else "no version yet", data=found)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
-    run_command(
+    run_by_category(
         "evaluate",
         "Evaluate champions and challengers anew.",
         evaluate,

@@ -3,8 +3,6 @@
 python -m flows.ingest [--params FILE] [--set section.key=value ...]
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,10 +15,10 @@ from prefect.events import emit_event
 
 from flows import slots
 from flows.artifacts import artifact_key
+from flows.command_line import run_with_params
+from flows.failures import raise_failures
 from flows.retries import RETRY_BUSY
 from flows.run_stages import failure_of
-from flows.train import FlowFailedError
-from reconpatch.errors import SettingsError
 from reconpatch.settings import Settings, load_settings
 from tasks.ingest import Ingested, ingest
 from tasks.job import PARAMS, PROJECT
@@ -77,25 +75,13 @@ def ingest_all(
             description=f"New images of {settings.pipeline.dataset}; those put aside lie in "
             f"{settings.ingest.quarantine}, each with its reason",
         )
-    if failures:
-        raise FlowFailedError("the flow did not finish:\n" + "\n".join(failures))
+    raise_failures(failures)
     return done
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
-    parser = argparse.ArgumentParser(prog="python -m flows.ingest", description="Take new images in.")
-    parser.add_argument("--params", type=Path, help="params file; default: params.yaml")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
-    given = parser.parse_args(arguments)
-    try:
-        load_settings(given.params or PROJECT / PARAMS, given.overrides)
-    except SettingsError as error:
-        parser.error(str(error))
-    try:
-        batches = ingest_all(given.params, given.overrides)
-    except FlowFailedError as error:
-        sys.exit(str(error))
+    batches = run_with_params("ingest", "Take new images in.", ingest_all, arguments)
     for batch in batches:
         print(f"{batch.category}: {batch.count} joined, {batch.quarantined} put aside")
 

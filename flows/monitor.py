@@ -16,9 +16,10 @@ from prefect.events import emit_event
 from prefect.states import Completed, State
 
 from flows.artifacts import artifact_key
-from flows.by_category import choose_categories, run_command
+from flows.by_category import choose_categories
+from flows.command_line import run_by_category
+from flows.failures import raise_failures
 from flows.run_stages import failure_of
-from flows.train import FlowFailedError
 from reconpatch.settings import Settings, load_settings
 from tasks.job import PARAMS, PROJECT
 from tasks.monitor import Checked, check_drift
@@ -96,8 +97,7 @@ def monitor(categories: Sequence[str] = (), project: Path = PROJECT) -> State[li
             table=[_row(one) for one in looked],
             description=f"Checks of {settings.pipeline.dataset} for drift",
         )
-    if failures:
-        raise FlowFailedError("the flow did not finish:\n" + "\n".join(failures))
+    raise_failures(failures)
     return Completed(message="; ".join(str(one) for one in done), data=done)
 
 
@@ -118,7 +118,7 @@ def _row(checked: Checked) -> dict[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
-    run_command("monitor", "Check for drift.", monitor, arguments)
+    run_by_category("monitor", "Check for drift.", monitor, arguments)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
 from flows import slots
-from flows.by_category import choose_categories, run_command
+from flows.by_category import choose_categories
 from flows.closing import record, register
+from flows.command_line import run_by_category
+from flows.failures import raise_failures
 from flows.notice import Outcome, publish
 from flows.retries import RETRY_REGISTRY
 from flows.run_stages import failure_of, run_stages, run_update
-from flows.train import FlowFailedError
 from reconpatch.settings import Settings, load_settings
 from tasks.arrivals import Arrivals, find_arrivals
 from tasks.code import note_code
@@ -67,8 +68,7 @@ def retrain(categories: Sequence[str] = (), project: Path = PROJECT) -> State[li
         done, failures = _work(settings, project, todo)
     outcomes += done
     publish(outcomes, failures, settings)
-    if failures:
-        raise FlowFailedError("the flow did not finish:\n" + "\n".join(failures))
+    raise_failures(failures)
     return Completed(message="; ".join(str(outcome) for outcome in outcomes), data=outcomes)
 
 
@@ -137,7 +137,7 @@ def _register(settings: Settings, finished: Sequence[Finished], failures: list[s
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
-    run_command("retrain", "Make a candidate of the images that are new.", retrain, arguments)
+    run_by_category("retrain", "Make a candidate of the images that are new.", retrain, arguments)
 
 
 if __name__ == "__main__":

@@ -3,26 +3,21 @@
 python -m flows.train [--params FILE] [--preset NAME] [--set section.key=value ...]
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow, get_run_logger, runtime
 
 from flows.closing import record, register
+from flows.command_line import run_with_params
+from flows.failures import raise_failures
 from flows.run_stages import failure_of, run_stages
 from flows.slots import DVC, create_slots
 from flows.summary import print_table, publish_table, summarise
-from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.settings import load_settings
 from tasks.code import note_code
 from tasks.job import PARAMS, PROJECT, is_recorded, outputs_folder
 from tasks.stages import EVALUATIONS
-
-
-class FlowFailedError(ReConPatchError):
-    """Something in the flow failed; the message holds every failure."""
 
 
 @flow(name="train")
@@ -66,8 +61,7 @@ def train(
     # Outputs of other parameters than those of params.yaml are none of DVC's business.
     if is_recorded(outputs, project):
         failures += record(settings, finished, project)
-    if failures:
-        raise FlowFailedError("the flow did not finish:\n" + "\n".join(failures))
+    raise_failures(failures)
     if not any(item.ran for item in finished):
         get_run_logger().info("Nothing to do: every stage was up to date")
     return rows
@@ -75,19 +69,7 @@ def train(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
-    parser = argparse.ArgumentParser(prog="python -m flows.train", description="Run the whole pipeline.")
-    parser.add_argument("--params", type=Path, help="params file; default: params.yaml")
-    parser.add_argument("--preset", help="named parameters, which go before the params file")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
-    given = parser.parse_args(arguments)
-    try:
-        load_settings(given.params or PROJECT / PARAMS, given.overrides, preset=given.preset)
-    except SettingsError as error:
-        parser.error(str(error))
-    try:
-        train(given.params, given.overrides, preset=given.preset)
-    except FlowFailedError as error:
-        sys.exit(str(error))
+    run_with_params("train", "Run the whole pipeline.", train, arguments, presets=True)
 
 
 if __name__ == "__main__":

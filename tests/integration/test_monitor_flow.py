@@ -9,7 +9,7 @@ from PIL import Image
 from prefect.client.orchestration import get_client
 
 from flows import monitor as flow
-from flows.train import FlowFailedError
+from flows.failures import FlowFailedError
 from reconpatch.errors import DataError
 from reconpatch.monitoring.looks import Look
 from reconpatch.settings import Settings

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from prefect.artifacts import Artifact
 
-from flows.train import FlowFailedError, train
+from flows.failures import FlowFailedError
+from flows.train import train
 from reconpatch import ReConPatch
 from reconpatch.settings import load_settings
 from tasks.job import jobs_of
