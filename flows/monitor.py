@@ -3,19 +3,18 @@
 python -m flows.monitor [--category NAME ...]
 """
 
-import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
 from prefect import flow, task
-from prefect.artifacts import create_image_artifact, create_table_artifact
+from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.states import Completed, State
 
-from flows.artifacts import artifact_key
+from flows.artifacts import artifact_key, publish_picture
 from flows.by_category import choose_categories
 from flows.command_line import run_by_category
 from flows.failures import raise_failures
@@ -58,12 +57,8 @@ def check_category(settings: Settings, category: str, project: Path) -> Checked:
         settings, category, project, now=datetime.now(UTC), announce=lambda one: announce(one, settings)
     )
     if checked.picture is not None:
-        content = base64.b64encode(checked.picture.read_bytes()).decode()
-        create_image_artifact(
-            image_url=f"data:image/png;base64,{content}",
-            key=artifact_key("drift-plots", settings.pipeline.dataset, category),
-            description=checked.note,
-        )
+        key = artifact_key("drift-plots", settings.pipeline.dataset, category)
+        publish_picture(key, checked.picture, checked.note)
     return checked
 
 

@@ -1,14 +1,15 @@
-"""What a retrain says at its end: to Prefect as a table, and to whoever listens at a webhook."""
+"""What a retrain says at its end: to Prefect a table and heat maps, and word to a webhook."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 from prefect.artifacts import create_table_artifact
 
-from flows.artifacts import artifact_key
+from flows.artifacts import artifact_key, publish_picture
 from reconpatch.settings import Settings
 from tasks.arrivals import Arrivals
 from tasks.evaluation_output import registered_name
@@ -29,6 +30,7 @@ class Outcome:
         version: the candidate's number in the registry; None when there is none.
         decision: ``nothing new``, ``busy``, ``failed``, ``champion``, ``awaiting approval``, ``refused``.
         note: the same for people.
+        heat_maps: picture of the hardest and of typical test images as the candidate sees them, or None.
     """
 
     category: str
@@ -37,9 +39,14 @@ class Outcome:
     version: str | None
     decision: str
     note: str
+    heat_maps: Path | None = None
 
     def __str__(self) -> str:
         return f"{self.category}: {self.note}"
+
+    def told(self) -> dict[str, Any]:
+        """What is told in words and numbers: all but the picture."""
+        return {name: value for name, value in asdict(self).items() if name != "heat_maps"}
 
     @classmethod
     def nothing_new(cls, arrivals: Arrivals) -> "Outcome":
@@ -68,26 +75,30 @@ class Outcome:
         told += "" if model.created else " (registered before)"
         if not named:
             broken = "" if model.gate is None else f" ({model.gate.broken()})"
-            return cls(*counts, model.version, "refused", f"{told}: refused by the gate{broken}")
-        if "champion" in model.aliases:
-            return cls(*counts, model.version, "champion", f"{told}: is champion")
-        command = f'python -m flows.promote --model {model.name} --version {model.version} --why "..."'
-        return cls(
-            *counts, model.version, "awaiting approval", f"{told}: awaiting approval; to approve: {command}"
-        )
+            decision, note = "refused", f"{told}: refused by the gate{broken}"
+        elif "champion" in model.aliases:
+            decision, note = "champion", f"{told}: is champion"
+        else:
+            command = f'python -m flows.promote --model {model.name} --version {model.version} --why "..."'
+            decision, note = "awaiting approval", f"{told}: awaiting approval; to approve: {command}"
+        return cls(*counts, model.version, decision, note, model.heat_maps)
 
 
 def publish(outcomes: Sequence[Outcome], failures: Sequence[str], settings: Settings) -> None:
-    """Keep the outcomes as a table of the flow run and post them where ``retrain.webhook`` says.
+    """Keep the outcomes with their heat maps in the flow run, and post them where ``retrain.webhook`` says.
 
     A listener that does not answer is logged: the candidate is registered whoever hears of it.
     """
     dataset = settings.pipeline.dataset
     create_table_artifact(
         key=artifact_key("retrain", dataset),
-        table=[asdict(outcome) for outcome in outcomes],
+        table=[outcome.told() for outcome in outcomes],
         description=f"Retrain of {dataset}",
     )
+    for outcome in outcomes:
+        if outcome.heat_maps is not None:
+            key = artifact_key("retrain-heat-maps", dataset, outcome.category)
+            publish_picture(key, outcome.heat_maps, str(outcome))
     url = settings.retrain.webhook
     if url is None or all(outcome.decision == "nothing new" for outcome in outcomes):
         return
@@ -95,7 +106,7 @@ def publish(outcomes: Sequence[Outcome], failures: Sequence[str], settings: Sett
         "dataset": dataset,
         "failures": list(failures),
         "outcomes": [
-            {"model": registered_name(dataset, outcome.category), **asdict(outcome)} for outcome in outcomes
+            {"model": registered_name(dataset, outcome.category), **outcome.told()} for outcome in outcomes
         ],
     }
     try:

@@ -82,6 +82,12 @@ class FinishedEvaluation:
         path = self.model.parent / NOMINAL_CHECK
         return path if path.is_file() else None
 
+    @property
+    def heat_maps(self) -> Path | None:
+        """The picture of the hardest and of typical test images; None where none were drawn."""
+        path = self.folder / "plots" / "heat_maps.png"
+        return path if path.is_file() else None
+
     def config(self) -> dict[str, Any]:
         """The detector's config.json."""
         return _read(self.model / CONFIG)

@@ -42,6 +42,7 @@ class RegisteredModel:
         created: False when an equal detector with equal figures was registered before.
         aliases: what this run named it: ``challenger``, ``champion``, both or neither.
         gate: the gate's verdict on the run's candidate; None for other versions.
+        heat_maps: the picture of its evaluation; None without test images.
     """
 
     name: str
@@ -52,6 +53,7 @@ class RegisteredModel:
     created: bool
     aliases: tuple[str, ...] = ()
     gate: GateReport | None = None
+    heat_maps: Path | None = None
 
     @property
     def uri(self) -> str:
@@ -103,7 +105,10 @@ def register_run(
         ]
         for name in sorted({model.name for model in named}):
             publish_overview(experiment.client, name)
-        return named
+    return [
+        replace(model, heat_maps=evaluation.heat_maps)
+        for evaluation, model in zip(evaluations, named, strict=True)
+    ]
 
 
 def choose_candidates(evaluations: Sequence[FinishedEvaluation], metric: str) -> list[FinishedEvaluation]:

@@ -1,5 +1,6 @@
 """Retraining on a few small images: new ones become a candidate, once, and without them nothing happens."""
 
+import base64
 import json
 import shutil
 import time
@@ -47,6 +48,12 @@ def _arrive(project, count: int, seed: int) -> None:
         Image.fromarray(pixels).save(_train_folder(project) / f"new-{seed}-{number}.png")
 
 
+def _pictured(artifact: Artifact) -> bytes:
+    head, _, content = artifact.data.partition(",")
+    assert head == "data:image/png;base64"
+    return base64.b64decode(content)
+
+
 def _digests(project) -> set[str]:
     hasher = Hasher(project.root)
     return {hasher.file(path) for path in _train_folder(project).iterdir()}
@@ -67,6 +74,9 @@ def test_new_images_become_a_candidate_once_by_a_fit_or_by_an_update(
     (first,) = retrain(project=root)
     assert (first.decision, first.new, _aliases(project)["champion"]) == ("champion", 12, "1")
     assert "up to date" in project.dvc("status")
+    pictured = Artifact.get("retrain-heat-maps-tiny-plain")
+    assert (pictured.type, pictured.description) == ("image", str(first))
+    assert _pictured(pictured) == first.heat_maps.read_bytes()
     shown = Artifact.get(f"gate-{NAME}-1")
     kept = _client(project).get_model_version(NAME, "1").tags
     assert shown.data == kept["gate_table"]
@@ -90,6 +100,8 @@ def test_new_images_become_a_candidate_once_by_a_fit_or_by_an_update(
         new = [path for path in sorted(_train_folder(project).iterdir()) if path.name.startswith("new-")]
         expected.update(new, earlier=root / "data" / "tiny" / "plain")
         expected.save(tmp_path / "library")
+    assert _pictured(Artifact.get("retrain-heat-maps-tiny-plain")) == updated.heat_maps.read_bytes()
+    assert "runs" in updated.heat_maps.parts
     assert (updated.decision, updated.new, updated.version) == ("awaiting approval", 5, "2")
     assert _aliases(project)["champion"] == "1"
     (model,) = (root / "runs").glob("*/tiny/plain/*/calibrate/model")

@@ -1,4 +1,11 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flows import notice
 from flows.notice import Outcome
+from reconpatch.settings import parse_settings
 from tasks.arrivals import Arrivals
 from tasks.gate import FAILED, PASSED, GateReport, RuleResult
 from tasks.register import RegisteredModel
@@ -22,3 +29,18 @@ def test_a_challenger_awaits_a_person_and_a_champion_does_not():
     assert Outcome.of(ARRIVED, [_model("2", "challenger")]).decision == "awaiting approval"
     assert Outcome.of(ARRIVED, [_model("2", "challenger", "champion")]).decision == "champion"
     assert Outcome.of(ARRIVED, []).decision == "failed"
+
+
+def test_the_candidates_heat_maps_are_shown_with_the_verdict_and_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tables, pictures = [], []
+    monkeypatch.setattr(notice, "create_table_artifact", lambda **given: tables.append(given))
+    monkeypatch.setattr(notice, "publish_picture", lambda *given: pictures.append(given))
+    drawn = Path("heat_maps.png")
+    shown = Outcome.of(ARRIVED, [replace(_model("2", "challenger"), heat_maps=drawn)])
+    untested = replace(Outcome.of(ARRIVED, [_model("2", "challenger")]), category="bolt")
+    notice.publish([shown, untested], [], parse_settings({"pipeline": {"dataset": "line_3"}}))
+    assert pictures == [("retrain-heat-maps-line-3-nut", drawn, str(shown))]
+    assert [row["category"] for row in tables[0]["table"]] == ["nut", "bolt"]
+    assert all("heat_maps" not in row for row in tables[0]["table"])
