@@ -1,10 +1,10 @@
-"""Which categories a flow takes, and how its command line ends."""
+"""Which categories a flow takes, and the keys of its artifacts."""
 
 import pytest
 
 from flows.artifacts import artifact_key
-from flows.by_category import choose_categories, run_command
-from reconpatch.errors import ReConPatchError, SettingsError
+from flows.by_category import choose_categories
+from reconpatch.errors import SettingsError
 from reconpatch.settings import load_settings
 from tasks.job import PARAMS, PROJECT
 
@@ -16,22 +16,6 @@ def test_categories_come_in_the_order_of_the_parameters_and_unknown_ones_are_ref
     assert choose_categories(settings, [known[2], known[0]]) == [known[0], known[2]]
     with pytest.raises(SettingsError, match=r"category nope: not among pipeline\.categories"):
         choose_categories(settings, [known[0], "nope"])
-
-
-def test_the_command_prints_a_line_an_outcome_and_tells_failures_by_its_status(capsys) -> None:
-    name = load_settings(PROJECT / PARAMS).pipeline.categories[0]
-    run_command("toy", "A toy.", lambda wanted: [*wanted, "x"], ["--category", name], show=str.upper)
-    assert capsys.readouterr().out == f"{name.upper()}\nX\n"
-
-    def broken(_: object) -> list[str]:
-        raise ReConPatchError("no disk")
-
-    with pytest.raises(SystemExit, match="toy failed: no disk"):
-        run_command("toy", "A toy.", broken, [])
-    with pytest.raises(SystemExit) as wrong:
-        run_command("toy", "A toy.", broken, ["--category", "nope"])
-    assert wrong.value.code == 2
-    assert "category nope" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
