@@ -39,7 +39,10 @@ def _deployment(values: dict[str, Any]) -> RunnerDeployment:
         description=values["description"],
         parameters=values["parameters"],
         tags=values["tags"],
-        schedules=[Cron(one["cron"], timezone=one["timezone"]) for one in values.get("schedules", [])],
+        schedules=[
+            Cron(one["cron"], timezone=one["timezone"], active=one.get("active", True))
+            for one in values.get("schedules", [])
+        ],
         triggers=[
             DeploymentEventTrigger(**{key: value for key, value in one.items() if key != "type"})
             for one in values.get("triggers", [])

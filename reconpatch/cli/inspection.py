@@ -176,15 +176,11 @@ def detector_of(detector: "ReConPatch", category: str | None) -> "ReConPatch":
         SettingsError: a category is named, and the detector is of one alone.
         ModelError: the unified model was not fitted on it.
     """
-    from reconpatch.errors import SettingsError
-    from reconpatch.unified import Unified
+    from reconpatch.unified import Unified, choose_category
 
     if isinstance(detector, Unified):
         _say_if_pooled(detector, category)
-        return detector if category is None else detector.of_category(category)
-    if category is not None:
-        raise SettingsError("--category: this model is of one category; leave it out")
-    return detector
+    return choose_category(detector, category)
 
 
 def _say_if_pooled(detector: "Unified", category: str | None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from reconpatch.errors import ModelError
 from reconpatch.integrations.extras import import_extra
-from reconpatch.integrations.mlflow_uri import require_store
+from reconpatch.integrations.mlflow_uri import find_version, require_store
 
 PROMOTIONS = "reconpatch-promotions"
 KEPT, PARAMS = "reproduce", "params.yaml"  # what a run keeps so that it can be repeated
@@ -78,7 +78,7 @@ def trace(uri: str) -> Lineage:
     require_store(mlflow, uri)
     client = mlflow.MlflowClient()
     try:
-        version = _find(client, uri)
+        version = find_version(client, uri)
         run = client.get_run(version.run_id)
         aliases = client.get_registered_model(version.name).aliases
         approvals = _approvals(client, version.name, str(version.version))
@@ -102,15 +102,6 @@ def trace(uri: str) -> Lineage:
         _commands(tags, version.run_id),
         problem,
     )
-
-
-def _find(client: Any, uri: str) -> Any:
-    name = uri.removeprefix("models:/").strip("/")
-    if "@" in name:
-        return client.get_model_version_by_alias(*name.rsplit("@", 1))
-    if name.count("/") != 1:
-        raise ModelError(f"{uri}: name a registered model, as models:/NAME@ALIAS or models:/NAME/VERSION")
-    return client.get_model_version(*name.split("/"))
 
 
 def _approvals(client: Any, model: str, version: str) -> list[dict[str, str]]:

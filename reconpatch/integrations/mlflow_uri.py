@@ -83,6 +83,24 @@ def registered_version(uri: str) -> str:
     return f"{name}/{version}"
 
 
+def find_version(client: Any, uri: str) -> Any:
+    """The registered version that a URI stands for now.
+
+    Args:
+        client: an ``MlflowClient``; what it raises is not caught here.
+        uri: ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+
+    Raises:
+        ModelError: the URI is none of both.
+    """
+    name = uri.removeprefix("models:/").strip("/")
+    if "@" in name:
+        return client.get_model_version_by_alias(*name.rsplit("@", 1))
+    if name.count("/") != 1:
+        raise ModelError(f"{uri}: name a registered model, as models:/NAME@ALIAS or models:/NAME/VERSION")
+    return client.get_model_version(*name.split("/"))
+
+
 def _cannot_be_had(mlflow: Any, uri: str, error: Exception) -> ModelError:
     reason = " ".join(str(getattr(error, "message", error)).split())
     return ModelError(

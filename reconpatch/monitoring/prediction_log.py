@@ -76,8 +76,14 @@ class LoggedPrediction:
     embedding: NDArray[np.float16]
 
 
-def write_predictions(log: Path, rows: Sequence[LoggedPrediction]) -> None:
+def write_predictions(log: Path, rows: Sequence[LoggedPrediction], token: str | None = None) -> None:
     """Append rows, one file for each of their categories and days (UTC).
+
+    Args:
+        log: the log's folder.
+        rows: with their times.
+        token: ends the names of the files: the same rows under the same token replace themselves. None: a
+            random one.
 
     Raises:
         DataError: the log cannot be written; the message names the file.
@@ -87,7 +93,7 @@ def write_predictions(log: Path, rows: Sequence[LoggedPrediction]) -> None:
         parts.setdefault((row.category, row.time.astimezone(UTC).date().isoformat()), []).append(row)
     for (category, day), part in parts.items():
         first = part[0].time.astimezone(UTC).strftime("%H%M%S-%f")
-        path = log / category / day / f"{first}-{secrets.token_hex(4)}.parquet"
+        path = log / category / day / f"{first}-{token or secrets.token_hex(4)}.parquet"
         table = pa.Table.from_pylist([asdict(row) for row in part], SCHEMA)
         try:
             with atomic_file(path) as temporary:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from reconpatch.data.appearance import Appearance, measure_appearance
 from reconpatch.data.groups import group_of_image
-from reconpatch.data.images import probe_image
+from reconpatch.data.images import ImageProbe, probe_image
 from reconpatch.errors import DataError
 from reconpatch.monitoring.prediction_log import LoggedPrediction, write_predictions
 from reconpatch.prediction import Prediction
@@ -64,6 +64,32 @@ def make_row(subject: Subject, prediction: Prediction, looks: Appearance, when: 
     )
 
 
+def row_of_file(
+    prediction: Prediction, probe: ImageProbe, category: str, model_version: str, groups: str | None
+) -> LoggedPrediction:
+    """A row of the log of a file that was scored just now.
+
+    Args:
+        prediction: of the file.
+        probe: what the file looked like.
+        category: what the detector is known as.
+        model_version: as `LoggedPrediction`.
+        groups: the detector's ``data.group_pattern``.
+
+    Raises:
+        DataError: the probe has a problem.
+    """
+    path = str(prediction.path)
+    if probe.sha256 is None or probe.problem is not None:
+        raise DataError(f"{path}: {probe.problem}; it was there when it was scored")
+    looks = Appearance(
+        probe.perceptual_hash,
+        *(float(value or 0.0) for value in (probe.brightness, probe.contrast, probe.sharpness)),
+    )
+    subject = Subject(category, model_version, path, group_of_image(path, probe.sha256, groups))
+    return make_row(subject, prediction, looks, datetime.now(UTC))
+
+
 def logged(
     predictions: Iterable[Prediction], log: Path, category: str, model_version: str, groups: str | None
 ) -> Iterator[Prediction]:
@@ -82,15 +108,7 @@ def logged(
     with LogBuffer(log) as buffer:
         for prediction in predictions:
             path = str(prediction.path)
-            probe = probe_image(Path(path))
-            if probe.sha256 is None or probe.problem is not None:
-                raise DataError(f"{path}: {probe.problem}; it was there when it was scored")
-            looks = Appearance(
-                probe.perceptual_hash,
-                *(float(value or 0.0) for value in (probe.brightness, probe.contrast, probe.sharpness)),
-            )
-            subject = Subject(category, model_version, path, group_of_image(path, probe.sha256, groups))
-            buffer.add(make_row(subject, prediction, looks, datetime.now(UTC)))
+            buffer.add(row_of_file(prediction, probe_image(Path(path)), category, model_version, groups))
             yield prediction
 
 

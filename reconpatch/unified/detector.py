@@ -15,7 +15,7 @@ from reconpatch.data.training import TrainingSet, training_images
 from reconpatch.data.verdicts import contradicted
 from reconpatch.detector import ReConPatch, backbone_reference
 from reconpatch.device import limit_threads
-from reconpatch.errors import ModelError
+from reconpatch.errors import ModelError, SettingsError
 from reconpatch.evaluation.disjoint import check_disjoint
 from reconpatch.evaluation.evaluate import evaluate
 from reconpatch.evaluation.result import Evaluation
@@ -194,6 +194,20 @@ def _check_nominal(categories: Mapping[str, CategoryImages], parts: UnifiedParts
         checked = check_nominal(images.features, images.groups, parts.modulation, bank)
         if checked is not None:
             warn_of_suspects(checked.table(images.features.paths, limit), limit)
+
+
+def choose_category(detector: ReConPatch, category: str | None) -> ReConPatch:
+    """The detector of the category that is named; without a name the one given.
+
+    Raises:
+        SettingsError: a category is named, and the detector is of one alone.
+        ModelError: the unified model was not fitted on it.
+    """
+    if category is None:
+        return detector
+    if not isinstance(detector, Unified):
+        raise SettingsError("--category: this model is of one category; leave it out")
+    return detector.of_category(category)
 
 
 def load_category(

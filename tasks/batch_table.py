@@ -1,0 +1,169 @@
+"""What a batch has scored: parts that are each whole and only ever added, and the table made of them.
+
+    <output>/parts/<version>/000001.parquet    rows of some images, with all that the prediction log needs
+    <output>/predictions.parquet, .csv         all rows of one version, made anew of its parts
+
+A part is written beside and then renamed, so a kill leaves whole ones only.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reconpatch.errors import DataError, SettingsError
+from reconpatch.files import atomic_file, sha256_file, write_json
+from reconpatch.monitoring.prediction_log import SCHEMA, LoggedPrediction, write_predictions
+
+TABLE = (
+    "path",
+    "score",
+    "is_anomalous",
+    "band",
+    "false_reject_probability",
+    "problem",
+    "heat_map",
+    "model_version",
+    "time",
+    "sha256",
+)
+_OWN = (
+    pa.field("path", pa.string(), nullable=False),
+    pa.field("sha256", pa.string(), nullable=False),
+    pa.field("bytes", pa.int64(), nullable=False),
+    pa.field("modified_ns", pa.int64(), nullable=False),
+    pa.field("heat_map", pa.string()),
+)
+_PART = pa.schema([*SCHEMA, *_OWN])
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """One image of a folder, scored.
+
+    Attributes:
+        logged: its row of the prediction log.
+        path: posix, relative to the folder.
+        sha256: of the file's bytes.
+        bytes: size of the file, which with its time tells whether it is still the same.
+        modified_ns: when the file was last written.
+        heat_map: posix, relative to the output folder; None: none was asked for.
+    """
+
+    logged: LoggedPrediction
+    path: str
+    sha256: str
+    bytes: int
+    modified_ns: int
+    heat_map: str | None
+
+
+def parts_folder(output: Path, version: str, category: str | None) -> Path:
+    """Where the parts of one version lie, of a unified model those of one of its categories."""
+    name = version.replace("/", "-").replace(":", "-")
+    return output / "parts" / (name if category is None else f"{name}+{category}")
+
+
+def check_owner(output: Path, folder: Path) -> None:
+    """Note whose output folder this is, or compare.
+
+    Raises:
+        SettingsError: it belongs to another folder of images, whose rows would mix with these.
+    """
+    note, name = output / "folder.json", str(folder.resolve())
+    if note.is_file():
+        other = json.loads(note.read_text(encoding="utf-8"))["folder"]
+        if other != name:
+            raise SettingsError(f"--output {output}: holds what was said of {other}; name another folder")
+    else:
+        write_json(note, {"folder": name})
+
+
+def list_parts(folder: Path) -> list[Path]:
+    """The parts in the order in which they were written."""
+    return sorted(folder.glob("[0-9]*.parquet"))
+
+
+def append_part(folder: Path, rows: Sequence[ScoredImage]) -> Path:
+    """Write rows as the next part."""
+    parts = list_parts(folder)
+    number = int(parts[-1].stem) + 1 if parts else 1
+    path = folder / f"{number:06}.parquet"
+    values = [{**asdict(row.logged), **{one.name: getattr(row, one.name) for one in _OWN}} for row in rows]
+    with atomic_file(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(values, _PART), temporary, compression="zstd")
+    return path
+
+
+def log_part(part: Path, log: Path) -> None:
+    """Write a part's rows to the prediction log; again they replace themselves, so none is there twice.
+
+    Raises:
+        DataError: the part cannot be read, or the log cannot be written.
+    """
+    rows = [
+        LoggedPrediction(**{**row, "embedding": np.asarray(row["embedding"], np.float16)})
+        for row in _read(part, SCHEMA.names).to_pylist()
+    ]
+    write_predictions(log, rows, token=sha256_file(part)[:8])
+
+
+def read_rows(parts: Iterable[Path], columns: Sequence[str]) -> pd.DataFrame:
+    """Columns of all parts, the last row of each path, sorted by path.
+
+    Raises:
+        DataError: a part cannot be read.
+    """
+    read = [_read(part, columns) for part in parts]
+    table = pa.concat_tables(read) if read else _PART.empty_table().select(list(columns))
+    frame: pd.DataFrame = table.to_pandas()
+    return frame.drop_duplicates("path", keep="last").sort_values("path", ignore_index=True)
+
+
+def write_table(output: Path, parts: Sequence[Path], problems: Mapping[str, str]) -> pd.DataFrame:
+    """Write predictions.parquet and predictions.csv, a row an image; what has a problem has no score.
+
+    Returns:
+        The table, columns `TABLE`, sorted by path.
+
+    Raises:
+        DataError: a part cannot be read.
+    """
+    scored = read_rows(parts, [name for name in TABLE if name != "problem"])
+    # An image that was scored and cannot be read any more is told once, by its problem.
+    scored = scored[~scored["path"].isin(list(problems))].assign(problem=None)
+    failed = pd.DataFrame({"path": list(problems), "problem": list(problems.values())}, dtype=object)
+    table = (
+        (pd.concat([scored, failed]) if len(scored) and len(failed) else scored if len(scored) else failed)
+        .reindex(columns=list(TABLE))
+        .astype(
+            {
+                "score": "float64",
+                "is_anomalous": "boolean",
+                "false_reject_probability": "float64",
+                **dict.fromkeys(("path", "band", "problem", "heat_map", "model_version", "sha256"), "string"),
+            }
+        )
+        .sort_values("path", ignore_index=True)
+    )
+    with atomic_file(output / "predictions.parquet") as temporary:
+        table.to_parquet(temporary, index=False)
+    with atomic_file(output / "predictions.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    return table
+
+
+def _read(part: Path, columns: Sequence[str]) -> Any:
+    try:
+        return pq.read_table(part, schema=_PART, columns=list(columns), partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{part}: is no part of a batch ({reason}); remove the file, and its images are scored again"
+        ) from None
