@@ -1,14 +1,16 @@
 """What may be thrown away by the policy in params.yaml, and throwing it away.
 
-Never: a version that has an alias, was champion, or carries the tag ``pinned``, its run, and the features of
-the images that it knows; the images themselves, outputs/, and whatever the log of champions says.
+Never: a version that has an alias, was champion, or carries the tag ``pinned``, its run, the features of
+the images that it knows, and its latest predictions, which a check for drift would compare; the images
+themselves, outputs/, the checks for drift so far, and whatever the log of champions says.
 """
 
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -19,9 +21,11 @@ from reconpatch.features.cache import FeatureCache
 from reconpatch.features.dataset import PatchFeatures
 from reconpatch.features.extract import PatchExtractor
 from reconpatch.model_folder import read_config, read_training_set
+from reconpatch.monitoring.prediction_log import old_days
 from reconpatch.settings import Settings, parse_settings
 from tasks.champion_change import hold_model
 from tasks.mlflow_store import fetch_detector, mlflow_errors, open_client
+from tasks.monitor import FOLDER as DRIFT
 from tasks.promotion_log import EXPERIMENT
 
 PINNED = "pinned"
@@ -34,8 +38,8 @@ class Removal:
     """Something that nobody needs.
 
     Attributes:
-        kind: ``version``, ``run``, ``features`` or ``chunks``.
-        what: its name; of features how many blocks.
+        kind: ``version``, ``run``, ``features``, ``chunks``, ``predictions`` or ``alarms``.
+        what: its name; of features, chunks and pictures of alarms how many.
         why: by which rule.
         bytes: what it occupies on this machine; 0 where another one keeps it.
         paths: files and folders to remove, of what lies here.
@@ -65,6 +69,8 @@ def find_removals(settings: Settings, project: Path, now: float | None = None) -
         *_old_runs(settings, project, now),
         *_old_features(settings, project, kept, now),
         *_old_chunks(settings, project, now),
+        *_old_predictions(settings, project, kept, now),
+        *_old_alarms(settings, project, now),
     ]
 
 
@@ -197,8 +203,34 @@ def _blocks(version: ModelVersion, settings: Settings, project: Path, cache: Fea
 
 def _old_chunks(settings: Settings, project: Path, now: float) -> Iterator[Removal]:
     days = settings.housekeeping.cache_days
-    files = [path for path in (project / ".cache" / "chunks").glob("*") if path.is_file()]
-    old = tuple(path for path in files if now - path.stat().st_mtime > days * _DAY)
+    files = (project / ".cache" / "chunks").glob("*")
+    yield from _old_files("chunks", "chunks", files, days, now)
+
+
+def _old_predictions(
+    settings: Settings, project: Path, kept: Sequence[ModelVersion], now: float
+) -> Iterator[Removal]:
+    """Days of the log, but for those that hold what a check for drift of a kept version would compare."""
+    log, days = settings.monitor.log, settings.housekeeping.log_days
+    if log is None:
+        return
+    before = datetime.fromtimestamp(now - days * _DAY, UTC).date()
+    versions = {f"{one.name}/{one.version}" for one in kept}
+    for day in old_days(project / log, before, versions=versions, most=settings.monitor.window):
+        size = sum(path.stat().st_size for path in day.iterdir())
+        what = day.relative_to((project / log).parent).as_posix()
+        yield Removal("predictions", what, f"older than {days:g} days", size, (day,))
+
+
+def _old_alarms(settings: Settings, project: Path, now: float) -> Iterator[Removal]:
+    days = settings.housekeeping.log_days
+    pictures = (project / DRIFT / settings.pipeline.dataset).glob("*/alarm-*.png")
+    yield from _old_files("alarms", "pictures", pictures, days, now)
+
+
+def _old_files(kind: str, of: str, paths: Iterable[Path], days: float, now: float) -> Iterator[Removal]:
+    """All that are older, as one removal."""
+    old = tuple(path for path in sorted(paths) if path.is_file() and now - path.stat().st_mtime > days * _DAY)
     if old:
         size = sum(path.stat().st_size for path in old)
-        yield Removal("chunks", f"{len(old)} chunks", f"older than {days:g} days", size, old)
+        yield Removal(kind, f"{len(old)} {of}", f"older than {days:g} days", size, old)

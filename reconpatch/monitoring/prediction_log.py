@@ -7,7 +7,8 @@ waits for another, and one that is killed leaves whole files only.
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -122,10 +123,10 @@ def read_predictions(
         DataError: a file cannot be read, or is no part of a log.
     """
     found: list[pa.Table] = []
-    for day, files in _days(log):
+    for day, folders in _days(log):
         if since is not None and day < since.astimezone(UTC).date():
             break
-        found += [_read(file, model_version, since) for file in files]
+        found += [_read(file, model_version, since) for file in _files(folders)]
         if most is not None and sum(len(table) for table in found) >= most:
             break
     table = pa.concat_tables(found) if found else SCHEMA.empty_table()
@@ -136,22 +137,65 @@ def read_predictions(
     return frame
 
 
+def old_days(log: Path, before: date, *, versions: Collection[str], most: int) -> list[Path]:
+    """Folders of days that can go: they hold none of the latest predictions of these versions.
+
+    Args:
+        log: the log's folder; one that does not exist holds no day.
+        before: later days stay, and this one.
+        versions: of detectors.
+        most: so many latest rows of each of them stay, as `read_predictions` would read them.
+
+    Raises:
+        DataError: a file cannot be read, or is no part of a log.
+    """
+    if all(day >= before for day, _ in _days(log)):
+        return []  # without opening a file
+    seen: Counter[str] = Counter()
+    old: list[Path] = []
+    for day, folders in _days(log):
+        counts = {folder: _count_versions(folder) for folder in folders}
+        wanted = {version for version in versions if seen[version] < most}
+        if day < before:
+            old += [folder for folder in folders if not wanted & counts[folder].keys()]
+        for count in counts.values():
+            seen.update(count)
+    return sorted(old)
+
+
 def _days(log: Path) -> Iterator[tuple[date, list[Path]]]:
-    """Days, the latest first, with their files."""
+    """Days, the latest first, with their folders."""
     days: dict[date, list[Path]] = {}
     for folder in log.glob("*/????-??-??"):
         days.setdefault(date.fromisoformat(folder.name), []).append(folder)
     for day in sorted(days, reverse=True):
-        yield day, sorted(file for folder in days[day] for file in folder.glob("[!.]*.parquet"))
+        yield day, days[day]
+
+
+def _files(folders: Iterable[Path]) -> list[Path]:
+    """The files of folders of a day, but for those that are being written."""
+    return sorted(file for folder in folders for file in folder.glob("[!.]*.parquet"))
+
+
+def _count_versions(folder: Path) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for file in _files([folder]):
+        for one in _open(file, ["model_version"])["model_version"].value_counts().to_pylist():
+            counts[one["values"]] += one["counts"]
+    return counts
 
 
 def _read(path: Path, model_version: str, since: datetime | None) -> pa.Table:
-    try:
-        table = pq.read_table(path, schema=SCHEMA, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: is no part of a prediction log ({reason}); remove the file") from None
+    table = _open(path)
     chosen = pc.equal(table["model_version"], model_version)
     if since is not None:
         chosen = pc.and_(chosen, pc.greater(table["time"], pa.scalar(since, pa.timestamp("us", "UTC"))))
     return table.filter(chosen)
+
+
+def _open(path: Path, columns: list[str] | None = None) -> pa.Table:
+    try:
+        return pq.read_table(path, schema=SCHEMA, partitioning=None, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: is no part of a prediction log ({reason}); remove the file") from None

@@ -47,6 +47,9 @@ class HousekeepingSettings(Section):
     version_days: float = Field(90.0, ge=0, description="and those that are younger")
     runs_days: float = Field(30.0, ge=0, description="folders under runs/ that were untouched for so long go")
     cache_days: float = Field(90.0, ge=0, description="features and chunks that were not used for so long go")
+    log_days: float = Field(
+        365.0, ge=0, description="days of the prediction log and pictures of drift alarms that are older go"
+    )
 
 
 class IngestSettings(Section):

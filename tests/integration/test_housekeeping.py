@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,14 @@ from reconpatch.device import choose_device
 from reconpatch.features.cache import FeatureCache
 from reconpatch.features.dataset import extract_features
 from reconpatch.features.extract import PatchExtractor
+from reconpatch.monitoring.prediction_log import LoggedPrediction, read_predictions, write_predictions
 from reconpatch.settings import parse_settings
 from tasks.housekeeping import find_removals, remove
 from tasks.promote import promote_version
 from tasks.register import register_run
 
 NAME = "reconpatch-tiny-nut"
-_POLICY = ("housekeeping.keep_versions=1", "housekeeping.version_days=0")
+_POLICY = ("housekeeping.keep_versions=1", "housekeeping.version_days=0", "monitor.window=25")
 
 
 @pytest.fixture
@@ -35,6 +37,13 @@ def run(mlflow_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     promote_version(NAME, "2", "better", settings=run.settings(), project=run.root)
     run.client.set_model_version_tag(NAME, "3", "pinned", "true")
     return run
+
+
+def _predicted(version: str, when: datetime) -> LoggedPrediction:
+    embedding = np.zeros(4, np.float16)
+    return LoggedPrediction(
+        when, "nut", f"{NAME}/{version}", "a.png", "a", 1.0, False, "accept", 0.5, 90.0, 9.0, 9.0, embedding
+    )
 
 
 def _age(path: Path) -> None:
@@ -66,6 +75,17 @@ def test_nothing_that_a_champion_or_a_pinned_version_needs_goes(run: PipelineRun
     (root / ".cache" / "chunks").mkdir()
     (root / ".cache" / "chunks" / "c").write_bytes(b"x")
     _age(root / ".cache" / "chunks")
+    now = datetime.now(UTC)
+    for version, days in (("2", 800), ("2", 1), ("1", 900), ("1", 700), ("4", 600), ("4", 2)):
+        rows = [_predicted(version, now - timedelta(days=days))] * 25
+        write_predictions(root / "predictions", rows)
+    drift = root / "drift" / "tiny" / "nut"
+    drift.mkdir(parents=True)
+    for name in ("alarm-1.png", "looks.json", "latest.png"):
+        (drift / name).write_bytes(b"x")
+    _age(drift)
+    (drift / "alarm-2.png").write_bytes(b"x")
+    log = {days: f"predictions/nut/{now - timedelta(days=days):%Y-%m-%d}" for days in (900, 800, 700, 600)}
 
     before = sorted(root.rglob("*"))
     found = find_removals(settings, root)
@@ -74,6 +94,10 @@ def test_nothing_that_a_champion_or_a_pinned_version_needs_goes(run: PipelineRun
         ("run", "runs/old"),
         ("features", "1 blocks"),
         ("chunks", "1 chunks"),
+        ("predictions", log[900]),  # the champion before has a later one, as the champion of today
+        ("predictions", log[800]),
+        ("predictions", log[600]),
+        ("alarms", "1 pictures"),
     }
     assert [path for path in sorted(root.rglob("*")) if "mlflow.db" not in path.name] == [
         path for path in before if "mlflow.db" not in path.name
@@ -88,4 +112,7 @@ def test_nothing_that_a_champion_or_a_pinned_version_needs_goes(run: PipelineRun
     assert all(entry in cache for entry in known.entries)
     assert "f" * 64 not in cache
     assert "e" * 64 in cache
+    assert {path.name for path in drift.iterdir()} == {"alarm-2.png", "looks.json", "latest.png"}
+    assert len(read_predictions(root / "predictions", model_version=f"{NAME}/2")) == 25
+    assert (root / log[700]).is_dir()
     assert find_removals(settings, root) == []

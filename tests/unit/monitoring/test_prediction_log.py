@@ -1,6 +1,7 @@
 """The prediction log: whole files by category and day, written by many at once, read by version."""
 
 import multiprocessing
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 from log_rows import row
 
 from reconpatch.errors import DataError
-from reconpatch.monitoring.prediction_log import read_predictions, write_predictions
+from reconpatch.monitoring.prediction_log import old_days, read_predictions, write_predictions
 
 VERSION = "reconpatch-demo-nut/3"
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+TODAY = NOON.date() + timedelta(days=4)
 
 
 def test_rows_come_back_as_they_were_in_the_order_of_their_times(tmp_path) -> None:
@@ -46,7 +48,37 @@ def test_only_the_asked_version_since_and_most_are_read(tmp_path) -> None:
         read_predictions(tmp_path, model_version=VERSION)
 
 
+def test_old_days_are_those_without_a_latest_prediction_of_a_version_that_counts(tmp_path) -> None:
+    days = [NOON + timedelta(days=day) for day in range(5)]
+    write_predictions(tmp_path, [row(day, when) for day, when in enumerate(days[:4])])
+    write_predictions(tmp_path, [row(9, when, model_version="reconpatch-demo-nut/2") for when in days])
+    write_predictions(tmp_path, [row(0, days[0], category="bolt", model_version="reconpatch-demo-bolt/1")])
+
+    def old(*versions: str, most: int, before=TODAY) -> list[str]:
+        found = old_days(tmp_path, before, versions=versions, most=most)
+        return [path.relative_to(tmp_path).as_posix() for path in found]
+
+    # The day of yesterday holds the version's latest, the two before it its second and third.
+    assert old(VERSION, most=1) == ["bolt/2026-11-25", "nut/2026-11-25", "nut/2026-11-26", "nut/2026-11-27"]
+    assert old(VERSION, most=3) == ["bolt/2026-11-25", "nut/2026-11-25"]
+    assert old(VERSION, "reconpatch-demo-bolt/1", most=3) == ["nut/2026-11-25"]
+    assert old(VERSION, most=1, before=days[1].date()) == ["bolt/2026-11-25", "nut/2026-11-25"]
+    kept = read_predictions(tmp_path, model_version=VERSION, most=3)
+    for folder in old(VERSION, most=3):
+        shutil.rmtree(tmp_path / folder)
+    assert read_predictions(tmp_path, model_version=VERSION, most=3).equals(kept)
+
+
+def test_a_file_of_another_kind_among_old_days_is_named(tmp_path) -> None:
+    write_predictions(tmp_path, [row(0, NOON)])
+    (tmp_path / "nut" / "2026-11-25" / "broken.parquet").write_bytes(b"PAR1")
+    assert old_days(tmp_path, NOON.date(), versions=(), most=1) == []  # nothing is old, nothing is opened
+    with pytest.raises(DataError, match=r"broken\.parquet: is no part of a prediction log"):
+        old_days(tmp_path, NOON.date() + timedelta(days=1), versions=(), most=1)
+
+
 def test_no_log_is_an_empty_one(tmp_path) -> None:
+    assert old_days(tmp_path / "none", NOON.date(), versions=(), most=1) == []
     assert len(read_predictions(tmp_path / "none", model_version=VERSION)) == 0
 
 
