@@ -14,6 +14,7 @@ from tasks.stage import TIMINGS, Finished
 from tasks.stages import NOMINAL_CHECK
 
 METRICS = "metrics.json"
+UPDATED_FROM = "updated_from.json"  # in the outputs folder of an update: the version that it started from
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class FinishedEvaluation:
         data_record: the .dvc file of the images; None where they are under no DVC.
         timings: how long it took, beside the record.
         record_digest: digest of the evaluation's recorded inputs; None when it has no record.
+        updated_from: number of the registered version that learned the new images; None of a full fit.
     """
 
     dataset: str
@@ -45,6 +47,7 @@ class FinishedEvaluation:
     data_record: Path | None
     timings: Path
     record_digest: str | None
+    updated_from: str | None
 
     @classmethod
     def of(cls, finished: Finished) -> "FinishedEvaluation":
@@ -63,6 +66,7 @@ class FinishedEvaluation:
             data_record=data_record(job.project / job.settings.pipeline.root, job.project),
             timings=finished.folder / TIMINGS,
             record_digest=None if record is None else str(record["digest"]),
+            updated_from=_read(base)["version"] if (base := job.outputs / UPDATED_FROM).is_file() else None,
         )
 
     @property

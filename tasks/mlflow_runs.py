@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from reconpatch.data.manifest import read_manifest
-from reconpatch.integrations.mlflow_lineage import KEPT, PARAMS
+from reconpatch.integrations.mlflow_reproduction import KEPT, PARAMS
 from tasks.evaluation_output import FinishedEvaluation
 from tasks.mlflow_store import Experiment
 from tasks.packaging import save_pyfunc

@@ -4,12 +4,14 @@ It is no stage of DVC, since it starts from what the registry calls champion; an
 flow `retrain` alone decides when it is right.
 """
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from reconpatch.detector import ReConPatch
+from reconpatch.files import write_json
 from reconpatch.settings import Settings
 from tasks.champion import Champion, fetch_champion
+from tasks.evaluation_output import UPDATED_FROM
 from tasks.inputs import feature_cache, load_manifest
 from tasks.job import Job, runs_folder
 
@@ -32,6 +34,7 @@ def prepare(job: Job, champion: Champion) -> Job:
         The job with the champion's own parameters for all that belongs to a detector.
     """
     folder = job.outputs / _CHAMPION
+    write_json(job.outputs / UPDATED_FROM, asdict(champion))  # before the folder that says all is there
     if not folder.is_dir():
         fetch_champion(champion, folder, job.settings, job.project)
     fitted = ReConPatch.load(folder).settings

@@ -36,6 +36,7 @@ def version_tags(evaluation: FinishedEvaluation) -> dict[str, str]:
     banks = [path.stat().st_size for path in evaluation.model.rglob("bank.safetensors")]
     tags = {
         "updates": str(read_training_set(evaluation.model).updates),
+        "updated_from": evaluation.updated_from or "none",
         "n_train": str(config.get("n_train", "unknown")),
         "n_test": str(len(scored)),
         "bank_vectors": str(_bank_vectors(evaluation)),

@@ -6,13 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 from prefect.settings import PREFECT_API_URL
 
+from flows.retrain import retrain
 from flows.train import train
 from reconpatch.files import sha256_file
 from reconpatch.integrations.mlflow_lineage import Lineage, trace
+from reconpatch.model_folder import read_training_set
 
 SOAK = os.environ.get("RECONPATCH_SOAK") == "1"
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,9 +46,15 @@ def _run(command: str, lineage: Lineage, root: Path) -> None:
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
+def _detector(folder: Path) -> dict[str, bytes]:
+    """Every byte of the one detector that an update left below a project."""
+    (model,) = (folder / "runs").glob("*/tiny/plain/*/calibrate/model")
+    return {path.name: path.read_bytes() for path in model.iterdir()}
+
+
 @pytest.mark.slow
 @pytest.mark.server
-def test_an_old_version_is_made_again_to_the_bit_by_the_commands_that_lineage_names(
+def test_an_old_version_and_its_update_are_made_again_to_the_bit_by_the_commands_that_lineage_names(
     make_project, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = make_project(dents=False)
@@ -56,19 +66,42 @@ def test_an_old_version_is_made_again_to_the_bit_by_the_commands_that_lineage_na
     _commit(root, "as it was")
     train(project=root)
 
-    # Since then the images, the parameters and the code have moved on.
+    # Images arrive, and the champion learns them; what a retrain tells is nobody's business later.
     images = root / "data" / "tiny" / "plain" / "train" / "good"
-    shutil.copy(images / "000.png", images / "new.png")
+    random = np.random.default_rng(1)
+    for number in range(3):
+        pixels = random.normal(90, 12, (72, 72, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(images / f"new-{number}.png")
+    project.dvc("add", "-q", "data/tiny")
+    project.set("retrain.mode", "update")
+    project.set("retrain.webhook", "http://127.0.0.1:9/nobody")
+    _commit(root, "images arrived")
+    (updated,) = retrain(project=root)
+    assert updated.version == "2"
+    before = _detector(root)
+
+    # Since then the images, the parameters and the code have moved on.
+    shutil.copy(images / "000.png", images / "later.png")
     project.dvc("add", "-q", "data/tiny")
     project.set("coreset.ratio", 0.5)
     (root / "reconpatch" / "memory" / "coreset.py").write_text("raise RuntimeError('later code')\n")
     _commit(root, "later")
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
-    lineage = trace(f"models:/{NAME}/1")
-    assert (lineage.problem, lineage.aliases) == (None, ("challenger", "champion"))
-    assert len(lineage.commands) == 8
+    first, lineage = trace(f"models:/{NAME}/1"), trace(f"models:/{NAME}/2")
+    assert (first.problem, first.aliases) == (None, ("champion",))
+    assert (lineage.problem, lineage.origin["model"]["updated_from"]) == (None, "1")
+    assert (len(first.commands), len(lineage.commands)) == (8, 18)
+    assert lineage.commands[:8] == first.commands
     for command in lineage.commands:
         _run(command, lineage, root)
-    # Nothing here was touched by it: another registry holds the version that was made again.
-    assert len(MlflowClient().search_model_versions(f"name = '{NAME}'")) == 1
+    made = lineage.commands[8].split()[-2]
+    assert _detector(root / made) == before
+    assert read_training_set(next((root / made / "runs").glob("*/tiny/plain/*/calibrate/model"))).updates == 1
+    # Nothing here was touched by it: another registry holds the versions that were made again.
+    client = MlflowClient()
+    assert len(client.search_model_versions(f"name = '{NAME}'")) == 2
+    client.delete_model_version(NAME, "1")
+    orphan = trace(f"models:/{NAME}/2")
+    assert orphan.commands == []
+    assert "version 2 learned new images on top of version 1, which is gone" in str(orphan.problem)
