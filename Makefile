@@ -17,6 +17,8 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export RECONPATCH_PROJECT := $(CURDIR)
 FLOWS_PORT ?= 4200
 FLOWS_API ?= http://127.0.0.1:$(FLOWS_PORT)/api
+# Where the pages of a server that is started here look for it: without this at port 4200, whatever its own is.
+export PREFECT_SERVER_UI_API_URL ?= http://127.0.0.1:$(FLOWS_PORT)/api
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test soak lint ui serve-flows deploy worker gpu clean
@@ -51,7 +53,7 @@ test: setup ## every test, the long counts sampled with fixed seeds
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 soak: setup ## the long counts whole
-	RECONPATCH_SOAK=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	RECONPATCH_SOAK=1 $(BIN)/python -m pytest -o faulthandler_timeout=14400 $(PYTEST_ARGS)
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
@@ -74,7 +76,8 @@ serve-flows: setup ## a Prefect server on loopback and every deployment of prefe
 	PREFECT_API_URL=$(FLOWS_API) $(BIN)/python -m flows.serve
 
 deploy: setup ## the deployments of prefect.yaml for workers of the pool `reconpatch`, at the server FLOWS_API
-	-PREFECT_API_URL=$(FLOWS_API) $(BIN)/prefect work-pool create reconpatch --type process
+	PREFECT_API_URL=$(FLOWS_API) $(BIN)/prefect work-pool inspect reconpatch >/dev/null 2>&1 || \
+	PREFECT_API_URL=$(FLOWS_API) $(BIN)/prefect work-pool create reconpatch --type process
 	PREFECT_API_URL=$(FLOWS_API) $(BIN)/prefect --no-prompt deploy --all
 
 worker: setup ## run what the server FLOWS_API gives to the pool `reconpatch`, on as many machines as there are

@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import yaml
@@ -18,6 +22,7 @@ from flows import environment
 environment.apply()
 ROOT = Path(__file__).resolve().parents[2]
 SIDE = 72
+_SERVER_SECONDS = 300  # a server takes 10 s to start, and 90 s were seen on a busy machine
 # What the pipeline's records and dvc.yaml refer to; tests edit these copies.
 _SOURCES = ("reconpatch", "tasks", "flows", "mlflow")
 _FILES = ("dvc.yaml", ".dvcignore", "constraints.txt", "pyproject.toml")
@@ -32,6 +37,39 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     with prefect_test_harness(server_startup_timeout=300):
         yield
+
+
+@pytest.fixture
+def whole_server(tmp_path: Path) -> Iterator[str]:
+    """`prefect server start`: the server that a flow starts for itself has no scheduler."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+        env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    url = f"http://127.0.0.1:{port}/api"
+    try:
+        _wait_until_healthy(url)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
+
+
+def _wait_until_healthy(url: str) -> None:
+    end = time.monotonic() + _SERVER_SECONDS
+    while time.monotonic() < end:
+        try:
+            if httpx.get(f"{url}/health", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.2)
+    pytest.fail(f"no Prefect server within {_SERVER_SECONDS} s")
 
 
 @dataclass(frozen=True)
