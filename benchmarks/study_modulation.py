@@ -24,7 +24,7 @@ import torch
 from reconpatch.data.groups import hold_out_groups
 from reconpatch.data.images import read_image, read_mask
 from reconpatch.data.manifest import build_manifest, image_paths, mask_paths
-from reconpatch.evaluation.metrics import image_auroc, pixel_auroc
+from reconpatch.evaluation.metrics import aupro, image_auroc, pixel_auroc
 from reconpatch.evaluation.synthetic import KINDS, add_defect
 from reconpatch.features.extract import PatchExtractor
 from reconpatch.features.preprocess import prepare_image, prepare_mask
@@ -71,6 +71,12 @@ VARIANTS: dict[str, dict[str, Any] | None] = {
     "alpha 0, random f": {"alpha": 0.0, "init": "random"},
     "dim 64, untrained": {"dim": 64, "steps": 0},
     "64 principal directions": {"principal": 64},
+    "whitening 0.25": {"whitening": 0.25},
+    "whitening 0.25, untrained": {"whitening": 0.25, "steps": 0},
+    "whitening 0.25, alpha 0": {"whitening": 0.25, "alpha": 0.0},
+    "whitening 0.5": {"whitening": 0.5},
+    "whitening 0.5, untrained": {"whitening": 0.5, "steps": 0},
+    "whitening 0.5, alpha 0": {"whitening": 0.5, "alpha": 0.0},
 }
 
 
@@ -147,9 +153,11 @@ def measure(task: Task, changes: dict[str, Any] | None, seed: int) -> dict[str, 
     scores = np.stack([bank.search(modulated(block))[0][:, 0] for block in task.test])
     side = round(scores.shape[1] ** 0.5)
     maps = anomaly_maps(scores.reshape(-1, side, side), FEATURES.image_size, ScoringSettings().blur_sigma)
+    strided = maps[:, ::PIXEL_STRIDE, ::PIXEL_STRIDE]
     return {
         "image_auroc": image_auroc(task.labels, scores.max(1)),
-        "pixel_auroc": pixel_auroc(task.masks, maps[:, ::PIXEL_STRIDE, ::PIXEL_STRIDE]),
+        "pixel_auroc": pixel_auroc(task.masks, strided),
+        "aupro": aupro(task.masks, strided),
         "training_seconds": trained,
     }
 
@@ -226,11 +234,11 @@ def main() -> None:
 
 
 def table(log: Path) -> str:
-    """Mean and standard deviation over seeds, in points, one row a variant and two columns a task."""
+    """Mean and standard deviation over seeds, in points, one row a variant and three columns a task."""
     results = pd.DataFrame([json.loads(line) for line in log.read_text().splitlines()])
-    for metric in ("image_auroc", "pixel_auroc"):
-        results[metric] *= 100
-    grouped = results.groupby(["variant", "task"], sort=False)[["image_auroc", "pixel_auroc"]]
+    metrics = ["image_auroc", "pixel_auroc", "aupro"]
+    results[metrics] *= 100
+    grouped = results.groupby(["variant", "task"], sort=False)[metrics]
     mean, spread = grouped.mean(), grouped.std()
     cells = mean.map("{:.2f}".format) + spread.map(lambda s: "" if np.isnan(s) else f" ± {s:.2f}")
     return cells.unstack("task").to_string()

@@ -136,7 +136,7 @@ def fine_tune(
     """
     limit_threads(settings.threads)
     short = settings.modulation.model_copy(
-        update={"steps": FINE_TUNE_STEPS, "epochs": None, "init": "isometry"}
+        update={"steps": FINE_TUNE_STEPS, "epochs": None, "init": "isometry", "whitening": 0.0}
     )
     fresh = modulation.apply(sample_patches(features, 2 * features.dim * len(bank), settings.seed))
     rows = np.concatenate([bank.vectors, fresh])

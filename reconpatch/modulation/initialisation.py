@@ -9,7 +9,8 @@ from torch import Tensor
 from reconpatch.errors import DataError
 
 _CHUNK_ROWS = 1 << 13
-_PRINCIPAL_ROWS = 20_000
+_COVARIANCE_ROWS = 20_000
+_LEAST_VARIANCE = 1e-4  # of the mean variance
 
 
 def input_statistics(features: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -57,17 +58,43 @@ def isometry_weight(dim_in: int, dim: int, generator: torch.Generator) -> Tensor
     return weight.float().contiguous()
 
 
-def principal_weight(features: np.ndarray, dim: int, generator: torch.Generator) -> Tensor:
-    """The ``dim`` directions in which the features vary most, as orthonormal rows: (dim, D), dim <= D.
+def whitened_weight(features: np.ndarray, dim: int, share: float, generator: torch.Generator) -> Tensor:
+    """Weight that starts f as an isometry, of the features or of the features in part whitened.
 
-    No projection of this width keeps more of the squared distances between the features. It is taken
-    from at most 20,000 patches, drawn by the generator.
+    With C = V diag(l) V' the covariance of the features, they are first mapped by V diag(l^(-share / 2)) V',
+    times the scalar that keeps their total variance: directions in which nominal patches vary little count
+    for more, as far as `share` says. At 0 distances stay what they are (`isometry_weight`), at 1 they are
+    Mahalanobis distances. An f narrower than its input keeps the ``dim`` directions of most variance; no
+    projection of this width keeps more of the squared distances between the features.
+
+    Args:
+        features: (n, D); the covariance is taken from at most 20,000 of them, drawn by the generator.
+        dim: width of f's output.
+        share: 0 to 1.
+        generator: draws the isometry, where f is as wide as its input or wider.
+
+    Returns:
+        (dim, D) float32.
     """
-    picked = torch.randperm(len(features), generator=generator)[:_PRINCIPAL_ROWS].sort().values
+    if share == 0 and dim >= features.shape[1]:
+        return isometry_weight(features.shape[1], dim, generator)
+    variances, directions = _principal_axes(features, generator)
+    # Unbounded, directions of rounding alone would be blown up. All are equal where there is no variance.
+    floored = variances.clamp(min=_LEAST_VARIANCE * variances.mean())
+    factors = floored.pow(-share / 2) if floored.sum() > 0 else torch.ones_like(floored)
+    factors *= (floored.sum() / (floored * factors.square()).sum()).sqrt().nan_to_num(nan=1.0)
+    if dim < features.shape[1]:
+        return (factors[-dim:, None] * directions[:, -dim:].T).flip(0).float().contiguous()
+    rotation = isometry_weight(features.shape[1], dim, generator).double()
+    return (rotation @ (directions * factors) @ directions.T).float().contiguous()
+
+
+def _principal_axes(features: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Variances (D,), ascending, and the directions (D, D) they belong to, in columns: float64."""
+    picked = torch.randperm(len(features), generator=generator)[:_COVARIANCE_ROWS].sort().values
     rows = torch.from_numpy(features[picked.numpy()].astype(np.float32)).double()
-    _, directions = torch.linalg.eigh(rows.T.cov(correction=0))
-    weight: Tensor = directions[:, -dim:].T.flip(0)
-    return weight.float().contiguous()
+    variances, directions = torch.linalg.eigh(rows.T.cov(correction=0))
+    return variances, directions
 
 
 def random_weight(dim_in: int, dim: int, generator: torch.Generator) -> Tensor:

@@ -19,8 +19,8 @@ from reconpatch.modulation.head import Modulation, Projection
 from reconpatch.modulation.initialisation import (
     input_statistics,
     isometry_weight,
-    principal_weight,
     random_weight,
+    whitened_weight,
 )
 from reconpatch.modulation.loss import relaxed_contrastive_loss
 from reconpatch.modulation.similarity import combined_similarity
@@ -129,13 +129,13 @@ def train_modulation(
 def _start(rows: np.ndarray, settings: ModulationSettings, generator: torch.Generator) -> _Heads:
     dim_in, dim = rows.shape[1], settings.dim
     mean, scale = input_statistics(rows)
-    draw = isometry_weight if settings.init == "isometry" else random_weight
-    if settings.init == "isometry" and dim < dim_in:
-        weight = principal_weight(rows, dim, generator)
+    if settings.init == "random":
+        weight = random_weight(dim_in, dim, generator)
+        projection = random_weight(dim, settings.projection_dim, generator)
     else:
-        weight = draw(dim_in, dim, generator)
-    projection = Projection(draw(dim, settings.projection_dim, generator))
-    return _Heads(Modulation(weight, mean, scale), projection)
+        weight = whitened_weight(rows, dim, settings.whitening, generator)
+        projection = isometry_weight(dim, settings.projection_dim, generator)
+    return _Heads(Modulation(weight, mean, scale), Projection(projection))
 
 
 def _run(

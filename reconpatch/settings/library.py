@@ -73,6 +73,12 @@ class ModulationSettings(Section):
     dim: int = Field(512, ge=1, description="width of f's output")
     projection_dim: int = Field(128, ge=1, description="width of g's output, the space of the loss")
     init: Literal["isometry", "random"] = "isometry"
+    whitening: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="of an isometry: how far it first evens out the variances of the features; 0: not at all",
+    )
     neighbours: int = Field(5, ge=2, description="k of the contextual similarity")
     alpha: float = Field(0.5, ge=0, le=1, description="weight of the PAIRWISE similarity (eq. 6)")
     margin: float = Field(1.0, gt=0)

@@ -69,7 +69,12 @@ def _dimension() -> Iterator[Cell]:
     for dim, (patchcore, reconpatch) in paper.items():
         # f as it starts and no training: PatchCore on so many principal directions of its features. Where
         # f is wider than they are it keeps every distance, and this is PatchCore itself.
-        untrained = {"modulation.dim": dim, "modulation.steps": 0, "modulation.init": "isometry"}
+        untrained = {
+            "modulation.dim": dim,
+            "modulation.steps": 0,
+            "modulation.init": "isometry",
+            "modulation.whitening": 0.0,
+        }
         yield Cell("dimension", str(dim), PATCHCORE, _RECONPATCH | untrained, paper=(patchcore, None))
         yield Cell(
             "dimension", str(dim), RECONPATCH, _RECONPATCH | {"modulation.dim": dim}, paper=(reconpatch, None)
