@@ -45,7 +45,7 @@ def run_stages(
                     for upstream in _upstream(stage)
                     for one in job.upstream(upstream.name)
                 ]
-                given = {"job": job, "before": before, "images": images.get(job.category)}
+                given = {"job": job, "before": before, "images": images}
                 ahead = _submit_parts(runner, stage, given)
                 parts |= ahead
                 given["before"] = [*before, *ahead.values()]

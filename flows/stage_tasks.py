@@ -1,7 +1,7 @@
 """The stages as Prefect tasks."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,8 @@ from tasks.job import Job
 from tasks.sharing import bring, bring_images, send
 from tasks.stage import Finished, run_stage
 from tasks.stages import stage_or_variant
+
+_Images = Mapping[str, str | None] | None
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,19 @@ LIMITS = {
     "update": Limits(3, 6),
     "evaluate": Limits(3, 12),
     "ensemble": Limits(3, 12),
+    "unified": Limits(3, 24),
 }
 
 
 def stage_task(name: str) -> Task[..., Finished]:
     """The Prefect task of a stage; the record in its output folder, not Prefect, decides what is done.
 
-    Its arguments: the job, what the stages before it finished, and the images' digest in the shared store.
+    Its arguments: the job, what the stages before it finished, and by category the images' digest in the
+    shared store.
     """
 
     @task(name=name, task_run_name=f"{name} {{job}}", **_options(name))
-    def run(job: Job, before: Sequence[Finished | None] = (), images: str | None = None) -> Finished:
+    def run(job: Job, before: Sequence[Finished | None] = (), images: _Images = None) -> Finished:
         _bring(name, job, before, images)
         with publishing(name, job):
             return send(run_stage(name, job, around=lambda: _device_slot(name, job)))
@@ -59,7 +63,7 @@ def part_task(name: str) -> Task[..., None]:
     """The Prefect task of a share of a stage's work, done ahead of it: its result waits in a cache."""
 
     @task(name=f"{name} part", task_run_name=f"{name} {{job}} part {{number}}", **_options(name))
-    def run(job: Job, number: int, before: Sequence[Finished | None] = (), images: str | None = None) -> None:
+    def run(job: Job, number: int, before: Sequence[Finished | None] = (), images: _Images = None) -> None:
         _bring(name, job, before, images)
         with _device_slot(name, job):
             importlib.import_module(f"tasks.{name}").part(job, number)
@@ -79,10 +83,11 @@ def _options(name: str) -> dict[str, Any]:
     }
 
 
-def _bring(name: str, job: Job, before: Sequence[Finished | None], images: str | None) -> None:
+def _bring(name: str, job: Job, before: Sequence[Finished | None], images: _Images) -> None:
     """A machine that shares no file system with the others fetches what the stage reads."""
     if stage_or_variant(name).data:
-        bring_images(job, images)
+        for one in job.by_category:
+            bring_images(one, (images or {}).get(one.category))
     bring([item for item in before if item is not None])
 
 

@@ -1,15 +1,18 @@
 """What a training flow shows at its end: one line a detector, on the terminal and in Prefect."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from prefect.artifacts import create_table_artifact
 from rich.console import Console
 from rich.table import Table
 
 from flows.artifacts import artifact_key
+from reconpatch.settings.pipeline import ALL
 from tasks.gate import GateReport
 from tasks.stage import Finished
+from tasks.stages import EVALUATIONS
 
 _COLUMNS = {
     "category": "category",
@@ -19,19 +22,30 @@ _COLUMNS = {
     "aupro": "AUPRO",
 }
 _ABSENT = "not available"
-_ENSEMBLE = "ensemble"
+_ENSEMBLE, _UNIFIED = "ensemble", "unified"
 
 
 def summarise(evaluations: Sequence[Finished]) -> list[dict[str, str]]:
-    """One row a finished evaluation; a metric without its labels is "not available"."""
+    """One row a finished evaluation; a metric without its labels is "not available".
+
+    Of a unified model one row a category, told its name, and one for all as it stands.
+    """
     rows = []
-    for item in sorted(evaluations, key=lambda item: (item.job.category, item.job.backbone or "~")):
+    for item in sorted(evaluations, key=lambda one: (EVALUATIONS.index(one.stage), one.job.backbone or "")):
         metrics = json.loads((item.evaluation / "metrics.json").read_text(encoding="utf-8"))
-        row = {"category": item.job.category, "backbone": item.job.backbone or _ENSEMBLE}
-        for name in list(_COLUMNS)[2:]:
-            row[name] = _ABSENT if metrics.get(name) is None else f"{metrics[name]:.4f}"
-        rows.append(row)
-    return rows
+        if not item.job.is_unified:
+            rows.append(_row(item.job.category, item.job.backbone or _ENSEMBLE, metrics))
+            continue
+        name = f"{_UNIFIED}, {item.job.backbone}"
+        rows += [_row(one.category, name, metrics, f"{one.category}.") for one in item.job.by_category]
+        rows.append(_row(item.job.category, name, metrics))
+    return sorted(rows, key=lambda row: (row["category"] == ALL, row["category"]))
+
+
+def _row(category: str, backbone: str, metrics: Mapping[str, Any], mark: str = "") -> dict[str, str]:
+    values = {name: metrics.get(f"{mark}{name}") for name in list(_COLUMNS)[2:]}
+    told = {name: _ABSENT if value is None else f"{value:.4f}" for name, value in values.items()}
+    return {"category": category, "backbone": backbone, **told}
 
 
 def print_table(rows: Sequence[dict[str, str]], title: str) -> None:

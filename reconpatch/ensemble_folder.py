@@ -14,6 +14,7 @@ from reconpatch.files import atomic_folder, sha256_file, sha256_json, write_json
 from reconpatch.model_folder import (
     CONFIG,
     ENSEMBLE,
+    MEMBERS,
     SCHEMA_VERSION,
     FittedParts,
     check_files,
@@ -27,8 +28,6 @@ from reconpatch.model_folder import (
 )
 from reconpatch.scoring.calibration import Calibration
 
-_MEMBERS = "members"
-
 
 def write_ensemble(folder: Path, members: Sequence[FittedParts], calibration: Calibration) -> None:
     """Write an ensemble; it is complete or absent, and takes the place of an earlier detector only.
@@ -37,9 +36,9 @@ def write_ensemble(folder: Path, members: Sequence[FittedParts], calibration: Ca
         ModelError: ``folder`` exists and is no detector; it is left as it is.
     """
     check_target(folder)
-    names = [f"{_MEMBERS}/{number}" for number in range(len(members))]
+    names = [f"{MEMBERS}/{number}" for number in range(len(members))]
     with atomic_folder(folder) as temporary:
-        (temporary / _MEMBERS).mkdir()
+        (temporary / MEMBERS).mkdir()
         for name, parts in zip(names, members, strict=True):
             write_model(temporary / name, parts)
         # The digest of a member's config covers the rest of its files, which it names with theirs.
@@ -71,6 +70,6 @@ def read_ensemble(folder: Path) -> tuple[list[FittedParts], Calibration]:
     config = read_config(folder)
     check_files(folder, config)
     names = config.get("members")
-    if not isinstance(names, list) or names != [f"{_MEMBERS}/{number}" for number in range(len(names))]:
+    if not isinstance(names, list) or names != [f"{MEMBERS}/{number}" for number in range(len(names))]:
         raise ModelError(f"{folder / CONFIG}: names no members; fit the ensemble again")
     return [read_model(folder / name) for name in names], read_calibration(folder, config)

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reconpatch.data.training import TrainingSet
+from reconpatch.data.training import TrainingSet, union
 from reconpatch.errors import ModelError, SettingsError
 from reconpatch.features.region import Region
 from reconpatch.files import atomic_folder, sha256_file, write_json
@@ -33,6 +33,7 @@ SCHEMA_VERSION = 2
 CONFIG, HEAD, BANK, CALIBRATION = "config.json", "head.safetensors", "bank.safetensors", "calibration.json"
 TRAINING_SET, HELD_OUT, REGION = "training_set.json", "held_out.parquet", "region.json"
 WEIGHTS = "weights"  # folder of weights that came from a local file and travel along
+MEMBERS, CATEGORIES = "members", "categories"  # folders of an ensemble and of a unified model
 SINGLE, UNIFIED, ENSEMBLE = "single", "unified", "ensemble"
 # Kinds whose folders hold folders, and the files of their own that they cannot do without.
 _OF_SEVERAL: dict[str, dict[str, str]] = {ENSEMBLE: {CALIBRATION: "calibration"}, UNIFIED: {}}
@@ -98,9 +99,7 @@ def write_model(folder: Path, parts: FittedParts) -> None:
         if parts.region is not None:
             write_json(temporary / REGION, parts.region.to_dict())
             files.append(REGION)
-        weights = parts.settings.features.weights
-        if weights is not None and weights.parent.name == WEIGHTS and weights.is_file():
-            add_weights(temporary, weights)
+        carry_weights(temporary, parts.settings)
         config = {
             "schema_version": SCHEMA_VERSION,
             "kind": SINGLE,
@@ -119,7 +118,14 @@ def add_weights(folder: Path, file: Path) -> None:
     shutil.copyfile(file, folder / WEIGHTS / file.name)
 
 
-def _with_weights(folder: Path, settings: Settings) -> Settings:
+def carry_weights(folder: Path, settings: Settings) -> None:
+    """Let weights that travelled with a detector so far travel on."""
+    weights = settings.features.weights
+    if weights is not None and weights.parent.name == WEIGHTS and weights.is_file():
+        add_weights(folder, weights)
+
+
+def with_weights(folder: Path, settings: Settings) -> Settings:
     """Weights that travel with the detector go before the path that they once lay at."""
     named = settings.features.weights
     if named is None or not (folder / WEIGHTS / named.name).is_file():
@@ -137,7 +143,7 @@ def read_model(folder: Path) -> FittedParts:
     config = read_config(folder)
     check_files(folder, config)
     try:
-        settings = _with_weights(folder, parse_settings(config["settings"], source=str(folder / CONFIG)))
+        settings = with_weights(folder, parse_settings(config["settings"], source=str(folder / CONFIG)))
         backbone = BackboneReference(**config["backbone"])
         modulation = Modulation.load(folder / HEAD) if HEAD in config["files"] else None
         bank = MemoryBank.load(folder / BANK)
@@ -275,14 +281,24 @@ def lineage_of(members: Sequence[FittedParts]) -> dict[str, str]:
     }
 
 
+def member_folders(folder: Path) -> list[Path]:
+    """The folders of an ensemble's members, in order; of another detector its own."""
+    members = sorted((folder / MEMBERS).glob("*/"), key=lambda path: int(path.name))
+    return members or [folder]
+
+
 def read_training_set(folder: Path) -> TrainingSet:
-    """The images that the detector in ``folder`` was made of; those of an ensemble's members are the same.
+    """The images that the detector in ``folder`` was made of; of a unified model those of all categories.
+
+    The members of an ensemble were made of the same ones.
 
     Raises:
         ModelError: the folder holds no detector.
     """
-    path = folder / TRAINING_SET
-    values = _read_json(path if path.is_file() else folder / "members" / "0" / TRAINING_SET)
+    if (folder / CATEGORIES).is_dir():
+        names = _read_json(folder / CONFIG).get("categories", ())
+        return union({name: read_training_set(folder / CATEGORIES / str(i)) for i, name in enumerate(names)})
+    values = _read_json(member_folders(folder)[0] / TRAINING_SET)
     groups = (tuple(values[name]) for name in ("fit_groups", "holdout_groups"))
     return TrainingSet(tuple(values["fit"]), tuple(values["holdout"]), int(values["updates"]), *groups)
 

@@ -35,7 +35,7 @@ def run(job: Job, folder: Path) -> dict[str, float]:
     check_false_reject_rate(images.groups, split, settings)
     parts = FittedParts(
         settings,
-        _backbone_of(features, settings.features),
+        backbone_of(features, settings.features),
         modulation,
         bank,
         calibrate_fit(
@@ -66,7 +66,7 @@ def _check_nominal(
     table.to_csv(folder / NOMINAL_CHECK, index=False, lineterminator="\n")
 
 
-def _backbone_of(features: PatchFeatures, settings: FeatureSettings) -> BackboneReference:
+def backbone_of(features: PatchFeatures, settings: FeatureSettings) -> BackboneReference:
     """The weights that the features came from; the network itself is not loaded."""
     weights = find_weights(settings.backbone, settings.weights)
     if extractor_digest(settings, weights.sha256) != features.extractor_digest:

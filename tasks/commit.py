@@ -68,7 +68,7 @@ def commit_stages(finished: Sequence[Finished], project: Path) -> list[str]:
 
 def dvc_name(finished: Finished) -> str:
     """The stage's name in dvc.yaml, such as ``train@bottle-tf_efficientnet_lite0``."""
-    parts = [finished.job.category]
+    parts = [] if STAGES[finished.stage].unifies else [finished.job.category]
     if STAGES[finished.stage].per_backbone:
         parts.append(str(finished.job.backbone))
     if STAGES[finished.stage].fuses:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from reconpatch.files import sha256_file, sha256_json
-from reconpatch.model_folder import CONFIG
+from reconpatch.model_folder import CONFIG, UNIFIED
 from reconpatch.settings import Settings
 from tasks.lineage import data_record
 from tasks.record import read_record
 from tasks.stage import TIMINGS, Finished
-from tasks.stages import NOMINAL_CHECK
+from tasks.stages import HISTORY, NOMINAL_CHECK, STAGES
 
 METRICS = "metrics.json"
 UPDATED_FROM = "updated_from.json"  # in the outputs folder of an update: the version that it started from
@@ -23,7 +23,7 @@ class FinishedEvaluation:
 
     Attributes:
         dataset: name of the data set.
-        category: its category.
+        category: its category; ``all`` of a unified model.
         backbone: timm model name.
         settings: parameters of this detector.
         parameters: parameters of the run, as a params file states them.
@@ -51,18 +51,18 @@ class FinishedEvaluation:
 
     @classmethod
     def of(cls, finished: Finished) -> "FinishedEvaluation":
-        """From a finished stage ``evaluate`` or ``ensemble``."""
+        """From a finished stage of `EVALUATIONS`."""
         job, record = finished.job, read_record(finished.folder)
-        single = job.backbone is not None
+        stage = STAGES[finished.stage]
         return cls(
             dataset=job.settings.pipeline.dataset,
             category=job.category,
             backbone=job.backbone or "+".join(job.settings.pipeline.backbones),
             settings=job.detector_settings,
             parameters=job.settings,
-            model=(job.folder("calibrate") if single else finished.folder) / "model",
+            model=(finished.folder if stage.evaluates_itself else job.folder("calibrate")) / "model",
             folder=finished.evaluation,
-            checks=job.folder("validate"),
+            checks=finished.folder / "data" if stage.unifies else job.folder("validate"),
             data_record=data_record(job.project / job.settings.pipeline.root, job.project),
             timings=finished.folder / TIMINGS,
             record_digest=None if record is None else str(record["digest"]),
@@ -92,6 +92,17 @@ class FinishedEvaluation:
         path = self.folder / "plots" / "heat_maps.png"
         return path if path.is_file() else None
 
+    @property
+    def images(self) -> Path:
+        """Where the manifest's paths start, relative to the project."""
+        return images_of(str(self.config()["kind"]), self.settings, self.category)
+
+    @property
+    def history(self) -> Path | None:
+        """The losses of f's training, where they lie with the evaluation: of a unified model."""
+        path = self.folder / HISTORY
+        return path if path.is_file() else None
+
     def config(self) -> dict[str, Any]:
         """The detector's config.json."""
         return _read(self.model / CONFIG)
@@ -114,6 +125,12 @@ class FinishedEvaluation:
             for name, value in self.metrics().items()
             if value is None
         }
+
+
+def images_of(kind: str, settings: Settings, category: str) -> Path:
+    """Where the paths in the manifest of a detector of this kind start, relative to the project."""
+    root = settings.pipeline.root
+    return root if kind == UNIFIED else root / category
 
 
 def registered_name(dataset: str, category: str) -> str:

@@ -29,7 +29,7 @@ from reconpatch.evaluation.pixel_histograms import PixelHistograms
 from reconpatch.evaluation.result import PIXELS, SCORES
 from reconpatch.files import sha256_file
 from reconpatch.settings import Settings
-from tasks.evaluation_output import METRICS
+from tasks.evaluation_output import METRICS, images_of
 from tasks.gate import Evidence, GateReport, judge
 from tasks.gate_policy import Policy
 from tasks.mlflow_store import fetch_detector, tracking_uri
@@ -85,7 +85,8 @@ def judge_version(
         if champion is not None:
             try:
                 other = _fetch(client, name, champion, Path(scratch) / "champion", settings, project)
-                pair = _Pair(candidate, other, project / settings.pipeline.root / category)
+                images = images_of(candidate.version.tags["kind"], settings, category)
+                pair = _Pair(candidate, other, project / images)
                 test_set = pair.test_set
                 if rules.latency_ratio is not None:
                     held |= pair.time()

@@ -20,7 +20,7 @@ from reconpatch.device import choose_device
 from reconpatch.features.cache import FeatureCache
 from reconpatch.features.dataset import PatchFeatures
 from reconpatch.features.extract import PatchExtractor
-from reconpatch.model_folder import read_config, read_training_set
+from reconpatch.model_folder import member_folders, read_config, read_training_set
 from reconpatch.monitoring.prediction_log import old_days
 from reconpatch.settings import Settings, parse_settings
 from tasks.champion_change import hold_model
@@ -185,7 +185,7 @@ def _blocks(version: ModelVersion, settings: Settings, project: Path, cache: Fea
     with tempfile.TemporaryDirectory(prefix="reconpatch-") as scratch:
         folder = Path(scratch) / "detector"
         fetch_detector(version.name, str(version.version), folder, settings, project)
-        for member in [*(folder / "members").glob("*/")] or [folder]:
+        for member in member_folders(folder):
             known, config = read_training_set(member), read_config(member)
             features = parse_settings(config["settings"], source=str(member)).features
             extractor = PatchExtractor(features, choose_device(settings.device))

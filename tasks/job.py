@@ -8,6 +8,7 @@ from typing import Any
 from reconpatch.errors import SettingsError
 from reconpatch.files import sha256_json
 from reconpatch.settings import Settings, load_settings
+from reconpatch.settings.pipeline import ALL
 from reconpatch.storage import Store
 from tasks.stages import STAGES
 
@@ -18,11 +19,11 @@ RECORDED = "outputs"
 
 @dataclass(frozen=True)
 class Job:
-    """One category, and one backbone where the stage has any.
+    """One category or all of them, and one backbone where the stage has any.
 
     Attributes:
         settings: all parameters, as params.yaml states them.
-        category: folder of the category under ``pipeline.root``.
+        category: folder of the category under ``pipeline.root``; ``all`` where the stage unifies them.
         backbone: timm model name; None for stages that run once a category.
         project: root of the project; relative paths in the parameters start here.
         outputs: folder that holds the stages' outputs.
@@ -37,19 +38,39 @@ class Job:
     def folder(self, stage: str) -> Path:
         """The stage's output folder."""
         base = self.outputs / self.settings.pipeline.dataset / self.category
+        if STAGES[stage].unifies:
+            # Beside the data set's folder, which DVC takes as its input. No data set's name holds a plus.
+            base = base.parent.with_name(f"{self.settings.pipeline.dataset}+{stage}")
+            return base / self._named_backbone(stage)
         if STAGES[stage].fuses:
             # Beside the category's folder, which DVC takes as its input. No category's name holds a plus.
             return base.with_name(f"{self.category}+{stage}")
         if not STAGES[stage].per_backbone:
             return base / stage
+        return base / self._named_backbone(stage) / stage
+
+    def _named_backbone(self, stage: str) -> str:
         if self.backbone is None:
             raise SettingsError(f"stage {stage} of {self.category}: needs a backbone; give --backbone")
-        return base / self.backbone / stage
+        return self.backbone
+
+    @property
+    def is_unified(self) -> bool:
+        """Whether it is for all categories at once; no category bears that name then."""
+        return self.category == ALL and bool(self.settings.pipeline.unify)
+
+    @property
+    def by_category(self) -> tuple["Job", ...]:
+        """Itself; of a unified one the same for each category."""
+        if not self.is_unified:
+            return (self,)
+        return tuple(replace(self, category=name) for name in self.settings.pipeline.categories)
 
     @property
     def images(self) -> Path:
-        """The category's folder of images."""
-        return self.project / self.settings.pipeline.root / self.category
+        """The category's folder of images; of a unified job the folder of all categories."""
+        root = self.project / self.settings.pipeline.root
+        return root if self.is_unified else root / self.category
 
     @property
     def data_docs(self) -> Path:
@@ -82,8 +103,10 @@ class Job:
         return tuple(replace(self, backbone=backbone) for backbone in self.settings.pipeline.backbones)
 
     def upstream(self, stage: str) -> tuple["Job", ...]:
-        """The jobs of an earlier stage that a stage of this job may read: one, or one a backbone."""
-        return self.members if self.backbone is None and STAGES[stage].per_backbone else (self,)
+        """The jobs of an earlier stage that a stage of this job may read: one, or several (see `Stage`)."""
+        if self.backbone is None and STAGES[stage].per_backbone:
+            return self.members
+        return self.by_category
 
     def __str__(self) -> str:
         return self.category if self.backbone is None else f"{self.category}, {self.backbone}"
@@ -120,12 +143,18 @@ def jobs_of(
 ) -> Iterator[Job]:
     """Every job of a stage: one a category, times one a backbone; none where nothing is to be fused.
 
+    Of a stage that unifies the categories one a backbone of ``pipeline.unify``, and none for some of them.
+
     ``outputs`` is that of `outputs_folder`, asked once a run: params.yaml may be edited meanwhile.
     ``categories`` are some of the parameters' own; None: all of them.
     """
+    if STAGES[stage].unifies:
+        for backbone in settings.pipeline.unify if categories is None else ():
+            yield Job(settings, ALL, backbone, project, outputs)
+        return
     if STAGES[stage].fuses and not settings.pipeline.fuse:
         return
     backbones = settings.pipeline.backbones if STAGES[stage].per_backbone else (None,)
     for category in settings.pipeline.categories if categories is None else categories:
-        for backbone in backbones:
-            yield Job(settings, category, backbone, project, outputs)
+        for one in backbones:
+            yield Job(settings, category, one, project, outputs)

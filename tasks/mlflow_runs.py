@@ -28,6 +28,7 @@ from tasks.version_facts import describe, version_tags
 
 _LONGEST_DIGEST = 36  # characters of MLflow's column
 _BATCH = 100  # parameters a request
+_CURVE = 1000  # metrics a request
 
 
 @contextmanager
@@ -41,8 +42,14 @@ def log_parent(
         rows = [{"category": one.category, "backbone": one.backbone, **one.metrics()} for one in evaluations]
         table = pd.DataFrame(rows)
         figures = table.drop(columns=["category", "backbone"]).astype("float64").mean().dropna()
-        log_metrics(experiment, run_id, {f"mean_{key}": value for key, value in figures.items()})
+        # Not again what a unified model says of each category.
+        means = {f"mean_{key}": value for key, value in figures.items() if not _is_of_some(key)}
+        log_metrics(experiment, run_id, means)
         experiment.client.log_table(run_id, table, "detectors.json")
+
+
+def _is_of_some(metric: str) -> bool:
+    return "." in metric or metric.startswith("mean_")
 
 
 def log_detector(
@@ -87,6 +94,8 @@ def log_detector(
         model_id, source = _log_model(experiment, evaluation, tags, run_id)
         figures = {key: value for key, value in metrics.items() if value is not None}
         log_metrics(experiment, run_id, figures, model_id=model_id, dataset=dataset)
+        if evaluation.history is not None:
+            _log_history(experiment, run_id, pd.read_csv(evaluation.history))
         version = _create_version(experiment, evaluation, tags, run_id, model_id, source)
     return run_id, version
 
@@ -167,7 +176,7 @@ def _dataset(evaluation: FinishedEvaluation, table: pd.DataFrame, data_hash: str
         f"{split}_{'defective' if label else 'nominal'}": int(n)
         for split, label, n in counts.itertuples(index=False)
     }
-    source = {"uri": str(evaluation.settings.pipeline.root / evaluation.category)}
+    source = {"uri": str(evaluation.images)}
     return Dataset(
         name=f"{evaluation.dataset}-{evaluation.category}",
         digest=data_hash[:_LONGEST_DIGEST],
@@ -192,6 +201,19 @@ def log_metrics(
         links |= {"dataset_name": dataset.name, "dataset_digest": dataset.digest}
     entries = [Metric(key, value, now, 0, **links) for key, value in values.items()]
     experiment.client.log_batch(run_id, metrics=entries)
+
+
+def _log_history(experiment: Experiment, run_id: str, history: pd.DataFrame) -> None:
+    """The losses of f's training and their ratio as curves over the steps."""
+    now = int(time.time() * 1000)
+    entries = [
+        Metric(key, float(value), now, int(step))
+        for key in ("train_loss", "validation_loss", "ratio")
+        for step, value in zip(history["step"], history[key], strict=True)
+        if pd.notna(value)
+    ]
+    for start in range(0, len(entries), _CURVE):
+        experiment.client.log_batch(run_id, metrics=entries[start : start + _CURVE])
 
 
 def log_params(experiment: Experiment, run_id: str, values: dict[str, str]) -> None:

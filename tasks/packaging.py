@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 import reconpatch
 from reconpatch.integrations.mlflow_uri import ARTIFACT
-from reconpatch.model_folder import BANK, WEIGHTS, add_weights, read_config
+from reconpatch.model_folder import WEIGHTS, add_weights, member_folders, read_config
 from tasks.job import PROJECT
 
 SCRIPT = PROJECT / "mlflow" / "pyfunc_model.py"
@@ -45,7 +45,7 @@ def save_pyfunc(detector: Path, target: Path, model: Model) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="reconpatch-") as scratch:
         whole = shutil.copytree(detector, Path(scratch) / "detector")
-        for folder in _members(whole):
+        for folder in member_folders(whole):
             weights = read_config(folder)["settings"]["features"].get("weights")
             if weights is not None and not (folder / WEIGHTS).exists():
                 add_weights(folder, PROJECT / weights)
@@ -66,15 +66,10 @@ def requirements(detector: Path) -> list[str]:
     """What the library inside and this detector's weights need, pinned to the versions at work here."""
     wanted = [Requirement(text) for text in metadata.requires("reconpatch") or []]
     base = [item for item in wanted if item.marker is None or item.marker.evaluate({"extra": ""})]
-    sources = {str(read_config(folder)["backbone"]["weights_source"]) for folder in _members(detector)}
+    sources = {str(read_config(folder)["backbone"]["weights_source"]) for folder in member_folders(detector)}
     packages = {source.removeprefix("package ") for source in sources if source.startswith("package ")}
     more = [Requirement(name) for name in sorted(packages - {item.name for item in base})]
     return [_pinned(item) for item in [*base, *more]] + [f"mlflow=={mlflow.__version__}"]
-
-
-def _members(detector: Path) -> list[Path]:
-    """The folder itself, or those of an ensemble's members."""
-    return sorted(path.parent for path in detector.rglob(BANK))
 
 
 def _pinned(requirement: Requirement) -> str:

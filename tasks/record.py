@@ -40,7 +40,7 @@ def collect_inputs(stage: Stage, job: Job, hasher: Hasher) -> Inputs:
             for reference in stage.upstream
             for one in job.upstream(reference.partition("/")[0])
         },
-        "data": hasher.digest(job.images) if stage.data else None,
+        "data": _data(stage, job, hasher),
     }
     weights = _weights(stage, job.settings)
     if weights is not None:
@@ -114,7 +114,17 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
 
 
 def _upstream_name(stage: Stage, reference: str, job: Job) -> str:
+    if stage.unifies:
+        return f"{job.category}/{reference}"
     return f"{job.backbone}/{reference}" if stage.fuses and job.backbone is not None else reference
+
+
+def _data(stage: Stage, job: Job, hasher: Hasher) -> str | dict[str, str] | None:
+    if not stage.data:
+        return None
+    if stage.unifies:  # other folders may lie beside those of the categories
+        return {one.category: hasher.digest(one.images) for one in job.by_category}
+    return hasher.digest(job.images)
 
 
 def _value(params: Mapping[str, Any], name: str) -> Any:

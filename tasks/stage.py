@@ -15,9 +15,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from reconpatch.errors import DataError, ReConPatchError
+from reconpatch.errors import DataError, ReConPatchError, SettingsError
 from reconpatch.files import atomic_folder, file_lock, write_json
 from reconpatch.settings import load_settings
+from reconpatch.settings.pipeline import ALL
 from tasks.code import refuse_changed_code
 from tasks.hashing import Hasher
 from tasks.job import PARAMS, PROJECT, Job, outputs_folder
@@ -54,7 +55,7 @@ class Finished:
     @property
     def evaluation(self) -> Path:
         """Where the figures lie, of a stage that ends with some."""
-        return self.folder / "evaluation" if STAGES[self.stage].fuses else self.folder
+        return self.folder / "evaluation" if STAGES[self.stage].evaluates_itself else self.folder
 
 
 @cache
@@ -109,7 +110,8 @@ def main(name: str, arguments: Sequence[str] | None = None) -> None:
     """Command line of a stage, for `dvc repro` and for people; exit status 1 when it fails."""
     stage = STAGES[name]
     parser = argparse.ArgumentParser(prog=f"python -m tasks.{name}")
-    parser.add_argument("--category", required=True)
+    if not stage.unifies:
+        parser.add_argument("--category", required=True)
     if stage.per_backbone:
         parser.add_argument("--backbone", required=True)
     parser.add_argument("--params", type=Path, default=PROJECT / PARAMS)
@@ -117,8 +119,11 @@ def main(name: str, arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         settings = load_settings(given.params)
+        category = ALL if stage.unifies else given.category
         backbone = given.backbone if stage.per_backbone else None
-        run_stage(name, Job(settings, given.category, backbone, PROJECT, outputs_folder(settings, PROJECT)))
+        if stage.unifies and backbone not in settings.pipeline.unify:
+            raise SettingsError(f"{backbone}: is not among pipeline.unify; add it there")
+        run_stage(name, Job(settings, category, backbone, PROJECT, outputs_folder(settings, PROJECT)))
     except ReConPatchError as error:
         sys.exit(f"{name} failed: {error}")
 
@@ -151,7 +156,7 @@ def _told_of_a_full_disk(name: str, job: Job) -> Iterator[None]:
 
 
 def _missing(stage: Stage, job: Job, path: Path) -> str:
-    if path == job.images:
+    if path in [one.images for one in job.by_category]:
         return f"{path}: no such folder of images; correct pipeline.root and pipeline.categories"
     for reference in stage.upstream:
         upstream = reference.partition("/")[0]

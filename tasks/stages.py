@@ -12,7 +12,10 @@ _SCORES = ("reconpatch/modulation", "reconpatch/memory", "reconpatch/scoring", "
 
 _MANIFEST = "validate/manifest.parquet"
 _INDEX = "features/index.json"
+_REPORT = "validate/report.json"
 NOMINAL_CHECK = "nominal_check.csv"
+HISTORY = "history.csv"  # losses of f's training
+CATEGORIES = "categories"  # of a unified model's evaluation: a folder a category
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Stage:
         data: whether it reads the category's images.
         per_backbone: whether it runs for each backbone, or once for a category.
         fuses: whether it reads its upstream of every backbone, and runs only where ``pipeline.fuse`` asks.
+        unifies: whether it reads its upstream of every category, and runs once for all of them, with each
+            backbone that ``pipeline.unify`` names.
     """
 
     name: str
@@ -38,6 +43,12 @@ class Stage:
     data: bool = False
     per_backbone: bool = True
     fuses: bool = False
+    unifies: bool = False
+
+    @property
+    def evaluates_itself(self) -> bool:
+        """Whether it ends with a detector in ``model/`` and its figures in ``evaluation/``."""
+        return self.fuses or self.unifies
 
 
 _TABLE = (
@@ -72,7 +83,7 @@ _TABLE = (
             *_FEATURES, "reconpatch/modulation", "reconpatch/fitting.py", "tasks/inputs.py", "tasks/train.py",
         ),
         upstream=(_MANIFEST, _INDEX),
-        outputs=("head", "history.csv"),
+        outputs=("head", HISTORY),
     ),
     Stage(
         "coreset",
@@ -129,10 +140,31 @@ _TABLE = (
         per_backbone=False,
         fuses=True,
     ),
+    Stage(
+        "unified",
+        params=(
+            "seed", "device", "threads", "data", "features", "modulation", "coreset", "scoring", "calibrate",
+            "unified", "evaluate", "pipeline.categories",
+        ),
+        code=(
+            *_FEATURES, *_SCORES, "reconpatch/fitting.py", "reconpatch/model_folder.py",
+            "reconpatch/detector.py", "reconpatch/self_check.py", "reconpatch/unified",
+            "reconpatch/evaluation", "reconpatch/integrations/check_report.py", "tasks/inputs.py",
+            "tasks/train.py", "tasks/calibrate.py", "tasks/evaluate.py", "tasks/unified.py",
+        ),
+        upstream=(_MANIFEST, _REPORT, _INDEX),
+        outputs=(
+            "model", "data", "evaluation/metrics.json", "evaluation/scores.csv",
+            "evaluation/pixel_histograms.safetensors", "evaluation/report.html", f"evaluation/{HISTORY}",
+            "evaluation/plots", f"evaluation/{CATEGORIES}",
+        ),
+        data=True,
+        unifies=True,
+    ),
 )  # fmt: skip
 
 # The stages that end with a detector and its figures.
-EVALUATIONS = ("evaluate", "ensemble")
+EVALUATIONS = ("evaluate", "ensemble", "unified")
 
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _TABLE}
 

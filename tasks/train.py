@@ -1,14 +1,16 @@
 """Stage train: the modulation f, learnt on the patches of the images that fit the detector."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
 from reconpatch.fitting import fit_modulation, split_nominal
-from reconpatch.modulation.training import TrainedModulation, TrainingRecord
+from reconpatch.modulation.training import TrainingRecord
 from tasks.inputs import HEAD, load_features, load_training_images
 from tasks.job import Job
 from tasks.stage import main
+from tasks.stages import HISTORY
 
 
 def run(job: Job, folder: Path) -> dict[str, float]:
@@ -20,15 +22,16 @@ def run(job: Job, folder: Path) -> dict[str, float]:
     (folder / "head").mkdir()
     if trained is not None:
         trained.modulation.save(folder / "head" / HEAD)
-    _write_history(folder / "history.csv", trained)
+    write_history(folder / HISTORY, () if trained is None else trained.history)
     return {}
 
 
-def _write_history(path: Path, trained: TrainedModulation | None) -> None:
+def write_history(path: Path, history: Sequence[TrainingRecord]) -> None:
+    """Write the losses of f's training, a line a record; only the header without any."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, [field.name for field in fields(TrainingRecord)], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(asdict(record) for record in (trained.history if trained is not None else ()))
+        writer.writerows(asdict(record) for record in history)
 
 
 if __name__ == "__main__":

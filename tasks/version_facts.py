@@ -84,9 +84,27 @@ def describe(evaluation: FinishedEvaluation, tags: Mapping[str, str], run_id: st
         "memory bank": f"{tags['bank_vectors']} vectors, {int(tags['bank_bytes']) / _MIB:.1f} MiB",
         "heat maps": f"[pictures]({kept}/evaluation/plots)",
     }
+    by_category = _by_category(metrics)
     facts = [f"| {name} | {text} |" for name, text in origin.items()]
     head = f"{method} on {evaluation.backbone}: {headline(metrics)}."
-    return "\n".join([head, "", "| figure | value [95 % interval] |", "|---|---|", *figures, *facts])
+    if by_category:
+        head += " One model for all categories, asked without telling which; where told, see below."
+    table = ["| figure | value [95 % interval] |", "|---|---|", *figures, *by_category, *facts]
+    return "\n".join([head, "", *table])
+
+
+def _by_category(metrics: Mapping[str, float | None]) -> list[str]:
+    """Rows on each category of a unified model, and on their means; none of another detector."""
+    mark = f".{METRIC}"
+    names = [key.removesuffix(mark) for key in metrics if key.endswith(mark)]
+    if not names:
+        return []
+    parts = {f"{name}, category told": f"{name}." for name in names} | {"mean of these": "mean_"}
+    rows = []
+    for label, start in parts.items():
+        own = {key.removeprefix(start): value for key, value in metrics.items() if key.startswith(start)}
+        rows.append(f"| {label} | {headline(own)} |")
+    return rows
 
 
 def _with_interval(name: str, metrics: Mapping[str, float | None]) -> str:

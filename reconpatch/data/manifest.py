@@ -1,5 +1,6 @@
 """The manifest: one table that says which bytes a category consists of and what is known about each image."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +108,34 @@ def build_manifest(
     if grouping.faults:
         table.attrs["faults"] = [[GROUPS_FILE, fault] for fault in grouping.faults]
     return table
+
+
+def join_manifests(tables: Mapping[str, pd.DataFrame], root: Path) -> pd.DataFrame:
+    """The manifests of several categories as one, for a detector of all of them.
+
+    Paths start with the category's name, and so do groups and types of defects: those of two categories
+    are two.
+
+    Args:
+        tables: by the category's name.
+        root: the folder that holds the categories' folders under these names.
+    """
+    parts = []
+    for name, table in tables.items():
+        part = table.copy()
+        part.attrs = {}
+        for column in ("path", "mask_path", "group"):
+            part[column] = f"{name}/" + part[column]
+        part["defect_type"] = part["defect_type"].mask(part["label"] != 0, f"{name}/" + part["defect_type"])
+        parts.append(part)
+    joined = pd.concat(parts, ignore_index=True).astype(COLUMNS)
+    joined.attrs["root"] = str(root)
+    joined.attrs["strays"] = [
+        [f"{name}/{path}", reason]
+        for name, table in tables.items()
+        for path, reason in table.attrs.get("strays", [])
+    ]
+    return joined
 
 
 def write_manifest(table: pd.DataFrame, path: Path) -> None:

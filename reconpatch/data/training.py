@@ -1,6 +1,6 @@
 """The nominal training images: those that a fit takes, and what a detector remembers of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +80,22 @@ class TrainingSet:
     def sha256(self) -> str:
         """Hex digest of the set, whichever of its images were held out and wherever they lie."""
         return sha256_json(sorted(self.fit + self.holdout))
+
+
+def union(sets: Mapping[str, TrainingSet]) -> TrainingSet:
+    """The training images of all categories; groups of two categories are two, whatever their names."""
+
+    def key(category: str, digest: str, group: str) -> str:
+        return digest if group == digest else sha256_json([category, group])
+
+    fit, holdout = (
+        sorted((digest, key(name, digest, group)) for name, pairs in part for digest, group in pairs)
+        for part in (
+            [(name, one.fit_pairs) for name, one in sets.items()],
+            [(name, one.holdout_pairs) for name, one in sets.items()],
+        )
+    )
+    return TrainingSet.from_pairs(fit, holdout)
 
 
 def group_keys(paths: Sequence[Path], groups: Sequence[str], digests: Sequence[str]) -> list[str]:

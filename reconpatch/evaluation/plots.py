@@ -1,5 +1,7 @@
 """Score distributions and curves of a test set."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -10,6 +12,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from reconpatch.errors import DataError
 from reconpatch.evaluation.figures import DEFECTIVE, MUTED, NOMINAL, REVIEW, new_figure, tidy
 from reconpatch.evaluation.metrics import checked
+from reconpatch.modulation.training import TrainingRecord
 
 _FEWEST_BINS, _MOST_BINS = 10, 40
 
@@ -104,6 +107,35 @@ def curves_figure(table: pd.DataFrame, threshold: float | None, title: str) -> F
         axis.xaxis.label.set_size(9)
         axis.yaxis.label.set_size(9)
         axis.legend(fontsize=8, frameon=False, loc="lower center")
+    return figure
+
+
+def losses_figure(history: Sequence[TrainingRecord], title: str) -> Figure:
+    """Training and validation loss of f, and the ratio of the two below.
+
+    Args:
+        history: records of the training, at least one; without validation the lower part stays empty.
+        title: what it is of.
+    """
+    figure = new_figure(7.2, 4.4, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.0, 1.0])
+    steps = [record.step for record in history]
+    upper.plot(steps, [record.train_loss for record in history], "o-", color=NOMINAL, label="training")
+    watched = [record for record in history if record.validation_loss is not None]
+    if watched:
+        seen = [record.step for record in watched]
+        upper.plot(
+            seen, [record.validation_loss for record in watched], "o-", color=DEFECTIVE, label="validation"
+        )
+        lower.plot(seen, [record.ratio for record in watched], "o-", color=MUTED)
+    upper.set_ylabel("loss", fontsize=9)
+    lower.set_ylabel("validation / training", fontsize=9)
+    lower.set_xlabel("steps", fontsize=9)
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    upper.legend(fontsize=8, frameon=False)
+    for axis in (upper, lower):
+        tidy(axis)
+    upper.set_title(f"{title}: loss of f", fontsize=11, fontweight="bold", loc="left")
     return figure
 
 

@@ -1,13 +1,16 @@
 """The outcome of data checks: every problem by name, and as JSON."""
 
+import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from reconpatch.files import write_json
 
 CRITICAL, WARNING = "critical", "warning"
+REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,32 @@ class CheckReport:
 
     def write(self, folder: Path) -> Path:
         """Write ``report.json`` into ``folder`` and return its path."""
-        path = folder / "report.json"
+        path = folder / REPORT
         write_json(path, self.to_dict())
         return path
+
+    @classmethod
+    def read(cls, folder: Path) -> "CheckReport":
+        """Read what `write` wrote."""
+        values = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        return cls(
+            bool(values["success"]),
+            tuple(Problem(**problem) for problem in values["problems"]),
+            tuple(values["expectations"]),
+            int(values["images"]),
+        )
+
+
+def join_reports(reports: Mapping[str, CheckReport]) -> CheckReport:
+    """The reports of several categories, by name, as one; its paths start with the category's name."""
+    problems = [
+        replace(one, path=name if one.path is None else f"{name}/{one.path}")
+        for name, report in reports.items()
+        for one in report.problems
+    ]
+    return CheckReport(
+        all(report.success for report in reports.values()),
+        tuple(sorted(problems, key=lambda one: one.severity != CRITICAL)),
+        tuple(dict.fromkeys(name for report in reports.values() for name in report.expectations)),
+        sum(report.images for report in reports.values()),
+    )

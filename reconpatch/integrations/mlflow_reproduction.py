@@ -5,7 +5,7 @@ A version that learned new images starts from another one: that one's commands c
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 KEPT, PARAMS = "reproduce", "params.yaml"  # what a run keeps so that it can be repeated
@@ -21,12 +21,14 @@ class Made:
         version: its number.
         run_id: MLflow run that explains it.
         tags: of the run and the version.
+        params: of the run, by full name.
     """
 
     model: str
     version: str
     run_id: str
     tags: dict[str, str]
+    params: dict[str, str] = field(default_factory=dict)
 
     @property
     def commit(self) -> str:
@@ -48,8 +50,9 @@ class Made:
     @classmethod
     def of(cls, client: Any, version: Any) -> "Made":
         """From an ``MlflowClient`` and its model version; what the client raises is not caught here."""
-        tags = {**client.get_run(version.run_id).data.tags, **version.tags}
-        return cls(version.name, str(version.version), version.run_id, tags)
+        run = client.get_run(version.run_id).data
+        tags = {**run.tags, **version.tags}
+        return cls(version.name, str(version.version), version.run_id, tags, run.params)
 
 
 def ancestry(client: Any, made: Made) -> list[Made]:
@@ -138,6 +141,11 @@ def _fit(step: Made) -> list[str]:
     own = {"pipeline.commit": "false"}
     if tags["kind"] in ("single", "ensemble"):
         own["pipeline.categories"] = f"[{tags['category']}]"
+        if step.params.get("pipeline.unify", "[]") != "[]":  # earlier runs know no such parameter
+            own["pipeline.unify"] = "[]"
+    if tags["kind"] == "unified":
+        names = ("pipeline.backbones", "pipeline.unify")
+        own |= dict.fromkeys(names, f"[{tags['backbone']}]") | {"pipeline.fuse": "[]"}
     if tags["kind"] == "single":
         own |= {"pipeline.backbones": f"[{tags['backbone']}]", "pipeline.fuse": "[]"}
     overrides = " ".join(f"--set {shlex.quote(f'{name}={value}')}" for name, value in own.items())

@@ -4,11 +4,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from reconpatch.settings.section import Section
 
 _CATEGORY_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+# What the model of all categories is called, as if it were a category's.
+ALL = "all"
 
 
 def _check_category(name: str) -> str:
@@ -130,6 +132,9 @@ class PipelineSettings(Section):
     fuse: tuple[Literal["modified_z"], ...] = Field(
         (), max_length=1, description="how the backbones' detectors are fused to one more; empty: not at all"
     )
+    unify: tuple[str, ...] = Field(
+        (), description="backbones that get one model for all categories too; empty: none (section unified)"
+    )
     concurrency: int = Field(2, ge=1, description="stages that run at the same time")
     runner: Literal["threads", "dask", "ray"] = Field("threads", description="what runs the stages")
     cluster: str | None = Field(
@@ -152,12 +157,25 @@ class PipelineSettings(Section):
         False, description="then commit dvc.lock and the metrics to git; for scheduled flows"
     )
 
+    @field_validator("unify", mode="before")
+    @classmethod
+    def _no_switch(cls, value: object) -> object:
+        if isinstance(value, bool):  # a stage of DVC's stands for every item of a list, or for none
+            raise ValueError("is a list: name backbones, such as [tf_efficientnet_lite0], or none with []")
+        return value
+
     @model_validator(mode="after")
     def _check(self) -> "PipelineSettings":
         if self.git_commit and not self.commit:
             raise ValueError("git_commit needs commit: without it there is no new dvc.lock to commit to git")
         if self.fuse and len(set(self.backbones)) < 2:
             raise ValueError(f"fuse needs at least two backbones, not {', '.join(self.backbones) or 'none'}")
+        if unknown := [name for name in self.unify if name not in self.backbones]:
+            raise ValueError(f"unify names {unknown[0]}, which is not among backbones; add it there")
+        if self.unify and len(set(self.categories)) < 2:
+            raise ValueError("unify needs at least two categories; set it to []")
+        if self.unify and ALL in self.categories:
+            raise ValueError(f"unify: its model is called {ALL!r}, as a category is; rename the category")
         return self
 
     @property

@@ -11,14 +11,10 @@ import pandas as pd
 
 from reconpatch import fitting
 from reconpatch.data.layouts import find_categories
-from reconpatch.data.training import TrainingSet, training_images
-from reconpatch.data.verdicts import contradicted
+from reconpatch.data.training import training_images
 from reconpatch.detector import ReConPatch, backbone_reference
 from reconpatch.device import limit_threads
 from reconpatch.errors import ModelError, SettingsError
-from reconpatch.evaluation.disjoint import check_disjoint
-from reconpatch.evaluation.evaluate import evaluate
-from reconpatch.evaluation.result import Evaluation
 from reconpatch.features.cache import FeatureCache
 from reconpatch.features.dataset import ImageLike, extract_features
 from reconpatch.features.extract import PatchExtractor
@@ -219,24 +215,3 @@ def load_category(
     if training.region is not None:
         region = read_region(training.region, training.paths, settings, extractor.grid)
     return CategoryImages(extract_features(training.paths, extractor, cache, region=region), training.groups)
-
-
-def evaluate_category(
-    detector: Unified, category: str | None, table: pd.DataFrame, settings: Settings
-) -> Evaluation:
-    """Measure a unified model on the test images of a category's manifest.
-
-    Args:
-        detector: a fitted one.
-        category: whose bank and threshold count; None: not known, all banks and the pooled threshold.
-        table: the category's manifest.
-        settings: as for `evaluate`.
-
-    Raises:
-        DataError: as `evaluate`; f and the shared bank must not know a test image from any category.
-    """
-    known = detector.training_set
-    # By content alone: groups of different categories may share a name.
-    test = table[table["split"] == "test"]
-    check_disjoint(test[~contradicted(test)], TrainingSet(known.fit, known.holdout))
-    return evaluate(detector if category is None else detector.of_category(category), table, settings)

@@ -4,6 +4,7 @@ config.json           schema, kind "unified", names of the categories, parameter
 head.safetensors      f (absent for plain PatchCore)
 bank.safetensors      the bank of all categories, where `unified.bank` is shared
 calibration.json      for images whose category is not known
+weights/              those of the backbone, where they came from a local file and travel along
 categories/0, 1, ...  training_set.json, calibration.json, held_out.parquet; bank.safetensors and region.json
                       where it has its own
 """
@@ -19,6 +20,7 @@ from reconpatch.memory.bank import MemoryBank
 from reconpatch.model_folder import (
     BANK,
     CALIBRATION,
+    CATEGORIES,
     CONFIG,
     HEAD,
     REGION,
@@ -26,6 +28,7 @@ from reconpatch.model_folder import (
     TRAINING_SET,
     UNIFIED,
     BackboneReference,
+    carry_weights,
     check_files,
     check_target,
     model_settings,
@@ -33,13 +36,12 @@ from reconpatch.model_folder import (
     read_config,
     read_region_file,
     read_training_set,
+    with_weights,
     write_calibration,
 )
 from reconpatch.modulation.head import Modulation
 from reconpatch.settings import Settings, parse_settings
 from reconpatch.unified.parts import CategoryParts, UnifiedParts, together
-
-_CATEGORIES = "categories"
 
 
 def write_unified(folder: Path, parts: UnifiedParts) -> None:
@@ -52,6 +54,7 @@ def write_unified(folder: Path, parts: UnifiedParts) -> None:
     known = parts.pooled.training_set
     with atomic_folder(folder) as temporary:
         files = sorted(_write_parts(temporary, parts))
+        carry_weights(temporary, parts.settings)
         config = {
             "schema_version": SCHEMA_VERSION,
             "kind": UNIFIED,
@@ -75,11 +78,11 @@ def read_unified(folder: Path) -> UnifiedParts:
     check_files(folder, config)
     files = config["files"]
     try:
-        settings = parse_settings(config["settings"], source=str(folder / CONFIG))
+        settings = with_weights(folder, parse_settings(config["settings"], source=str(folder / CONFIG)))
         names = [str(name) for name in config["categories"]]
         shared = MemoryBank.load(folder / BANK) if settings.unified.bank == "shared" else None
         categories = {
-            name: _read_category(folder, f"{_CATEGORIES}/{i}", shared, files, settings)
+            name: _read_category(folder, f"{CATEGORIES}/{i}", shared, files, settings)
             for i, name in enumerate(names)
         }
         return UnifiedParts(
@@ -115,7 +118,7 @@ def _write_parts(folder: Path, parts: UnifiedParts) -> Iterator[str]:
         yield from write_calibration(folder, parts.calibration)
     for i, one in enumerate(parts.categories.values()):
         # By number: a category may be called what no folder can be.
-        place = f"{_CATEGORIES}/{i}"
+        place = f"{CATEGORIES}/{i}"
         (folder / place).mkdir(parents=True)
         write_json(folder / place / TRAINING_SET, asdict(one.training_set))
         yield f"{place}/{TRAINING_SET}"

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reconpatch.data.training import TrainingSet
+from reconpatch.data.training import TrainingSet, union
 from reconpatch.features.region import Region
-from reconpatch.files import sha256_json
 from reconpatch.memory.bank import MemoryBank
 from reconpatch.model_folder import BackboneReference, FittedParts
 from reconpatch.modulation.head import Modulation
@@ -75,19 +74,3 @@ class UnifiedParts:
 def together(banks: Sequence[MemoryBank]) -> MemoryBank:
     """The vectors of all banks as one."""
     return MemoryBank(np.concatenate([bank.vectors for bank in banks]))
-
-
-def union(sets: Mapping[str, TrainingSet]) -> TrainingSet:
-    """The training images of all categories; groups of two categories are two, whatever their names."""
-
-    def key(category: str, digest: str, group: str) -> str:
-        return digest if group == digest else sha256_json([category, group])
-
-    fit, holdout = (
-        sorted((digest, key(name, digest, group)) for name, pairs in part for digest, group in pairs)
-        for part in (
-            [(name, one.fit_pairs) for name, one in sets.items()],
-            [(name, one.holdout_pairs) for name, one in sets.items()],
-        )
-    )
-    return TrainingSet.from_pairs(fit, holdout)

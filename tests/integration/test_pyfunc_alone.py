@@ -23,10 +23,11 @@ from safetensors.torch import save_file
 from reconpatch import ReConPatch
 from reconpatch.ensemble import fuse_members
 from reconpatch.features.weights import find_weights
+from reconpatch.unified import fit_unified
 from tasks.packaging import save_pyfunc
 
 SOAK = os.environ.get("RECONPATCH_SOAK") == "1"
-KINDS = ("single", "ensemble", "local weights")
+KINDS = ("single", "ensemble", "local weights", "unified")
 _CLIENT = """
 import json, socket, sys
 def refuse(*_): raise OSError("the network is off")
@@ -64,6 +65,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], lis
     )
     local = ReConPatch(params=small | {"features.weights": str(file)}).fit(paths)
     local.save(found.setdefault("local weights", root / "local"))
+    halves = {"left": paths[:4], "right": paths[4:]}
+    unified = fit_unified(halves, ReConPatch(params=small | {"features.weights": str(file)}))
+    unified.save(found.setdefault("unified", root / "unified"))
     return found, [str(path) for path in sorted((images / "test" / "good").iterdir())]
 
 

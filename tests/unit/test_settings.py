@@ -97,3 +97,17 @@ def test_categories_that_fit():
 def test_git_commit_needs_the_dvc_commit() -> None:
     with pytest.raises(SettingsError, match=r"pipeline.*git_commit needs commit"):
         parse_settings({"pipeline": {"git_commit": True, "commit": False}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"unify": True}, r"pipeline.unify: .*name backbones"),
+        ({"unify": ["other"]}, "unify names other, which is not among backbones"),
+        ({"unify": ["net"], "categories": ["bottle"]}, "unify needs at least two categories"),
+        ({"unify": ["net"], "categories": ["all", "bottle"]}, "rename the category"),
+    ],
+)
+def test_what_cannot_be_unified(changes, message):
+    with pytest.raises(SettingsError, match=message):
+        parse_settings({"pipeline": {"backbones": ["net"]} | changes})

@@ -12,7 +12,8 @@ from reconpatch.data.manifest import build_manifest
 from reconpatch.errors import DataError, ModelError, SettingsError
 from reconpatch.features.cache import FeatureCache
 from reconpatch.features.dataset import image_digest
-from reconpatch.unified import Unified, evaluate_category, fit_unified
+from reconpatch.model_folder import read_training_set
+from reconpatch.unified import Unified, evaluate_all, evaluate_category, fit_unified
 
 TINY = {
     "features.image_size": 64,
@@ -209,6 +210,34 @@ def test_the_detector_of_a_category_is_a_folder_of_its_own(fitted, root, tmp_pat
     assert loaded.predict(image)[0].score == one.predict(image)[0].score
     loaded.update([root / "new/unseen/train/good/0.png", root / "new/unseen/train/good/1.png"])
     assert len(loaded.training_set) == 12
+
+
+def test_a_folder_tells_its_training_images_without_the_banks_being_read(fitted, tmp_path):
+    for bank in BANKS:
+        fitted[bank].save(tmp_path / bank)
+        assert read_training_set(tmp_path / bank) == fitted[bank].training_set
+
+
+def test_figures_of_the_whole_are_of_no_told_category_and_name_each(fitted, root):
+    detector = fitted["shared"]
+    tables = {name: build_manifest(root / "known" / name, detector.settings.data) for name in LOOKS}
+    whole, named = evaluate_all(detector, tables, root / "known", detector.settings)
+    assert whole.category == "all"
+    found = dict(zip(whole.table["path"], whole.table["score"], strict=True))
+    assert len(found) == 8
+    image = "noisy/test/hole/1.png"
+    assert found[image] == pytest.approx(detector.predict(root / "known" / image)[0].score, rel=1e-5)
+    assert whole.metrics["threshold"] == detector.threshold
+    for name in LOOKS:
+        own = evaluate_category(detector, name, tables[name], detector.settings).metrics
+        assert named[name].metrics == own
+        for key in ("image_auroc", "aupro_low", "detection_rate"):
+            assert whole.metrics.get(f"{name}.{key}") == own.get(key)
+        assert f"{name}.n_test" not in whole.metrics
+    assert whole.metrics["mean_aupro"] is None
+    assert whole.not_available["mean_aupro"] == "not available of calm, noisy"  # there are no masks
+    auroc = [named[name].metrics["image_auroc"] for name in LOOKS]
+    assert whole.metrics["mean_image_auroc"] == pytest.approx(np.mean(auroc))
 
 
 def test_a_region_of_interest_is_the_categorys_own(root, cache, tmp_path):

@@ -14,6 +14,7 @@ from reconpatch.data.manifest import (
     COLUMNS,
     build_manifest,
     image_paths,
+    join_manifests,
     manifest_digest,
     mask_paths,
     read_manifest,
@@ -130,6 +131,23 @@ def test_a_broken_groups_csv_is_refused_or_told(category):
         build_manifest(category, SETTINGS)
     ((path, reason),) = build_manifest(category, SETTINGS, tell_groups=True).attrs["faults"]
     assert (path, reason) == ("groups.csv", "line 2 needs one path and one group")
+
+
+def test_manifests_of_several_categories_are_one_that_finds_every_file(category):
+    shutil.copytree(category, other := category.with_name("can"))
+    Image.new("RGB", (6, 8)).save(other / "train/good/0.png")
+    (other / "train/good/notes.txt").touch()
+    tables = {name: build_manifest(category.with_name(name), SETTINGS) for name in ("bottle", "can")}
+    joined = join_manifests(tables, category.parent)
+    assert dict(joined.dtypes.astype(str)) == COLUMNS
+    assert len(joined) == 6
+    assert all(path.is_file() for path in image_paths(joined))
+    assert [path is not None and path.is_file() for path in mask_paths(joined)] == 2 * [True, False, False]
+    assert joined["group"].tolist() == joined["path"].tolist()
+    assert joined["defect_type"].tolist()[:2] == ["bottle/crack", "good"]
+    assert joined["category"].tolist() == 3 * ["bottle"] + 3 * ["can"]
+    assert [path for path, _ in joined.attrs["strays"]] == ["can/train/good/notes.txt"]
+    assert tables["can"]["path"].iloc[0] == "test/crack/0.png"
 
 
 def test_an_empty_category_raises(tmp_path):

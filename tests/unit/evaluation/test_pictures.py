@@ -11,8 +11,9 @@ from reconpatch.errors import DataError
 from reconpatch.evaluation.choose import choose_examples, colour_scale
 from reconpatch.evaluation.figures import png_bytes
 from reconpatch.evaluation.heatmaps import detector_scale, heatmap_figure, overlay, write_heatmap
-from reconpatch.evaluation.plots import curves_figure, histogram_figure
+from reconpatch.evaluation.plots import curves_figure, histogram_figure, losses_figure
 from reconpatch.evaluation.result import ColourScale, Example
+from reconpatch.modulation.training import TrainingRecord
 
 
 def a_table(good=20, bad=10):
@@ -69,6 +70,16 @@ def test_pngs_hold_no_date_and_no_program():
         picture = Image.open(io.BytesIO(png_bytes(figure)))
         assert set(picture.info) <= {"dpi"}
         assert np.asarray(picture.convert("L")).std() > 5
+
+
+def test_losses_are_shown_with_their_ratio_and_without_validation_alone():
+    watched = [TrainingRecord(step, 10.0 / step, 11.0 / step, 1.1) for step in (1, 2, 3)]
+    upper, lower = losses_figure(watched, "line").axes
+    assert [line.get_label() for line in upper.lines] == ["training", "validation"]
+    assert lower.lines[0].get_ydata().tolist() == [1.1, 1.1, 1.1]
+    upper, lower = losses_figure([TrainingRecord(1, 10.0, None, None)], "line").axes
+    assert len(upper.lines) == 1
+    assert len(lower.lines) == 0
 
 
 def test_histogram_says_what_it_shows():

@@ -14,6 +14,30 @@ def test_only_what_params_yaml_says_is_recorded(tmp_path: Path) -> None:
     assert not is_recorded(tried, tmp_path)
 
 
+def test_the_unified_model_is_of_all_categories_once_a_backbone_that_is_named(tmp_path: Path) -> None:
+    pipeline = {"dataset": "line", "categories": ["a", "b"], "backbones": ["net", "wide"], "unify": ["wide"]}
+    settings = parse_settings({"pipeline": pipeline | {"root": "data/line"}})
+    (job,) = jobs_of("unified", settings, tmp_path, tmp_path / "outputs")
+    assert (job.category, job.backbone, str(job)) == ("all", "wide", "all, wide")
+    assert job.folder("unified") == tmp_path / "outputs" / "line+unified" / "wide"
+    assert job.images == tmp_path / "data" / "line"
+    assert [(one.category, one.backbone) for one in job.upstream("features")] == [
+        ("a", "wide"),
+        ("b", "wide"),
+    ]
+    assert job.upstream("validate")[0].folder("validate") == tmp_path / "outputs" / "line" / "a" / "validate"
+    assert list(jobs_of("unified", settings, tmp_path, tmp_path / "outputs", ["a"])) == []
+
+
+def test_without_unify_a_category_may_be_called_all(tmp_path: Path) -> None:
+    settings = parse_settings({"pipeline": {"categories": ["all", "b"], "backbones": ["net"]}})
+    assert list(jobs_of("unified", settings, tmp_path, tmp_path / "outputs")) == []
+    job = next(jobs_of("evaluate", settings, tmp_path, tmp_path / "outputs"))
+    assert not job.is_unified
+    assert job.by_category == (job,)
+    assert job.images.name == "all"
+
+
 def test_an_edit_of_params_yaml_does_not_split_a_run(tmp_path: Path) -> None:
     settings = parse_settings({"pipeline": {"categories": ["a", "b"], "backbones": ["net"]}})
     (tmp_path / "params.yaml").write_text("pipeline: {categories: [a, b], backbones: [net]}\n")

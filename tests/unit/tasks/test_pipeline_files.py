@@ -16,6 +16,8 @@ _CATEGORY = "outputs/${pipeline.dataset}/${item.category}"
 
 
 def _folder(stage: Stage) -> str:
+    if stage.unifies:
+        return f"outputs/${{pipeline.dataset}}+{stage.name}/${{item.backbone}}"
     if stage.fuses:
         return f"{_CATEGORY}+{stage.name}"
     backbone = "/${item.backbone}" if stage.per_backbone else ""
@@ -44,8 +46,10 @@ def test_dvc_and_the_table_name_the_same_inputs_and_outputs(stage: Stage) -> Non
     deps = [*stage.code, *(f"{_folder(STAGES[name])}/{output}" for name, _, output in upstream)]
     if stage.fuses:  # DVC cannot list the backbones' outputs, and takes the folder they lie in
         deps = [*stage.code, _CATEGORY]
+    if stage.unifies:  # nor those of the categories
+        deps = [*stage.code, "outputs/${pipeline.dataset}"]
     if stage.data:
-        deps.append("${pipeline.root}/${item.category}")
+        deps.append("${pipeline.root}" if stage.unifies else "${pipeline.root}/${item.category}")
     assert sorted(known["deps"]) == sorted(deps)
     assert sorted(known["params"]) == sorted(stage.params)
     outs = [entry for kind in ("outs", "metrics", "plots") for entry in known.get(kind, [])]
@@ -57,6 +61,9 @@ def test_dvc_and_the_table_name_the_same_inputs_and_outputs(stage: Stage) -> Non
         command += " --backbone ${item.backbone}"
     if stage.fuses:
         matrix["fuse"] = "${pipeline.fuse}"
+    if stage.unifies:
+        matrix = {"backbone": "${pipeline.unify}"}
+        command = f"python -m tasks.{stage.name} --backbone ${{item.backbone}}"
     assert list(known["matrix"].items()) == list(matrix.items())
     assert known["cmd"] == command
 

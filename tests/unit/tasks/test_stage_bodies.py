@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -13,9 +14,14 @@ from reconpatch import ReConPatch
 from reconpatch.data.manifest import build_manifest, write_manifest
 from reconpatch.errors import DataError, ModelError
 from reconpatch.features.weights import Weights, find_weights
+from reconpatch.integrations.check_report import WARNING, CheckReport, Problem
 from reconpatch.settings import parse_settings
+from reconpatch.unified import Unified, fit_unified
 from tasks import calibrate
+from tasks.evaluation_output import FinishedEvaluation
 from tasks.job import Job
+from tasks.stage import Finished
+from tasks.version_facts import version_tags
 
 NET = "tf_efficientnet_lite0"
 LATER = ("train", "coreset", "calibrate")
@@ -147,3 +153,57 @@ def test_an_ensemble_is_the_mean_of_the_backbones_detectors_and_reads_no_trainin
         z.append(float(statistics.modified_z(member.predict(test / "new.png")[0].score)))
     assert ensemble.predict(test / "new.png")[0].score == pytest.approx(np.mean(z), rel=1e-5)
     assert (job.folder("ensemble") / "evaluation" / "metrics.json").is_file()
+
+
+def test_the_unified_model_is_that_of_the_library_and_is_measured_on_every_category(
+    job: Job, tmp_path: Path
+) -> None:
+    update = {"categories": ("nut", "bolt"), "unify": (NET,)}
+    pipeline = job.settings.pipeline.model_copy(update=update)
+    job = replace(job, settings=job.settings.model_copy(update={"pipeline": pipeline}), category="all")
+    nut, bolt = job.by_category
+    random = np.random.default_rng(1)
+    for one, folder, count in ((bolt, "train/good", 6), (nut, "test/good", 2), (bolt, "test/bent", 2)):
+        (one.images / folder).mkdir(parents=True)
+        for number in range(count):
+            pixels = random.integers(30, 90 if folder == "train/good" else 250, (64, 64, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(one.images / folder / f"{number}.png")
+    for one in (nut, bolt):
+        place = one.folder("validate")
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        table = build_manifest(one.images, one.settings.data)
+        write_manifest(table, place / "manifest.parquet")
+        problem = Problem("blur", WARNING, "test/good/0.png", "is blurred")
+        CheckReport(True, (problem,) if one is nut else (), ("blur",), len(table)).write(place)
+    run("features", bolt)
+    known = {one.category: one.images for one in (nut, bolt)}
+    unfitted = ReConPatch(settings=job.detector_settings, cache=job.cache)
+    fit_unified(known, unfitted).save(tmp_path / "before")
+    for path in [*(nut.images / "train" / "good").iterdir(), *(bolt.images / "train" / "good").iterdir()]:
+        Image.new("RGB", (64, 64)).save(path)  # features alone reads them
+    run("unified", job)
+
+    folder = job.folder("unified")
+    files = {path.relative_to(tmp_path / "before"): path for path in (tmp_path / "before").rglob("*")}
+    for name, path in files.items():
+        assert path.is_dir() or (folder / "model" / name).read_bytes() == path.read_bytes(), name
+    model = ReConPatch.load(folder / "model", threads=1)
+    assert isinstance(model, Unified)
+    scores = pd.read_csv(folder / "evaluation" / "scores.csv")
+    assert sorted(scores["path"]) == [
+        "bolt/test/bent/0.png", "bolt/test/bent/1.png", "nut/test/good/0.png", "nut/test/good/1.png"
+    ]  # fmt: skip
+    shown = model.predict([job.images / path for path in scores["path"]])
+    assert scores["score"].tolist() == pytest.approx([one.score for one in shown], rel=1e-5)
+    told = pd.read_csv(folder / "evaluation" / "categories" / "nut" / "scores.csv")
+    shown = model.predict([nut.images / path for path in told["path"]], "nut")
+    assert told["score"].tolist() == pytest.approx([one.score for one in shown], rel=1e-5)
+    assert CheckReport.read(folder / "data").problems == (replace(problem, path="nut/test/good/0.png"),)
+
+    evaluation = FinishedEvaluation.of(Finished("unified", job, folder, ran=True))
+    assert evaluation.registered_name == "reconpatch-tiny-all"
+    assert evaluation.images == Path("data/tiny")
+    tags = version_tags(evaluation)
+    assert (tags["n_train"], tags["n_test"], tags["updates"]) == ("12", "4", "0")
+    assert int(tags["bank_vectors"]) == len(model.parts.bank)

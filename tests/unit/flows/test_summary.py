@@ -1,0 +1,43 @@
+"""The table at the end of a training flow."""
+
+import json
+from pathlib import Path
+
+from flows.summary import summarise
+from reconpatch.settings import parse_settings
+from tasks.job import Job
+from tasks.stage import Finished
+
+
+def _finish(name: str, job: Job, **metrics: float | None) -> Finished:
+    found = Finished(name, job, job.folder(name), ran=True)
+    found.evaluation.mkdir(parents=True)
+    (found.evaluation / "metrics.json").write_text(json.dumps(metrics))
+    return found
+
+
+def test_a_unified_model_has_a_row_a_category_and_one_as_it_stands(tmp_path: Path) -> None:
+    pipeline = {
+        "categories": ["nut", "bolt"],
+        "backbones": ["b", "a"],
+        "unify": ["b"],
+        "fuse": ["modified_z"],
+    }
+    settings = parse_settings({"pipeline": pipeline})
+    figures = {"image_auroc": 0.8, "nut.image_auroc": 0.9, "bolt.image_auroc": None}
+    finished = [
+        _finish("evaluate", Job(settings, "nut", "b", tmp_path, tmp_path), image_auroc=0.5, aupro=0.25),
+        _finish("evaluate", Job(settings, "nut", "a", tmp_path, tmp_path), image_auroc=0.6),
+        _finish("ensemble", Job(settings, "nut", None, tmp_path, tmp_path), image_auroc=0.7),
+        _finish("unified", Job(settings, "all", "b", tmp_path, tmp_path), **figures),
+    ]
+    rows = summarise(finished)
+    assert [(row["category"], row["backbone"], row["image_auroc"]) for row in rows] == [
+        ("bolt", "unified, b", "not available"),
+        ("nut", "a", "0.6000"),
+        ("nut", "b", "0.5000"),
+        ("nut", "ensemble", "0.7000"),
+        ("nut", "unified, b", "0.9000"),
+        ("all", "unified, b", "0.8000"),
+    ]
+    assert rows[2]["aupro"] == "0.2500"
