@@ -17,6 +17,7 @@ from flows.command_line import run_by_category
 from flows.failures import raise_failures
 from flows.run_stages import failure_of
 from reconpatch.settings import load_settings
+from reconpatch.settings.pipeline import ALL
 from tasks.job import PARAMS, PROJECT
 from tasks.reevaluate import Standing, reevaluate
 
@@ -37,7 +38,7 @@ def evaluate(categories: Sequence[str] = (), project: Path = PROJECT) -> State[l
     """Evaluate what is in use, and what might be; nothing is trained and no alias moves.
 
     Args:
-        categories: some of ``pipeline.categories``; none: all.
+        categories: some of ``pipeline.categories``; none: all, and the unified model where there is one.
         project: root of the project.
 
     Raises:
@@ -45,9 +46,12 @@ def evaluate(categories: Sequence[str] = (), project: Path = PROJECT) -> State[l
         FlowFailedError: a category could not be evaluated; the others were.
     """
     settings = load_settings(project / PARAMS)
+    chosen = choose_categories(settings, categories)
+    if settings.pipeline.unify and not categories:
+        chosen.append(ALL)
     found: list[Standing] = []
     failures: list[str] = []
-    for category in choose_categories(settings, categories):
+    for category in chosen:
         state = evaluate_category(category, project, return_state=True)
         failures += failure_of(f"evaluate {category}", state)
         found += state.result() if state.is_completed() else []

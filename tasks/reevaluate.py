@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 from mlflow.entities import Metric
 from mlflow.entities.model_registry import ModelVersion
 
-from reconpatch.data.manifest import build_manifest, manifest_digest
+from reconpatch.data.manifest import build_manifest, join_manifests, manifest_digest
 from reconpatch.detector import ReConPatch
 from reconpatch.device import limit_threads
 from reconpatch.evaluation.evaluate import evaluate
@@ -59,7 +60,7 @@ class Standing:
 
 
 def reevaluate(settings: Settings, project: Path, category: str) -> list[Standing]:
-    """Evaluate a category's champion and challenger, and log it to MLflow.
+    """Evaluate a category's champion and challenger, or those of the unified model, and log it to MLflow.
 
     Raises:
         ReConPatchError: MLflow cannot be asked.
@@ -68,8 +69,7 @@ def reevaluate(settings: Settings, project: Path, category: str) -> list[Standin
     found = []
     with mlflow_errors(f"the evaluation of {category}"):
         experiment = open_experiment(EXPERIMENT, settings, project)
-        images = Job(settings, category, None, project, project).images
-        table = build_manifest(images, settings.data, cache=probe_cache(settings, category, project))
+        table = _manifest(Job(settings, category, None, project, project))
         digest = manifest_digest(table)
         for alias, version, then in _named(experiment, settings, category):
             with tempfile.TemporaryDirectory(prefix="reconpatch-") as scratch:
@@ -88,6 +88,17 @@ def reevaluate(settings: Settings, project: Path, category: str) -> list[Standin
             _log(experiment, standing)
             found.append(standing)
     return found
+
+
+def _manifest(job: Job) -> pd.DataFrame:
+    """Of the images as they lie there now."""
+    tables = {
+        one.category: build_manifest(
+            one.images, one.settings.data, cache=probe_cache(one.settings, one.category, one.project)
+        )
+        for one in job.by_category
+    }
+    return join_manifests(tables, job.images) if job.is_unified else tables[job.category]
 
 
 def _named(

@@ -17,6 +17,7 @@ from reconpatch.settings import load_settings
 from reconpatch.unified import Unified
 from tasks.gate_policy import load_policy
 from tasks.gate_version import judge_version
+from tasks.reevaluate import reevaluate
 
 NET = "tf_efficientnet_lite0"
 NAME = "reconpatch-tiny-all"
@@ -100,6 +101,9 @@ def test_one_model_of_all_is_fitted_evaluated_recorded_registered_and_used(
     findings = {result.rule: result.finding for result in report.results}
     assert not any("not comparable" in finding for finding in findings.values()), findings
     assert any("times the champion's" in rule and " s and " in finding for rule, finding in findings.items())
+    (standing,) = reevaluate(settings, project.root, "all")
+    assert standing.now["image_auroc"] == pytest.approx(figures["image_auroc"])
+    assert standing.now["threshold"] == pytest.approx(figures["threshold"])
     commands = " ".join(trace(f"models:/{NAME}@champion").commands)
     assert f"--set 'pipeline.unify=[{NET}]'" in commands
     assert "pipeline.categories" not in commands
