@@ -22,6 +22,7 @@ from tasks.lineage import lineage
 from tasks.mlflow_runs import log_detector, log_parent
 from tasks.mlflow_store import OUTPUT_DIGEST, Experiment, mlflow_errors, open_experiment
 from tasks.promote import nominate
+from tasks.runs_view import publish_view, view_link
 from tasks.stage import Finished
 from tasks.stages import EVALUATIONS
 from tasks.version_overview import publish_overview
@@ -104,7 +105,8 @@ def register_run(
             for evaluation, model in zip(evaluations, models, strict=True)
         ]
         for name in sorted({model.name for model in named}):
-            publish_overview(experiment.client, name)
+            publish_overview(experiment.client, name, view_link(experiment.id))
+        publish_view(experiment, settings.register_.candidate_metric)
     return [
         replace(model, heat_maps=evaluation.heat_maps)
         for evaluation, model in zip(evaluations, named, strict=True)

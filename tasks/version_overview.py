@@ -10,23 +10,24 @@ _SHOWN = 10
 _COLUMNS = ("figures", "expected false-reject rate", "seconds an image", "gate", "backbone", "parameters")
 
 
-def publish_overview(client: MlflowClient, model: str) -> None:
+def publish_overview(client: MlflowClient, model: str, runs: str) -> None:
     """Write the description of a registered model anew.
 
     Args:
         client: of the registry.
         model: its name.
+        runs: link to the runs of all categories.
     """
-    client.update_registered_model(model, overview(client.search_model_versions(f"name = '{model}'")))
+    client.update_registered_model(model, overview(client.search_model_versions(f"name = '{model}'"), runs))
 
 
-def overview(versions: Sequence[ModelVersion]) -> str:
+def overview(versions: Sequence[ModelVersion], runs: str) -> str:
     """A table in Markdown, the best image AUROC first, the later version of equals first."""
     ranked = sorted(versions, key=lambda one: (_rank(one), int(one.version)), reverse=True)
     rows = [f"| {one.version} | {' | '.join(_cells(one.tags))} |" for one in ranked[:_SHOWN]]
     lines = [
         "Versions, the best image AUROC first [95 % interval by group]. Near figures may be noise: the gate "
-        "of each says what can be told apart.",
+        f"of each says what can be told apart. [Runs of all categories, the best of each first]({runs})",
         "",
         f"| version | {' | '.join(_COLUMNS)} |",
         f"|---{'|---' * len(_COLUMNS)}|",

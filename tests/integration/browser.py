@@ -81,6 +81,24 @@ class Tab:
             more = text if kind == "keyDown" else {}
             self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **more)
 
+    def click(self, element: str) -> None:
+        """Click in the middle of what a JavaScript expression gives, once it lies still and on top there."""
+        self.wait(f"!!({element})")
+        self.run(f"({element}).scrollIntoView({{block: 'center'}})")
+        place = (
+            f"(() => {{ const one = {element}, b = one.getBoundingClientRect();"
+            " const x = b.x + b.width / 2, y = b.y + b.height / 2;"
+            " return [x, y, one.contains(document.elementFromPoint(x, y))] })()"
+        )
+        before, end = None, time.monotonic() + SECONDS
+        while (now := self.run(place)) != before or not now[2]:
+            assert time.monotonic() < end, f"{element} cannot be clicked at {now}"
+            before = now
+            time.sleep(0.1)
+        for kind, buttons in (("mouseMoved", 0), ("mousePressed", 1), ("mouseReleased", 0)):
+            position = {"x": now[0], "y": now[1], "button": "left", "buttons": buttons, "clickCount": 1}
+            self.call("Input.dispatchMouseEvent", type=kind, **position)
+
     def type(self, selector: str, text: str) -> None:
         """Enter a text in a field and leave it."""
         self.run(f"document.querySelector({selector!r}).focus()")

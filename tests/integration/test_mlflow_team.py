@@ -3,13 +3,10 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +15,7 @@ import httpx
 import pytest
 from finished_runs import PipelineRun, fit_detector, write_images
 from mlflow import MlflowClient
+from processes import free_port, running, wait_for
 
 from reconpatch import ReConPatch
 from reconpatch.integrations.mlflow_uri import registered_version
@@ -28,7 +26,6 @@ ROOT = Path(__file__).resolve().parents[2]
 NAME = "reconpatch-tiny-nut"
 PASSWORD = "long-enough-1"
 EVERY = 1.0
-PATIENCE = 600.0  # a busy machine starts such a server slowly
 
 
 @dataclass(frozen=True)
@@ -58,37 +55,6 @@ class Team:
         return {item["Key"]: item["Size"] for item in listed}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait(what: str, ready: Callable[[], bool], seconds: float = PATIENCE) -> float:
-    start = time.monotonic()
-    while time.monotonic() - start < seconds:
-        if ready():
-            return time.monotonic() - start
-        time.sleep(0.1)
-    raise AssertionError(f"{what}: not within {seconds} s")
-
-
-@contextmanager
-def _process(log: Path, *command: str, **given: object) -> Iterator["subprocess.Popen[bytes]"]:
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, start_new_session=True, **given
-        )
-    try:
-        yield process
-    finally:
-        try:
-            os.killpg(process.pid, 15)
-            process.wait(20)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            os.killpg(process.pid, 9)
-
-
 @pytest.fixture(scope="module")
 def postgres(postgresql: Path) -> Iterator[str]:
     """A cluster of its own; the address without a database."""
@@ -98,7 +64,7 @@ def postgres(postgresql: Path) -> Iterator[str]:
     if as_account:
         shutil.chown(folder, "postgres")
     (folder / "password").write_text("secret")
-    port = _free_port()
+    port = free_port()
 
     def run(program: str, *arguments: str) -> None:
         command = [*as_account, str(postgresql / program), *arguments]
@@ -124,9 +90,9 @@ def _sql(address: str, statement: str) -> None:
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An S3 endpoint."""
-    port, log = _free_port(), tmp_path_factory.mktemp("s3") / "log"
+    port, log = free_port(), tmp_path_factory.mktemp("s3") / "log"
     program = str(Path(sys.executable).with_name("moto_server"))
-    with _process(log, program, "-H", "127.0.0.1", "-p", str(port)):
+    with running(log, program, "-H", "127.0.0.1", "-p", str(port)):
         url = f"http://127.0.0.1:{port}"
 
         def answers() -> bool:
@@ -135,7 +101,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             except httpx.TransportError:
                 return False
 
-        _wait("moto's server", answers)
+        wait_for("moto's server", answers)
         yield url
 
 
@@ -164,7 +130,7 @@ def team(postgres: str, s3: str, sources: Path, tmp_path_factory: pytest.TempPat
     example = "postgresql://mlflow:change-me@127.0.0.1:5432"
     assert example in accounts
     (folder / "basic_auth.ini").write_text(accounts.replace(example, postgres))
-    port = _free_port()
+    port = free_port()
     file = _configure(
         folder,
         MLFLOW_PORT=str(port),
@@ -181,7 +147,7 @@ def team(postgres: str, s3: str, sources: Path, tmp_path_factory: pytest.TempPat
     command = f"set -a; . {file}; set +a; exec mlflow server --app-name basic-auth"
     images = write_images(folder / "nut")
     run = PipelineRun(project, fit_detector(images, folder / "detector"), images)
-    with _process(folder / "server.log", "bash", "-c", command, cwd=folder, env=environment) as server:
+    with running(folder / "server.log", "bash", "-c", command, cwd=folder, env=environment) as server:
         made = Team(f"http://127.0.0.1:{port}", environment | _stated(file), run, client)
 
         def answers() -> bool:
@@ -191,7 +157,7 @@ def team(postgres: str, s3: str, sources: Path, tmp_path_factory: pytest.TempPat
             except httpx.TransportError:
                 return False
 
-        _wait("the server", answers)
+        wait_for("the server", answers)
         yield made
 
 
@@ -248,11 +214,11 @@ def test_registered_moved_in_the_ui_seen_logged_loaded_saved_and_restored(
 
     beside = team.environment | {key: os.environ[key] for key in os.environ if key.startswith("MLFLOW_TRACK")}
     watcher = [sys.executable, "-m", "flows.promote", "--watch", "--every", str(EVERY)]
-    with _process(tmp_path / "log", *watcher, cwd=run.root, env=beside):
-        _wait("the watcher", lambda: "watching" in (tmp_path / "log").read_text())
+    with running(tmp_path / "log", *watcher, cwd=run.root, env=beside):
+        wait_for("the watcher", lambda: "watching" in (tmp_path / "log").read_text())
         assert team.ask("POST", route, "ada", json=move).is_success
-        print("seen after", _wait("the move", lambda: len(read_log(NAME, **place)) == 2))
-        _wait("its end", lambda: read_log(NAME, **place)[-1].is_done)
+        print("seen after", wait_for("the move", lambda: len(read_log(NAME, **place)) == 2))
+        wait_for("its end", lambda: read_log(NAME, **place)[-1].is_done)
     event = read_log(NAME, **place)[-1].event
     assert (event.kind, event.from_version, event.to_version, event.who) == ("ui", "1", "2", "unknown (UI)")
     assert registered_version(f"models:/{NAME}@champion") == f"{NAME}/2"

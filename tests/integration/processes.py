@@ -1,0 +1,45 @@
+"""Programs that run beside a test."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PATIENCE = 600.0  # a busy machine starts a server slowly
+
+
+def free_port() -> int:
+    """A port on loopback that nobody has at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(what: str, ready: Callable[[], bool], seconds: float = PATIENCE) -> float:
+    """Seconds until something is so."""
+    start = time.monotonic()
+    while time.monotonic() - start < seconds:
+        if ready():
+            return time.monotonic() - start
+        time.sleep(0.1)
+    raise AssertionError(f"{what}: not within {seconds} s")
+
+
+@contextmanager
+def running(log: Path, *command: str, **given: object) -> Iterator["subprocess.Popen[bytes]"]:
+    """A program that writes to a log, ended with the block together with its children."""
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, start_new_session=True, **given
+        )
+    try:
+        yield process
+    finally:
+        try:
+            os.killpg(process.pid, 15)
+            process.wait(20)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, 9)
