@@ -1,11 +1,20 @@
 """A cluster of processes ends in the bytes that threads end in."""
 
+import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from flows.train import train
+
+_SECONDS = 240  # until a cluster is there, on a busy machine
 
 
 def _trained(project, mlflow_template: Path, **pipeline: object) -> dict[str, bytes]:
@@ -23,6 +32,42 @@ def _trained(project, mlflow_template: Path, **pipeline: object) -> dict[str, by
     return project.outputs()
 
 
+@contextmanager
+def _running(runner: str, folder: Path) -> Iterator[str]:
+    """A cluster with two processes on loopback, started by its own commands; gives its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    if runner == "dask":
+        address = f"tcp://127.0.0.1:{port}"
+        dask = [sys.executable, "-m", "dask"]
+        # The scheduler reads tasks too: importing only then, it would answer nobody meanwhile.
+        options = ["--no-dashboard", "--preload", "flows.stage_tasks"]
+        worker = [*dask, "worker", address, "--nthreads", "1", "--local-directory", str(folder), *options]
+        commands = [
+            [*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), *options],
+            *(worker, worker),
+        ]
+    else:
+        address = f"127.0.0.1:{port}"
+        ray = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--include-dashboard=false"]
+        commands = [[*ray, "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2"]]
+    processes = [subprocess.Popen(command, cwd=folder, start_new_session=True) for command in commands]
+    try:
+        if runner == "dask":
+            from distributed import Client
+
+            with Client(address, timeout=_SECONDS) as client:
+                client.wait_for_workers(2, timeout=_SECONDS)
+        yield address
+        assert all(process.poll() is None for process in processes)  # the flow has ended none
+    finally:
+        for process in processes:
+            os.killpg(process.pid, signal.SIGTERM)
+        for process in processes:
+            process.wait(60)
+
+
 @pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.parametrize("runner", ["dask", "ray"])
@@ -31,12 +76,18 @@ def test_two_processes_that_share_a_store_end_in_the_bytes_of_threads(
 ) -> None:
     pytest.importorskip(f"prefect_{runner}")
     expected = _trained(make_project("threads", dents=False), mlflow_template)
-    project = make_project("cluster", dents=False)
+    spread = {"runner": runner, "concurrency": 2, "parts": 2}
+    project = make_project("started", dents=False)
     monkeypatch.chdir(project.root)
     monkeypatch.setenv("PYTHONPATH", str(project.root))
     share = tmp_path / "share"
-    assert expected == _trained(
-        project, mlflow_template, runner=runner, concurrency=2, parts=2, shared=share.as_uri()
-    )
+    assert expected == _trained(project, mlflow_template, **spread, shared=share.as_uri())
     assert len(list((share / "chunks").iterdir())) > 1
     assert len(list((share / "features").rglob("*/*"))) > 0
+
+    project = make_project("running", dents=False)
+    monkeypatch.setenv("PYTHONPATH", str(project.root))
+    (tmp_path / "cluster").mkdir()
+    with _running(runner, tmp_path / "cluster") as address:
+        # Nothing is shared but the folder: what the processes write lies where the flow looks.
+        assert expected == _trained(project, mlflow_template, **spread, cluster=address)
