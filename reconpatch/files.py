@@ -96,6 +96,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_abandoned(path: Path) -> None:
+    """Remove what `atomic_folder` left beside ``path`` where it was killed; nobody else may be writing it."""
+    for abandoned in path.parent.glob(f".{path.name}.*/"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+
+
 @contextmanager
 def file_lock(path: Path, patience: float | None = None) -> Iterator[None]:
     """Hold the lock file ``path`` for the block; others wait. The system frees that of a killed process.

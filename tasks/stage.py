@@ -4,7 +4,6 @@ import argparse
 import errno
 import importlib
 import logging
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from reconpatch.errors import DataError, ReConPatchError, SettingsError
-from reconpatch.files import atomic_folder, file_lock, write_json
+from reconpatch.files import atomic_folder, file_lock, remove_abandoned, write_json
 from reconpatch.settings import load_settings
 from reconpatch.settings.pipeline import ALL
 from tasks.code import refuse_changed_code
@@ -135,8 +134,7 @@ def _alone(folder: Path) -> Iterator[None]:
     What a killed process left half written is removed.
     """
     with file_lock(folder.parent / f".{folder.name}.lock"):
-        for abandoned in folder.parent.glob(f".{folder.name}.*/"):
-            shutil.rmtree(abandoned, ignore_errors=True)
+        remove_abandoned(folder)
         yield
 
 

@@ -8,7 +8,16 @@ from dataclasses import dataclass, replace
 # Every stage parses its parameters, writes its files and is run by these.
 _COMMON = ("reconpatch/errors.py", "reconpatch/files.py", "reconpatch/settings", "tasks/stage.py")
 _FEATURES = (*_COMMON, "reconpatch/device.py", "reconpatch/data", "reconpatch/features")
-_SCORES = ("reconpatch/modulation", "reconpatch/memory", "reconpatch/scoring", "reconpatch/inference.py")
+_DETECTOR = (
+    "reconpatch/modulation",
+    "reconpatch/memory",
+    "reconpatch/scoring",
+    "reconpatch/inference.py",
+    "reconpatch/fitting.py",
+    "reconpatch/model_folder.py",
+    "reconpatch/detector.py",
+    "reconpatch/prediction.py",
+)
 
 _MANIFEST = "validate/manifest.parquet"
 _INDEX = "features/index.json"
@@ -103,8 +112,7 @@ _TABLE = (
             "seed", "device", "threads", "data", "features", "modulation", "coreset", "scoring", "calibrate",
         ),
         code=(
-            *_FEATURES, *_SCORES, "reconpatch/fitting.py", "reconpatch/model_folder.py",
-            "reconpatch/detector.py", "reconpatch/self_check.py", "tasks/inputs.py", "tasks/calibrate.py",
+            *_FEATURES, *_DETECTOR, "reconpatch/self_check.py", "tasks/inputs.py", "tasks/calibrate.py",
         ),
         upstream=(_MANIFEST, _INDEX, "train/head", "coreset/bank.safetensors"),
         outputs=("model", NOMINAL_CHECK),
@@ -113,8 +121,7 @@ _TABLE = (
         "evaluate",
         params=("seed", "device", "threads", "data", "calibrate.holdout", "evaluate"),
         code=(
-            *_FEATURES, *_SCORES, "reconpatch/fitting.py", "reconpatch/model_folder.py",
-            "reconpatch/detector.py", "reconpatch/evaluation", "tasks/inputs.py", "tasks/evaluate.py",
+            *_FEATURES, *_DETECTOR, "reconpatch/evaluation", "tasks/inputs.py", "tasks/evaluate.py",
         ),
         upstream=(_MANIFEST, "calibrate/model"),
         outputs=("metrics.json", "scores.csv", "pixel_histograms.safetensors", "report.html", "plots"),
@@ -127,8 +134,7 @@ _TABLE = (
             "pipeline.backbones",
         ),
         code=(
-            *_FEATURES, *_SCORES, "reconpatch/fitting.py", "reconpatch/model_folder.py",
-            "reconpatch/detector.py", "reconpatch/ensemble.py", "reconpatch/ensemble_folder.py",
+            *_FEATURES, *_DETECTOR, "reconpatch/ensemble.py", "reconpatch/ensemble_folder.py",
             "reconpatch/evaluation", "tasks/inputs.py", "tasks/evaluate.py", "tasks/ensemble.py",
         ),
         upstream=(_MANIFEST, _INDEX, "calibrate/model"),
@@ -147,8 +153,7 @@ _TABLE = (
             "unified", "evaluate", "pipeline.categories",
         ),
         code=(
-            *_FEATURES, *_SCORES, "reconpatch/fitting.py", "reconpatch/model_folder.py",
-            "reconpatch/detector.py", "reconpatch/self_check.py", "reconpatch/unified",
+            *_FEATURES, *_DETECTOR, "reconpatch/self_check.py", "reconpatch/unified",
             "reconpatch/evaluation", "reconpatch/integrations/check_report.py", "tasks/inputs.py",
             "tasks/train.py", "tasks/calibrate.py", "tasks/evaluate.py", "tasks/unified.py",
         ),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from reconpatch.data.manifest import build_manifest, manifest_digest, write_manifest
 from reconpatch.errors import DataError
-from reconpatch.files import atomic_folder, write_json
+from reconpatch.files import atomic_folder, remove_abandoned, write_json
 from reconpatch.integrations.expectations import check_manifest
 from tasks.job import Job, probe_cache
 from tasks.stage import main
@@ -26,6 +26,7 @@ def run(job: Job, folder: Path) -> dict[str, float]:
     """
     seen = probe_cache(job.settings, job.category, job.project)
     table = build_manifest(job.images, job.settings.data, cache=seen, tell_groups=True)
+    remove_abandoned(job.data_docs)
     with atomic_folder(job.data_docs) as docs:
         report = check_manifest(table, job.settings.validate_, docs)
         write_json(docs / CHECKS, {"manifest_digest": manifest_digest(table), **report.to_dict()})

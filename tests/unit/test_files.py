@@ -8,6 +8,7 @@ from reconpatch.files import (
     atomic_folder,
     dump_json,
     file_lock,
+    remove_abandoned,
     sha256_file,
     sha256_json,
     write_json,
@@ -58,6 +59,14 @@ def test_failed_folder_keeps_the_old_one(tmp_path):
         _fail_half_way(atomic_folder(target), lambda path: (path / "b").write_text("b"))
     assert [path.name for path in target.iterdir()] == ["a"]
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
+    for name in (".a.killed", ".a.killed.old", "a", ".ab.killed"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".a.lock").touch()
+    remove_abandoned(tmp_path / "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.lock", ".ab.killed", "a"]
 
 
 def test_digests(tmp_path):
