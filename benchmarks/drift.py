@@ -1,11 +1,13 @@
 """False alarms of the drift test on nominal streams, and how many images a disturbance needs to be seen.
 
 OMP_NUM_THREADS=1 python benchmarks/drift.py CATEGORY ... [--fit 200] [--reference 400] [--length 350]
-    [--step 50] [--streams 50] [--rate 0.05] [--observed FILE]
+    [--step 50] [--streams 50] [--rate 0.05] [--observed FILE] [--replace] [--only NAME ...]
 
 The detector is fitted on some nominal images of the folders together. Of the other nominal ones each stream
 draws its reference and its own images without replacement, and is checked after every `--step` images;
-`--rate` is for all checks of a stream together. `--observed` keeps what the detector said of the images.
+`--rate` is for all checks of a stream together. `--observed` keeps what the detector said of the images. With
+`--replace` all is drawn with replacement: streams and references of any length, of a line whose images are
+those of the pool in equal shares. `--only` names the kinds of streams.
 """
 
 import argparse
@@ -44,7 +46,7 @@ def main() -> None:
     counts = seen["kind"].value_counts()
     print(f"{counts[NOMINAL]} nominal images in the pool, {counts['defect']} defects, rate {given.rate}")
     print(f"reference {given.reference}, streams of {given.length}, a check every {given.step}")
-    for name in (NOMINAL, *KINDS, DEFECTS):
+    for name in given.only or (NOMINAL, *KINDS, DEFECTS):
         found = [first_alarm(name, seen, number, given) for number in range(given.streams)]
         alarms = sorted(count for count, _ in found if count is not None)
         named = pd.Series([what for count, what in found if count is not None], dtype=object).value_counts()
@@ -53,7 +55,9 @@ def main() -> None:
             most = int(np.ceil(0.9 * len(found)))
             ninth = f"90 % by {alarms[most - 1]}" if len(alarms) >= most else "90 % not reached"
             told = f"median of those {int(np.median(alarms))}, {ninth}; {dict(named)}"
-        print(f"{name}: {len(alarms)} of {len(found)} streams alarm; {told}", flush=True)
+        print(f"{name}: {len(alarms)} of {len(found)} streams alarm; {told}")
+        counts = range(given.step, given.length + 1, given.step)
+        print("  by images:", {count: sum(one <= count for one in alarms) for count in counts}, flush=True)
 
 
 def arguments() -> argparse.Namespace:
@@ -66,6 +70,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--streams", type=int, default=50)
     parser.add_argument("--rate", type=float, default=0.05)
     parser.add_argument("--observed", type=Path)
+    parser.add_argument("--replace", action="store_true")
+    parser.add_argument("--only", nargs="+")
     return parser.parse_args()
 
 
@@ -113,17 +119,24 @@ def first_alarm(
     """After how many images a stream alarms, None when it does not, and which statistic moved most."""
     drawn = np.random.default_rng([1, number])
     nominal = seen[seen["kind"] == NOMINAL]
-    order = drawn.permutation(len(nominal))
+    needed = given.reference + given.length
+    order = drawn.integers(len(nominal), size=needed) if given.replace else drawn.permutation(len(nominal))
     reference = nominal.iloc[order[: given.reference]]
-    places = order[given.reference :][: given.length]  # no image is on both sides
+    places = order[given.reference :][: given.length]  # no image is on both sides, unless they are put back
     stream = nominal.iloc[places] if name in (NOMINAL, DEFECTS) else seen[seen["kind"] == name].iloc[places]
     if name == DEFECTS:
         defects = seen[seen["kind"] == "defect"]
         spoiled = np.flatnonzero(drawn.random(len(stream)) < 0.05)
         rows = [stream.iloc[[i]] for i in range(len(stream))]
-        for place, chosen in zip(spoiled, drawn.permutation(len(defects)), strict=False):
+        bad = drawn.permutation(len(defects))
+        for place, chosen in zip(spoiled, np.resize(bad, max(len(bad), len(spoiled))), strict=False):
             rows[place] = defects.iloc[[chosen]]
         stream = pd.concat(rows)
+    if given.replace:  # the same image, drawn twice, stands for two like it
+        reference, stream = (
+            table.assign(group=[f"{side} {number}" for number in range(len(table))])
+            for side, table in (("reference", reference), ("stream", stream))
+        )
     threshold = conformal_threshold(NominalScores.from_scores(reference["score"])).value
     reference, stream = (
         table.assign(is_anomalous=table["score"] > threshold) for table in (reference, stream)
