@@ -7,15 +7,17 @@ whatever else kept the commit from ending.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from reconpatch.errors import ReConPatchError
-from reconpatch.files import atomic_file
 from reconpatch.settings import load_settings
+from tasks.full_disk import told_of_a_full_disk
 from tasks.hashing import Hasher
 from tasks.job import PARAMS, Job
 from tasks.record import changed_inputs, collect_inputs, hash_outputs, read_record
@@ -47,6 +49,7 @@ def commit_stages(finished: Sequence[Finished], project: Path) -> list[str]:
     Raises:
         CommitRefusedError: an input or an output changed since its stage ran; all are named.
         DvcBusyError: DVC's lock is taken.
+        FullDiskError: there is no room for dvc.lock.
     """
     names = [dvc_name(item) for item in finished]
     if not names:
@@ -55,14 +58,9 @@ def commit_stages(finished: Sequence[Finished], project: Path) -> list[str]:
     pending = _out_of_date(names, project)
     if not pending:
         return []
-    lock = project / LOCK
-    before = lock.read_bytes() if lock.exists() else None
-    try:
-        run_dvc(project, "commit", "--quiet", "--force", *pending)
+    with told_of_a_full_disk(LOCK), _all_or_nothing(project):
+        run_dvc(project, "commit", "--force", *pending)  # with --quiet it would not say why it fails
         _refuse_changes(finished, project)
-    except BaseException:  # Ctrl-C too: whatever ended it, half a run must not stay recorded
-        _restore(lock, before)
-        raise
     return pending
 
 
@@ -134,9 +132,19 @@ def run_dvc(project: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def _restore(path: Path, content: bytes | None) -> None:
-    if content is None:
-        path.unlink(missing_ok=True)
-        return
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(content)
+@contextmanager
+def _all_or_nothing(project: Path) -> Iterator[None]:
+    """Around a commit: half a run must not stay recorded. The copy is made while there is room."""
+    lock, kept = project / LOCK, project / ".cache" / f"{LOCK}.before"
+    if there := lock.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(lock, kept)
+    try:
+        yield
+    except BaseException:  # Ctrl-C too
+        if there:
+            kept.replace(lock)
+        else:
+            lock.unlink(missing_ok=True)
+        raise
+    kept.unlink(missing_ok=True)

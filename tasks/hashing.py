@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reconpatch.files import sha256_file, sha256_json, write_json
+from tasks.full_disk import told_of_a_full_disk
 
 # A file that was written this recently may be written again without its time stamp moving on.
 _SETTLED_SECONDS = 2.0
@@ -58,9 +59,14 @@ class Hasher:
         return self.file(path) if path.is_file() else sha256_json(self.tree(path))
 
     def remember(self) -> None:
-        """Write what was learnt to the project's cache; losing it costs time only."""
+        """Write what was learnt to the project's cache; losing it costs time only.
+
+        Raises:
+            FullDiskError: there is no room for it, nor then for what comes next.
+        """
         if self._grown:
-            write_json(self._memory, dict(self._known))
+            with told_of_a_full_disk(str(self._memory)):
+                write_json(self._memory, dict(self._known))
             self._grown = False
 
 

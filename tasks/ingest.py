@@ -250,7 +250,7 @@ def _finish(plan: Plan, settings: Settings, category: str, project: Path, places
     record, folder = data_record(places.root, project), places.root / plan.folder
     commit, joined = None, [move for move in plan.joining if (folder / move.target).is_file()]
     if (joined or plan.verdicts is not None) and record is not None:
-        run_dvc(project, "add", "--quiet", str(record.with_suffix("").relative_to(project)))
+        run_dvc(project, "add", str(record.with_suffix("").relative_to(project)))
         if settings.ingest.git_commit:
             what = f"{len(joined)} new images" if joined else "verdicts on images"
             message = f"{settings.pipeline.dataset}: {what} of {category}"

@@ -17,6 +17,7 @@ from reconpatch.errors import ReConPatchError
 from reconpatch.files import atomic_folder
 from reconpatch.integrations.mlflow_uri import detector_path
 from reconpatch.settings import Settings
+from tasks.full_disk import told_of_a_full_disk
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"  # aliases of a registered model
@@ -44,9 +45,11 @@ def mlflow_errors(what: str) -> Iterator[None]:
 
     Raises:
         ReConPatchError: MLflow refused ``what``.
+        FullDiskError: there is no room for it.
     """
     try:
-        yield
+        with told_of_a_full_disk(f"{what}: MLflow's files"):
+            yield
     except MlflowException as error:
         raise ReConPatchError(
             f"MLflow refused {what}: {error.message}; look at {TRACKING_URI} or, without it, at mlflow.db"

@@ -1,7 +1,6 @@
 """Run one stage: skip what is done, leave a complete folder or none."""
 
 import argparse
-import errno
 import importlib
 import logging
 import sys
@@ -12,13 +11,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from reconpatch.errors import DataError, ReConPatchError, SettingsError
 from reconpatch.files import atomic_folder, file_lock, remove_abandoned, write_json
 from reconpatch.settings import load_settings
 from reconpatch.settings.pipeline import ALL
 from tasks.code import refuse_changed_code
+from tasks.full_disk import told_of_a_full_disk
 from tasks.hashing import Hasher
 from tasks.job import PARAMS, PROJECT, Job, outputs_folder
 from tasks.record import collect_inputs, is_done, write_record
@@ -26,9 +24,6 @@ from tasks.stages import STAGES, Stage, stage_or_variant
 
 # How long it took is no output: it differs from run to run, so no record and no DVC knows this file.
 TIMINGS = "timings.json"
-
-# Neither a full disk nor a quota is helped by trying again.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 _LOG = logging.getLogger(__name__)
 
@@ -78,12 +73,13 @@ def run_stage(
 
     Raises:
         DataError: an input of the stage is missing.
+        FullDiskError: there is no room for its outputs.
         CodeChangedError: the stage's code was edited since this process started.
         ReConPatchError: whatever the body raises; the old outputs are left as they were.
     """
     stage, hasher = stage_or_variant(name), hasher_of(job.project)
     folder = job.folder(stage.name)
-    with _alone(folder):
+    with told_of_a_full_disk(f"{name} ({job}): its outputs"), _alone(folder):
         try:
             inputs = collect_inputs(stage, job, hasher)
         except FileNotFoundError as error:
@@ -94,7 +90,7 @@ def run_stage(
             return Finished(name, job, folder, ran=False)
         refuse_changed_code(inputs["code"], job.project)
         body = importlib.import_module(f"tasks.{name}").run
-        with _told_of_a_full_disk(name, job), around(), atomic_folder(folder) as temporary:
+        with around(), atomic_folder(folder) as temporary:
             start = time.perf_counter()
             timings = body(job, temporary)
             write_record(temporary, stage, inputs, hasher)
@@ -136,21 +132,6 @@ def _alone(folder: Path) -> Iterator[None]:
     with file_lock(folder.parent / f".{folder.name}.lock"):
         remove_abandoned(folder)
         yield
-
-
-@contextmanager
-def _told_of_a_full_disk(name: str, job: Job) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        # safetensors has no number, only the system's words.
-        number = error.errno if isinstance(error, OSError) else None
-        if number in _FULL or any(f"(os error {full})" in str(error) for full in _FULL):
-            raise DataError(
-                f"{name} ({job}): its outputs cannot be written ({error}); free some space and run it again, "
-                "what was there before is still there"
-            ) from error
-        raise
 
 
 def _missing(stage: Stage, job: Job, path: Path) -> str:

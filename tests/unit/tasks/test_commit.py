@@ -8,6 +8,7 @@ import yaml
 
 from reconpatch.errors import ReConPatchError, SettingsError
 from tasks.commit import CommitRefusedError, DvcBusyError, commit_stages
+from tasks.full_disk import FullDiskError
 from tasks.stage import run_stage
 
 
@@ -90,13 +91,14 @@ def test_a_taken_lock_can_be_tried_again(toy, finished, monkeypatch: pytest.Monk
         commit_stages(finished, toy.root)
 
 
-@pytest.mark.parametrize("end", ["failure", "busy", "Ctrl-C", "broken params.yaml"])
+@pytest.mark.parametrize("end", ["failure", "full disk", "busy", "Ctrl-C", "broken params.yaml"])
 def test_whatever_ends_a_commit_half_way_puts_the_lock_back(
     toy, finished, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     (toy.root / "dvc.lock").write_text("as it was")
     raised = {
         "failure": ReConPatchError,
+        "full disk": FullDiskError,
         "busy": DvcBusyError,
         "Ctrl-C": KeyboardInterrupt,
         "broken params.yaml": SettingsError,
@@ -111,10 +113,11 @@ def test_whatever_ends_a_commit_half_way_puts_the_lock_back(
         if end == "broken params.yaml":
             (toy.root / "params.yaml").write_text("pipeline: [")
             return subprocess.CompletedProcess(command, 0, "", "")
-        message = "it is being blocked by:" if end == "busy" else "the disk is full"
+        message = {"busy": "it is being blocked by:", "full disk": "No space left on device"}.get(end, "no")
         return subprocess.CompletedProcess(command, 255, "", message)
 
     monkeypatch.setattr("tasks.commit.subprocess.run", run)
     with pytest.raises(raised[end]):
         commit_stages(finished, toy.root)
     assert (toy.root / "dvc.lock").read_text() == "as it was"
+    assert not list(toy.root.rglob("dvc.lock.*"))
