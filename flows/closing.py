@@ -12,7 +12,7 @@ from flows.retries import RETRY_BUSY, RETRY_REGISTRY
 from flows.run_stages import failure_of
 from flows.summary import publish_gate
 from reconpatch.settings import Settings
-from tasks.commit import commit_stages
+from tasks.commit import commit_stages, forget_unrecorded
 from tasks.git_commit import commit_results
 from tasks.stage import Finished
 
@@ -62,4 +62,6 @@ def record(settings: Settings, finished: Sequence[Finished], project: Path) -> l
     failures = failure_of("commit", recorded)
     if settings.pipeline.git_commit and recorded.is_completed():
         failures += failure_of("git commit", commit_to_git(finished, project, return_state=True))
+    if not failures:
+        forget_unrecorded(finished, project)
     return failures

@@ -23,6 +23,7 @@ from flows.run_stages import failure_of, run_stages, run_update
 from reconpatch.settings import Settings, load_settings
 from tasks.arrivals import Arrivals, find_arrivals
 from tasks.code import note_code
+from tasks.commit import note_unrecorded, unrecorded
 from tasks.job import PARAMS, PROJECT, outputs_folder
 from tasks.stage import Finished
 from tasks.stages import EVALUATIONS
@@ -50,11 +51,12 @@ def retrain(categories: Sequence[str] = (), project: Path = PROJECT) -> State[li
     chosen = choose_categories(settings, categories)
     note_code(project)
     arrived = [look(settings, project, category) for category in chosen]
-    outcomes = [Outcome.nothing_new(one) for one in arrived if not one.any]
+    late = unrecorded(settings.pipeline.dataset, project) if settings.pipeline.commit else set()
+    outcomes = [Outcome.nothing_new(one) for one in arrived if not (one.any or one.category in late)]
     with ExitStack() as held:
-        todo = []
+        todo, untold = [], []
         for one in arrived:
-            if not one.any:
+            if not (one.any or one.category in late):
                 continue
             if not _occupy(held, settings, one.category):
                 outcomes.append(Outcome.busy(one))
@@ -63,9 +65,12 @@ def retrain(categories: Sequence[str] = (), project: Path = PROJECT) -> State[li
             now = look(settings, project, one.category)
             if now.any:
                 todo.append(now)
-            else:
-                outcomes.append(Outcome.nothing_new(now))
+                continue
+            outcomes.append(Outcome.nothing_new(now))
+            if one.category in late:
+                untold.append(one.category)
         done, failures = _work(settings, project, todo)
+        failures += _record_late(settings, project, untold)
     outcomes += done
     publish(outcomes, failures, settings)
     raise_failures(failures)
@@ -104,6 +109,7 @@ def _work(settings: Settings, project: Path, todo: Sequence[Arrivals]) -> tuple[
     finished: list[Finished] = []
     failures: list[str] = []
     if fits:
+        note_unrecorded(settings.pipeline.dataset, fits, project)
         outputs = outputs_folder(settings, project)
         finished, failures = run_stages(settings, project, outputs, fits)
     updated = []
@@ -115,6 +121,14 @@ def _work(settings: Settings, project: Path, todo: Sequence[Arrivals]) -> tuple[
     models = _register(settings, [*finished, *updated], failures)
     failures += record(settings, finished, project)
     return [Outcome.of(one, models) for one in todo], failures
+
+
+def _record_late(settings: Settings, project: Path, categories: Sequence[str]) -> list[str]:
+    """Record what an earlier run registered and then could not record: its stages are found done."""
+    if not categories:
+        return []
+    finished, failures = run_stages(settings, project, outputs_folder(settings, project), categories)
+    return failures + record(settings, finished, project)
 
 
 def can_update(arrivals: Arrivals, settings: Settings) -> bool:

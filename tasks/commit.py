@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,10 +23,12 @@ from tasks.hashing import Hasher
 from tasks.job import PARAMS, Job
 from tasks.record import changed_inputs, collect_inputs, hash_outputs, read_record
 from tasks.stage import Finished, hasher_of
-from tasks.stages import STAGES
+from tasks.stages import EVALUATIONS, STAGES
 
 LOCK = "dvc.lock"
 _BUSY = "it is being blocked by"
+_TORN_SECONDS = 10.0
+_UNRECORDED = Path(".cache") / "unrecorded"
 
 
 class CommitRefusedError(ReConPatchError):
@@ -62,6 +65,28 @@ def commit_stages(finished: Sequence[Finished], project: Path) -> list[str]:
         run_dvc(project, "commit", "--force", *pending)  # with --quiet it would not say why it fails
         _refuse_changes(finished, project)
     return pending
+
+
+def note_unrecorded(dataset: str, categories: Sequence[str], project: Path) -> None:
+    """Before a run that will record these categories: whatever ends it, `unrecorded` names them."""
+    for category in categories:
+        path = project / _UNRECORDED / dataset / category
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def unrecorded(dataset: str, project: Path) -> set[str]:
+    """Categories whose last run has not recorded all with DVC."""
+    folder = project / _UNRECORDED / dataset
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def forget_unrecorded(finished: Sequence[Finished], project: Path) -> None:
+    """Categories of which all is recorded now: their last stage was among those recorded."""
+    for item in finished:
+        if item.stage in EVALUATIONS:
+            dataset = item.job.settings.pipeline.dataset
+            (project / _UNRECORDED / dataset / item.job.category).unlink(missing_ok=True)
 
 
 def dvc_name(finished: Finished) -> str:
@@ -117,6 +142,7 @@ def run_dvc(project: Path, *arguments: str) -> str:
         DvcBusyError: DVC's lock is taken.
         ReConPatchError: dvc failed; the message is its own.
     """
+    _drop_torn_lock(project / ".dvc" / "tmp" / "rwlock")
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=project,
@@ -130,6 +156,17 @@ def run_dvc(project: Path, *arguments: str) -> str:
     if done.returncode:
         raise ReConPatchError(f"dvc {arguments[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
+
+
+def _drop_torn_lock(path: Path) -> None:
+    """Remove a list of DVC's locks that a full disk left half written: every dvc command refuses it."""
+    try:
+        json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return
+    except ValueError:
+        if time.time() - path.stat().st_mtime > _TORN_SECONDS:  # nobody is writing it
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

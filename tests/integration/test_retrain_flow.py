@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from reconpatch import ReConPatch
 from reconpatch.model_folder import read_training_set
 from reconpatch.settings import load_settings
 from tasks.champion import champion_folder, find_champion
+from tasks.commit import note_unrecorded, unrecorded
 from tasks.hashing import Hasher
 
 NAME = "reconpatch-tiny-plain"
@@ -88,6 +90,15 @@ def test_new_images_become_a_candidate_once_by_a_fit_or_by_an_update(
     assert state.is_completed()
     assert "plain: no new data since version 1" in state.message
     assert _versions(project) == 1
+
+    # What became champion and could not be recorded, as on a full disk, is recorded though nothing is new.
+    (root / "dvc.lock").unlink()
+    (root / ".dvc" / "tmp" / "rwlock").write_text('{"read": {"half')
+    os.utime(root / ".dvc" / "tmp" / "rwlock", (1, 1))
+    note_unrecorded("tiny", ["plain"], root)
+    (late,) = retrain(project=root)
+    assert (late.decision, _versions(project), unrecorded("tiny", root)) == ("nothing new", 1, set())
+    assert "up to date" in project.dvc("status")
 
     settings = load_settings(root / "params.yaml")
     champion = find_champion(settings, root, "plain")

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,22 @@ def test_a_taken_lock_can_be_tried_again(toy, finished, monkeypatch: pytest.Monk
     monkeypatch.setattr("tasks.commit.subprocess.run", lambda *_, **__: answer)
     with pytest.raises(DvcBusyError, match="PID 1"):
         commit_stages(finished, toy.root)
+
+
+def test_a_list_of_locks_that_was_half_written_goes_once_nobody_writes_it(toy, finished) -> None:
+    torn = toy.root / ".dvc" / "tmp" / "rwlock"
+    torn.parent.mkdir(parents=True)
+    torn.write_text('{"read": {"half')
+    commit_stages(finished, toy.root)
+    assert torn.exists()  # it may be being written
+    os.utime(torn, (1, 1))
+    (toy.root / "dvc.lock").unlink()
+    commit_stages(finished, toy.root)
+    assert not torn.exists()
+    torn.write_text("{}")
+    os.utime(torn, (1, 1))
+    commit_stages(finished, toy.root)
+    assert torn.exists()
 
 
 @pytest.mark.parametrize("end", ["failure", "full disk", "busy", "Ctrl-C", "broken params.yaml"])
