@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
 from flows.artifacts import artifact_key
-from flows.failures import FlowFailedError
+from flows.failures import FlowFailedError, raise_failures
 from flows.retries import RETRY_REGISTRY
 from flows.run_stages import failure_of
 from reconpatch.settings import Settings, load_settings
@@ -64,8 +64,7 @@ def batch(
     settings = load_settings(project / PARAMS)
     request = Request(model, folder, output, category, maps, settings.monitor.log if log else None)
     state = score(request, settings, project, return_state=True)
-    if failures := failure_of(f"score {folder}", state):
-        raise FlowFailedError("the flow did not finish:\n" + "\n".join(failures))
+    raise_failures(failure_of(f"score {folder}", state))
     done = state.result()
     name = done.output.name
     create_table_artifact(

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from finished_runs import PipelineRun, fit_detector, write_images
+from finished_runs import PARAMS, PipelineRun, fit_detector, write_images
 from PIL import Image
 from prefect.client.orchestration import get_client
 
@@ -17,6 +17,7 @@ from reconpatch import ReConPatch
 from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.files import file_lock
 from reconpatch.monitoring.prediction_log import read_predictions
+from reconpatch.unified import fit_unified
 from tasks import batch as tasks_batch
 from tasks.batch import Request, score_folder
 from tasks.register import register_run
@@ -177,6 +178,30 @@ def test_one_that_fails_among_others_fails_alone(
     done = score_folder(Request(URI, folder, tmp_path / "out"), _settings(registered), registered.root)
     assert done.scored == 4
     assert "c.png" in done.problems
+
+
+def test_a_unified_model_scores_as_of_a_category_or_pooled(
+    registered: PipelineRun, folder: Path, tmp_path: Path
+) -> None:
+    paths = sorted((registered.images / "train" / "good").iterdir())
+    halves = {"nut": paths[::2], "bolt": paths[1::2]}
+    unified = fit_unified(halves, ReConPatch(params=PARAMS | {"modulation.enabled": False}))
+    unified.save(tmp_path / "all")
+    settings = _settings(registered)
+    pooled, nut = (
+        score_folder(
+            Request(str(tmp_path / "all"), folder, tmp_path / "out", category, log=tmp_path / "log"),
+            settings,
+            registered.root,
+        )
+        for category in (None, "nut")
+    )
+    assert (pooled.scored, nut.scored) == (5, 5)
+    paths = list(nut.table["path"][nut.table["score"].notna()])
+    wanted = unified.of_category("nut").predict([folder / path for path in paths])
+    assert list(nut.table["score"].dropna()) == [one.score for one in wanted]
+    logged = read_predictions(tmp_path / "log", model_version=nut.model_version)
+    assert logged["category"].value_counts().to_dict() == {"all": 5, "nut": 5}
 
 
 def test_outputs_do_not_mix(registered: PipelineRun, folder: Path, tmp_path: Path) -> None:
