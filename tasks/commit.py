@@ -58,7 +58,8 @@ def commit_stages(finished: Sequence[Finished], project: Path) -> list[str]:
     if not names:
         return []
     _refuse_changes(finished, project)
-    pending = _out_of_date(names, project)
+    with told_of_a_full_disk(LOCK):
+        pending = _out_of_date(names, project)
     if not pending:
         return []
     with told_of_a_full_disk(LOCK), _all_or_nothing(project):
