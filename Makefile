@@ -49,8 +49,8 @@ $(VENV)/.demo-versioned: data/demo/gravel/groups.csv
 	$(BIN)/dvc add --quiet data/demo
 	@touch $@
 
-test: setup ## every test, the long counts sampled with fixed seeds
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: setup ## every test, two files at a time, the long counts sampled with fixed seeds
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 soak: setup ## the long counts whole
 	RECONPATCH_SOAK=1 $(BIN)/python -m pytest -o faulthandler_timeout=14400 $(PYTEST_ARGS)
