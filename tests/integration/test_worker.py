@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,5 +43,8 @@ def test_a_worker_runs_what_was_deployed_in_its_own_copy_of_the_project(
     finally:
         os.killpg(worker.pid, signal.SIGTERM)
         worker.wait(60)
+        # make is gone, and the worker it started goes on asking a server that ends.
+        with suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
     assert run.state.is_completed(), f"{run.state}\n{log.read_text()}"
     assert run.state.message == "nothing to remove"
