@@ -13,6 +13,7 @@ from reconpatch.evaluation.disjoint import check_disjoint
 from reconpatch.evaluation.evaluate import evaluate
 from reconpatch.evaluation.result import Evaluation
 from reconpatch.settings import Settings
+from reconpatch.settings.pipeline import ALL
 from reconpatch.unified.detector import Unified
 
 # Figures that are told of every category beside those of the whole; the first three have a mean over all.
@@ -72,7 +73,7 @@ def evaluate_all(
         metrics[f"mean_{key}"] = None if absent else sum(value or 0 for value in values) / len(values)
         if absent:
             reasons[f"mean_{key}"] = f"not available of {', '.join(absent)}"
-    return replace(whole, category="all", metrics=metrics, not_available=reasons), named
+    return replace(whole, category=ALL, metrics=metrics, not_available=reasons), named
 
 
 def _is_told(key: str) -> bool:

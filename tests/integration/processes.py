@@ -5,7 +5,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PATIENCE = 600.0  # a busy machine starts a server slowly
@@ -38,8 +38,10 @@ def running(log: Path, *command: str, **given: object) -> Iterator["subprocess.P
     try:
         yield process
     finally:
-        try:
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, 15)
             process.wait(20)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
+        # A child may outlive the program that started it.
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, 9)
+        process.wait()

@@ -2,17 +2,16 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from processes import running
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,18 +32,7 @@ def test_a_worker_runs_what_was_deployed_in_its_own_copy_of_the_project(
     done = subprocess.run([*make, "deploy"], capture_output=True, text=True, check=False, **given)
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
     log = tmp_path / "worker.log"
-    with log.open("wb") as stream:
-        worker = subprocess.Popen(
-            [*make, "worker"], stdout=stream, stderr=subprocess.STDOUT, start_new_session=True, **given
-        )
-    try:
-        with temporary_settings({PREFECT_API_URL: whole_server}):
-            run = run_deployment("housekeeping/housekeeping", timeout=300)
-    finally:
-        os.killpg(worker.pid, signal.SIGTERM)
-        worker.wait(60)
-        # make is gone, and the worker it started goes on asking a server that ends.
-        with suppress(ProcessLookupError):
-            os.killpg(worker.pid, signal.SIGKILL)
+    with running(log, *make, "worker", **given), temporary_settings({PREFECT_API_URL: whole_server}):
+        run = run_deployment("housekeeping/housekeeping", timeout=300)
     assert run.state.is_completed(), f"{run.state}\n{log.read_text()}"
     assert run.state.message == "nothing to remove"
