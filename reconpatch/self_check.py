@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from reconpatch.data.groups import join_groups
 from reconpatch.features.dataset import PatchFeatures
@@ -24,6 +23,7 @@ from reconpatch.scoring.normalisation import RobustStatistics
 
 _LOG = logging.getLogger(__name__)
 _NAMED = 10
+_NEAREST = 16  # neighbours among which a vector of another group is looked for first
 _SAME = 1e-5  # of its length: a vector this near to a bank's is the one that the bank took
 
 
@@ -100,8 +100,21 @@ def check_nominal(
         mine = np.asarray(own.get(group, ()), dtype=np.int64)
         alone = np.isin(nearest[i], mine)
         if alone.any():
-            others = np.delete(bank.vectors, mine, axis=0)
             queries = next(modulated(features.subset([i]), modulation))[alone]
-            distances[i, alone] = cdist(queries, others).min(axis=1)
+            distances[i, alone] = _distances_to_others(queries, bank, mine)
         scores[i] = distances[i].max()
     return SelfCheck(scores, RobustStatistics.from_scores(scores).modified_z(scores).astype(np.float64))
+
+
+def _distances_to_others(
+    queries: NDArray[np.float32], bank: MemoryBank, mine: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """(Q,) distances to the nearest bank vector that is not in ``mine``."""
+    found, indices = bank.search(queries, min(_NEAREST, len(bank)))
+    distances = np.where(np.isin(indices, mine), np.inf, found).min(axis=1)
+    # Seldom: the vectors of a coreset lie apart, and so do those of one group.
+    unknown = np.isinf(distances)
+    if unknown.any():
+        others = MemoryBank(np.delete(bank.vectors, mine, axis=0))
+        distances[unknown] = others.search(queries[unknown], 1)[0][:, 0]
+    return distances

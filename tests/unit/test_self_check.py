@@ -94,6 +94,22 @@ def test_an_image_that_left_nothing_in_the_bank_is_scored_as_a_new_one() -> None
         assert checked.scores[number] == pytest.approx(bank.search(images[number], 1)[0].max())
 
 
+def test_scores_are_those_of_the_bank_without_the_vectors_of_the_own_group() -> None:
+    """Groups of ten images own far more of a patch's neighbourhood than the search looks at first."""
+    random = np.random.default_rng(0)
+    images = [random.normal(number // 10, 0.3, (30, 4)).astype(np.float32) for number in range(40)]
+    groups = [str(number // 10) for number in range(40)]
+    checked = check_nominal(Features(images), groups, None, bank_of(images))
+    assert checked is not None
+    for group in range(4):
+        part = slice(10 * group, 10 * group + 10)
+        others = bank_of(images[: part.start] + images[part.stop :]).vectors
+        expected = [
+            np.linalg.norm(block[:, None] - others, axis=2).min(axis=1).max() for block in images[part]
+        ]
+        np.testing.assert_allclose(checked.scores[part], expected, rtol=1e-5)
+
+
 def test_one_group_can_tell_nothing() -> None:
     images = nominal(3)
     assert check_nominal(Features(images), ["a"] * 3, None, bank_of(images)) is None
