@@ -111,7 +111,7 @@ def _distances_to_others(
 ) -> NDArray[np.float32]:
     """(Q,) distances to the nearest bank vector that is not in ``mine``."""
     found, indices = bank.search(queries, min(_NEAREST, len(bank)))
-    distances = np.where(np.isin(indices, mine), np.inf, found).min(axis=1)
+    distances: NDArray[np.float32] = np.where(np.isin(indices, mine), np.inf, found).min(axis=1)
     # Seldom: the vectors of a coreset lie apart, and so do those of one group.
     unknown = np.isinf(distances)
     if unknown.any():

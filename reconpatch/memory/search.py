@@ -1,4 +1,4 @@
-"""Exact Euclidean nearest neighbours: faiss, on the GPU where it can."""
+"""Exact Euclidean nearest neighbours: products of torch on the CPU, faiss on a GPU."""
 
 from typing import Any
 
@@ -11,14 +11,12 @@ from torch import Tensor
 _CHUNK = 1024
 # Share of the vectors' energy that may lie outside the axes: what float32 rounding puts there.
 _TAIL = 1e-11
-# faiss leaves BLAS aside while queries x width is below this, by default 128,000: more than one image's
-# 784 patches of width 152 have, whose search then takes 2.4 times as long. With BLAS, 4 queries of
-# width 512 are as fast as without it, more are faster.
-_BLAS_FROM = 2048
+# Squared distances that are held at once, 64 MiB.
+_PRODUCTS = 1 << 24
 
 
 class NearestNeighbours:
-    """A faiss ``IndexFlatL2`` over vectors (M, D), which may be shorter than D.
+    """An exact index over vectors (M, D), which may be shorter than D.
 
     A linear f of w features makes vectors that span w axes at most, however wide they are (512 from
     152 with the default backbone). On those axes, found once, distances between a query and two
@@ -31,7 +29,7 @@ class NearestNeighbours:
         self._vectors = vectors
         self.centre = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.axes = _axes(vectors, self.centre)
-        self._index = _flat_index(self._shortened(vectors))
+        self._index = _index(self._shortened(vectors))
 
     def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The ``k`` nearest vectors of each of ``queries`` (Q, D).
@@ -40,7 +38,7 @@ class NearestNeighbours:
             Euclidean distances (Q, k) float32, ascending, 0 for identical vectors, and indices (Q, k)
             int64; of equal distances the lowest index comes first.
         """
-        indices = self._index.search(self._shortened(queries), k)[1]
+        indices = self._index.nearest(self._shortened(queries), k)
         distances = distances_to(self._vectors, queries, indices)
         if k == 1:
             return distances, indices
@@ -86,11 +84,47 @@ def _axes(vectors: NDArray[np.float32], centre: NDArray[np.float32]) -> Tensor |
     return axes[:, dropped:].float() if width <= 2 * dropped < 2 * width else None
 
 
-def _flat_index(vectors: NDArray[np.float32]) -> Any:
+class _Products:
+    """Squared distances from one product a block: two to four times as fast as faiss on the CPU (ADR 2)."""
+
+    def __init__(self, vectors: NDArray[np.float32]) -> None:
+        self.width = vectors.shape[1]
+        self._vectors = torch.from_numpy(vectors)
+        self._norms = self._vectors.square().sum(1)
+
+    def nearest(self, queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        """(Q, k) int64."""
+        rows = max(1, _PRODUCTS // len(self._vectors))
+        every = torch.from_numpy(queries)
+        found = [self._nearest(every[start : start + rows], k) for start in range(0, len(every), rows)]
+        return torch.cat(found).numpy() if found else np.empty((0, k), np.int64)
+
+    def _nearest(self, block: Tensor, k: int) -> Tensor:
+        # Less |query|^2, which is the same for all vectors.
+        squared = torch.addmm(self._norms, block, self._vectors.T, alpha=-2)
+        if k == 1:
+            return squared.min(dim=1, keepdim=True).indices
+        return squared.topk(k, dim=1, largest=False).indices
+
+
+class _GpuIndex:
+    """A faiss ``IndexFlatL2`` on the current GPU."""
+
+    def __init__(self, vectors: NDArray[np.float32]) -> None:
+        self.width = vectors.shape[1]
+        index: Any = faiss.IndexFlatL2(self.width)
+        self._index: Any = faiss.index_cpu_to_gpu(
+            faiss.StandardGpuResources(), torch.cuda.current_device(), index
+        )
+        self._index.add(vectors)
+
+    def nearest(self, queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        """(Q, k) int64."""
+        indices: NDArray[np.int64] = self._index.search(queries, k)[1]
+        return indices
+
+
+def _index(vectors: NDArray[np.float32]) -> _Products | _GpuIndex:
     """The only place that chooses between CPU and GPU search: a GPU where torch and faiss both have one."""
-    faiss.cvar.distance_compute_blas_threshold = _BLAS_FROM
-    index: Any = faiss.IndexFlatL2(vectors.shape[1])
-    if torch.cuda.is_available() and hasattr(faiss, "StandardGpuResources"):
-        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), torch.cuda.current_device(), index)
-    index.add(vectors)
-    return index
+    on_gpu = torch.cuda.is_available() and hasattr(faiss, "StandardGpuResources")
+    return _GpuIndex(vectors) if on_gpu else _Products(vectors)

@@ -28,7 +28,19 @@ def test_neighbours_and_distances_are_those_of_all_differences(width, rank, k, q
 @pytest.mark.parametrize(("rank", "searched"), [(12, 12), (48, 48), (49, 96)])
 def test_search_runs_in_as_many_dimensions_as_the_vectors_span(rank, searched):
     vectors = (RNG.normal(size=(250, rank)) @ RNG.normal(size=(rank, 96)) + 3).astype(np.float32)
-    assert NearestNeighbours(vectors)._index.d == searched
+    assert NearestNeighbours(vectors)._index.width == searched
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_blocks_of_queries_do_not_change_what_is_found(monkeypatch, k):
+    vectors, queries = (
+        RNG.normal(size=(90, 7)).astype(np.float32),
+        RNG.normal(size=(40, 7)).astype(np.float32),
+    )
+    whole = NearestNeighbours(vectors).search(queries, k)
+    monkeypatch.setattr("reconpatch.memory.search._PRODUCTS", 300)
+    for one, other in zip(whole, NearestNeighbours(vectors).search(queries, k), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_queries_outside_the_span_of_the_vectors_keep_their_distance():
