@@ -1,0 +1,55 @@
+"""What training f costs: the default schedule, and the paper's 120 epochs, on the same patches.
+
+    python -m benchmarks.training_cost CATEGORY [--images 200] [--schedules default paper-schedule]
+
+Seconds of the clock and of the CPU of `train_modulation` alone, the features already in memory. On the CPU it
+takes one thread.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from reconpatch.benchmarking import describe_hardware
+from reconpatch.data.manifest import build_manifest, image_paths
+from reconpatch.features.cache import FeatureCache
+from reconpatch.features.dataset import extract_features
+from reconpatch.features.extract import PatchExtractor
+from reconpatch.modulation import train_modulation
+from reconpatch.settings import load_settings
+
+CPU = torch.device("cpu")
+DEFAULT = "default"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("category", type=Path)
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--schedules", nargs="+", default=[DEFAULT, "paper-schedule"])
+    given = parser.parse_args()
+    settings = load_settings(None, {})
+    table = build_manifest(given.category, settings.data)
+    nominal = image_paths(table[table["split"] == "train"])[: given.images]
+    with TemporaryDirectory() as folder:
+        extractor = PatchExtractor(settings.features, CPU)
+        rows = extract_features(nominal, extractor, FeatureCache(Path(folder))).as_array()
+    print(
+        f"{len(nominal)} images, {rows.shape[0]:,} patches of width {rows.shape[1]}, {describe_hardware(CPU)}"
+    )
+    print("| schedule | steps | clock s | CPU s |\n|---|---|---|---|")
+    for name in given.schedules:
+        modulation = load_settings(None, {}, preset=None if name == DEFAULT else name).modulation
+        clock, cpu = time.perf_counter(), time.process_time()
+        steps = train_modulation(rows, modulation, seed=0).history[-1].step
+        clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
+        print(f"| {name} | {steps:,} | {clock:.1f} | {cpu:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
