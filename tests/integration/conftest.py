@@ -2,11 +2,8 @@
 
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from processes import free_port, running, wait_for
 
 from flows import environment
 
@@ -42,34 +40,20 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def whole_server(tmp_path: Path) -> Iterator[str]:
     """`prefect server start`: the server that a flow starts for itself has no scheduler."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-        env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    port = free_port()
     url = f"http://127.0.0.1:{port}/api"
-    try:
-        _wait_until_healthy(url)
+    command = (sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+    home = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}
+    with running(tmp_path / "prefect-server.log", *command, env=home):
+        wait_for("the Prefect server", lambda: _is_healthy(url), _SERVER_SECONDS)
         yield url
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
 
 
-def _wait_until_healthy(url: str) -> None:
-    end = time.monotonic() + _SERVER_SECONDS
-    while time.monotonic() < end:
-        try:
-            if httpx.get(f"{url}/health", timeout=5).status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.2)
-    pytest.fail(f"no Prefect server within {_SERVER_SECONDS} s")
+def _is_healthy(url: str) -> bool:
+    try:
+        return bool(httpx.get(f"{url}/health", timeout=5).status_code == 200)
+    except httpx.TransportError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,13 @@
 """A cluster of processes ends in the bytes that threads end in."""
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from processes import free_port, running
 
 from flows.train import train
 
@@ -35,9 +32,7 @@ def _trained(project, mlflow_template: Path, **pipeline: object) -> dict[str, by
 @contextmanager
 def _running(runner: str, folder: Path) -> Iterator[str]:
     """A cluster with two processes on loopback, started by its own commands; gives its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     if runner == "dask":
         address = f"tcp://127.0.0.1:{port}"
         dask = [sys.executable, "-m", "dask"]
@@ -52,8 +47,11 @@ def _running(runner: str, folder: Path) -> Iterator[str]:
         address = f"127.0.0.1:{port}"
         ray = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--include-dashboard=false"]
         commands = [[*ray, "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2"]]
-    processes = [subprocess.Popen(command, cwd=folder, start_new_session=True) for command in commands]
-    try:
+    with ExitStack() as started:
+        processes = [
+            started.enter_context(running(folder / f"{number}.log", *command, cwd=folder))
+            for number, command in enumerate(commands)
+        ]
         if runner == "dask":
             from distributed import Client
 
@@ -61,11 +59,6 @@ def _running(runner: str, folder: Path) -> Iterator[str]:
                 client.wait_for_workers(2, timeout=_SECONDS)
         yield address
         assert all(process.poll() is None for process in processes)  # the flow has ended none
-    finally:
-        for process in processes:
-            os.killpg(process.pid, signal.SIGTERM)
-        for process in processes:
-            process.wait(60)
 
 
 @pytest.mark.slow
