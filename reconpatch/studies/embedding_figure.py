@@ -31,7 +31,7 @@ def embedding_figure(patches: Patches, stages: Sequence[Stage], title: str) -> F
         fontsize=11, fontweight="bold", x=0.02, ha="left",
     )  # fmt: skip
     grid = figure.add_gridspec(
-        2, across + 1, width_ratios=[3.2] * across + [1.5], left=0.05, right=0.98, top=0.9, bottom=0.06,
+        2, across + 1, width_ratios=[3.2] * across + [1.5], left=0.05, right=0.95, top=0.9, bottom=0.06,
         wspace=0.08, hspace=0.14,
     )  # fmt: skip
     for column, stage in enumerate(stages):
@@ -83,6 +83,7 @@ def _position_legend(axis: Any) -> None:
     axis.set(xticks=[0, _SIDE - 1], yticks=[0, _SIDE - 1])
     axis.set_xticklabels(["left", "right"], fontsize=7)
     axis.set_yticklabels(["top", "bottom"], fontsize=7)
+    axis.yaxis.tick_right()  # on the left its labels would lie over the last panel
     axis.set_title("colour: the patch's\nplace in the image", fontsize=8, loc="left")
 
 
