@@ -12,10 +12,13 @@ DIR/results.jsonl, and what stands there is not computed again.
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -29,22 +32,24 @@ from reconpatch.evaluation.synthetic import KINDS, add_defect
 from reconpatch.features.extract import PatchExtractor
 from reconpatch.features.preprocess import prepare_image, prepare_mask
 from reconpatch.memory import MemoryBank, coreset_size, k_center_greedy
-from reconpatch.modulation import Modulation, train_modulation
+from reconpatch.modulation import Modulation, train_modulation, training
 from reconpatch.progress import track
 from reconpatch.scoring.anomaly_map import anomaly_maps
+from reconpatch.scoring.patch_scores import score_patches
 from reconpatch.settings import DataSettings, FeatureSettings, ModulationSettings, ScoringSettings
 
 FEATURES = FeatureSettings()
 PIXEL_STRIDE = 4
 HELD_OUT = 0.5
 
-# Each differs from the base in what it names; PatchCore has no f.
+# Each differs from the base in what it names; PatchCore has no f. What is no setting of the modulation:
+# `batches` and `teacher` (`other_training`), `standardise` (the features), `scoring` (mode and b of eq. 10).
 BASE: dict[str, Any] = {
     "dim": 512, "projection_dim": 128, "init": "isometry", "neighbours": 5, "alpha": 0.5, "sigma": None,
     "ema": 0.999, "steps": 1000, "learning_rate": 1e-3,
 }  # fmt: skip
-VARIANTS: dict[str, dict[str, Any] | None] = {
-    "PatchCore": None,
+VARIANTS: dict[str, dict[str, Any]] = {
+    "PatchCore": {"f": False},
     "random f, untrained": {"init": "random", "steps": 0},
     "random f": {"init": "random"},
     "base": {},
@@ -71,6 +76,23 @@ VARIANTS: dict[str, dict[str, Any] | None] = {
     "alpha 0, random f": {"alpha": 0.0, "init": "random"},
     "dim 64, untrained": {"dim": 64, "steps": 0},
     "64 principal directions": {"principal": 64},
+    "alpha 0, batch 1024": {"alpha": 0.0, "batch_size": 1024},
+    "alpha 0, batch 2048, steps 500": {"alpha": 0.0, "batch_size": 2048, "steps": 500},
+    "batches of neighbours": {"batches": "neighbours"},
+    "alpha 0, batches of neighbours": {"alpha": 0.0, "batches": "neighbours"},
+    "alpha 0, batches of 8 images": {"alpha": 0.0, "batches": "images"},
+    "alpha 0, teacher not normalised": {"alpha": 0.0, "teacher": "as it is"},
+    "each dimension to variance 1, untrained": {"standardise": True, "steps": 0},
+    "alpha 0, each dimension to variance 1": {"alpha": 0.0, "standardise": True},
+    "image re-weighted, b 9": {"scoring": ("image", 9)},
+    "image re-weighted, b 3": {"scoring": ("image", 3)},
+    "patches re-weighted, b 9": {"scoring": ("patch", 9)},
+    "PatchCore, image re-weighted, b 9": {"f": False, "scoring": ("image", 9)},
+    "PatchCore, image re-weighted, b 3": {"f": False, "scoring": ("image", 3)},
+    "PatchCore, patches re-weighted, b 9": {"f": False, "scoring": ("patch", 9)},
+    "alpha 0, image re-weighted, b 9": {"alpha": 0.0, "scoring": ("image", 9)},
+    "alpha 0, image re-weighted, b 3": {"alpha": 0.0, "scoring": ("image", 3)},
+    "alpha 0, patches re-weighted, b 9": {"alpha": 0.0, "scoring": ("patch", 9)},
     "whitening 0.25": {"whitening": 0.25},
     "whitening 0.25, untrained": {"whitening": 0.25, "steps": 0},
     "whitening 0.25, alpha 0": {"whitening": 0.25, "alpha": 0.0},
@@ -132,17 +154,23 @@ def synthetic_task(root: Path, images: int, extractor: PatchExtractor) -> Task:
     )
 
 
-def measure(task: Task, changes: dict[str, Any] | None, seed: int) -> dict[str, float]:
+def measure(task: Task, changes: dict[str, Any], seed: int) -> dict[str, float]:
     """Train, fill a 1 % bank, score the images; seconds are those of one process on a shared machine."""
     rows = task.train.reshape(-1, task.train.shape[-1])
+    spread = np.ones(rows.shape[1], np.float32)
+    if changes.get("standardise"):
+        spread = rows.astype(np.float32).std(axis=0) + 1e-6
+        rows = rows.astype(np.float32) / spread
     started = time.process_time()
-    if changes is None:
+    if not changes.get("f", True):
         modulation = None
     elif "principal" in changes:
         modulation = _principal_directions(rows, changes["principal"])
     else:
-        settings = ModulationSettings(**{**BASE, **changes})
-        modulation = _narrowed(train_modulation(rows, settings, seed=seed).modulation)
+        values = {key: value for key, value in changes.items() if key in ModulationSettings.model_fields}
+        settings = ModulationSettings(**{**BASE, **values})
+        with other_training(changes, rows, task.train.shape[1]):
+            modulation = _narrowed(train_modulation(rows, settings, seed=seed).modulation)
     trained = time.process_time() - started
 
     def modulated(block: np.ndarray) -> np.ndarray:
@@ -150,16 +178,63 @@ def measure(task: Task, changes: dict[str, Any] | None, seed: int) -> dict[str, 
 
     vectors = modulated(rows)
     bank = MemoryBank(vectors[k_center_greedy(vectors, coreset_size(len(vectors), 0.01), seed=seed)])
-    scores = np.stack([bank.search(modulated(block))[0][:, 0] for block in task.test])
-    side = round(scores.shape[1] ** 0.5)
-    maps = anomaly_maps(scores.reshape(-1, side, side), FEATURES.image_size, ScoringSettings().blur_sigma)
+    mode, b = changes.get("scoring", ("none", ScoringSettings().neighbours))
+    scoring = ScoringSettings(reweighting=mode, neighbours=b)
+    scored = [score_patches(bank, modulated(block / spread)[None], scoring) for block in task.test]
+    patches, images = (np.concatenate(parts) for parts in zip(*scored, strict=True))
+    side = round(patches.shape[1] ** 0.5)
+    maps = anomaly_maps(patches.reshape(-1, side, side), FEATURES.image_size, scoring.blur_sigma)
     strided = maps[:, ::PIXEL_STRIDE, ::PIXEL_STRIDE]
     return {
-        "image_auroc": image_auroc(task.labels, scores.max(1)),
+        "image_auroc": image_auroc(task.labels, images),
         "pixel_auroc": pixel_auroc(task.masks, strided),
         "aupro": aupro(task.masks, strided),
         "training_seconds": trained,
     }
+
+
+@contextmanager
+def other_training(changes: dict[str, Any], rows: np.ndarray, patches: int) -> Iterator[None]:
+    """Choices that are no parameter, put into the training for as long as the block lasts.
+
+    ``batches``: ``images`` takes all patches of a step from 8 images; ``neighbours`` takes random patches
+    with the five nearest of each among 20,000 (as the parent method STML composes its batches).
+    ``teacher``: its embeddings are compared as they are, not L2-normalised.
+    """
+    with ExitStack() as changed:
+        if "batches" in changes:
+            draw = partial(_batches_of_images, patches) if changes["batches"] == "images" else None
+            draw = draw or partial(_batches_of_neighbours, rows)
+            changed.enter_context(patch.object(training, "balanced_batches", draw))
+        if "teacher" in changes:
+            changed.enter_context(patch.object(training.functional, "normalize", lambda z, **_: z))
+        yield
+
+
+def _batches_of_images(
+    patches: int, parts: Sequence[int], size: int, generator: torch.Generator, images: int = 8
+) -> Iterator[np.ndarray]:
+    while True:
+        picked = torch.randperm(sum(parts) // patches, generator=generator)[:images]
+        yield np.concatenate(
+            [
+                int(image) * patches + torch.randperm(patches, generator=generator)[: size // images].numpy()
+                for image in picked
+            ]
+        )
+
+
+def _batches_of_neighbours(
+    rows: np.ndarray, _parts: Sequence[int], size: int, generator: torch.Generator, pool: int = 20_000
+) -> Iterator[np.ndarray]:
+    among = torch.randperm(len(rows), generator=generator)[:pool].sort().values.numpy()
+    vectors = rows[among].astype(np.float32)
+    nearest = MemoryBank(vectors).search(vectors, 6)[1]  # itself and five others
+    share = size // nearest.shape[1]
+    while True:
+        order = torch.randperm(len(among), generator=generator).numpy()
+        for start in range(0, len(order) - share + 1, share):
+            yield among[np.unique(nearest[order[start : start + share]])]
 
 
 def _principal_directions(rows: np.ndarray, dim: int) -> Modulation:
