@@ -50,6 +50,7 @@ def measure(
         "coreset.ratio": ratio,
         "seed": seed,
         "evaluate.pictures": 0,
+        "calibrate.suspicious_z": None,  # a look at the training images that changes no figure
     }
     settings = load_settings(None, {**values, "threads": 1}, preset=preset)
     started = time.process_time()
