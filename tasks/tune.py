@@ -184,11 +184,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ReConPatchError as error:
         sys.exit(f"tune failed: {error}")
     print(found.trials.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
-    print(f"PatchCore: {found.patchcore}\nbest by {given.objective}: {dict(found.best)}")
+    print(f"PatchCore: {_in_words(found.patchcore)}")
+    print(
+        f"best by {given.objective}: trial {int(found.best['number'])}: {_in_words(found.best.drop('number'))}"
+    )
     for name, one in (found.ranking or {}).items():
         rho = "not defined" if one.rho is None else f"{one.rho:+.2f} (p {one.p:.2f})"
         print(f"{name}: Spearman with the test image AUROC {rho}, regret {one.regret:.4f}")
     print(f"results: {found.folder}")
+
+
+def _in_words(figures: Mapping[str, float] | pd.Series) -> str:
+    return ", ".join(
+        f"{name} {'automatic' if pd.isna(value) else f'{value:.4g}'}" for name, value in figures.items()
+    )
 
 
 if __name__ == "__main__":
