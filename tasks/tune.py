@@ -185,9 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"tune failed: {error}")
     print(found.trials.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     print(f"PatchCore: {_in_words(found.patchcore)}")
-    print(
-        f"best by {given.objective}: trial {int(found.best['number'])}: {_in_words(found.best.drop('number'))}"
-    )
+    number = int(found.best["number"])
+    print(f"best by {given.objective}: trial {number}: {_in_words(found.best.drop('number'))}")
     for name, one in (found.ranking or {}).items():
         rho = "not defined" if one.rho is None else f"{one.rho:+.2f} (p {one.p:.2f})"
         print(f"{name}: Spearman with the test image AUROC {rho}, regret {one.regret:.4f}")
