@@ -8,15 +8,13 @@ images to score, against float32 with channels last (what ships).
 """
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 
+from benchmarks.timing import in_turn
 from reconpatch import ReConPatch
 from reconpatch.benchmarking import describe_hardware
 from reconpatch.data.images import read_image
@@ -42,17 +40,6 @@ def variants(detector: ReConPatch) -> dict[str, PatchExtractor]:
         "float32, channels first": plain,
         "bfloat16, channels last": PatchExtractor(rounded, _CPU),
     }
-
-
-def in_turn(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each piece of work over rounds of all of them."""
-    seconds: dict[str, list[float]] = {name: [] for name in work}
-    for _ in range(rounds):
-        for name, call in work.items():
-            start = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def main() -> None:

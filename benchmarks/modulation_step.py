@@ -1,6 +1,6 @@
 """Cost of one training step of the modulation beside the plain transcription of the equations.
 
-    python benchmarks/modulation_step.py [--threads 1]
+    python -m benchmarks.modulation_step [--threads 1]
 
 Both do 512 random patches of 152 dimensions, f of 512, g of 128, AdamP; they take turns, and medians of
 process time are printed, so that other load on the machine weighs on both alike.
@@ -10,13 +10,13 @@ import argparse
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from statistics import median
 
 import torch
 from timm.optim import AdamP
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.timing import in_turn
 from reconpatch.modulation.initialisation import isometry_weight
 from reconpatch.modulation.loss import relaxed_contrastive_loss
 from reconpatch.modulation.similarity import combined_similarity
@@ -84,13 +84,8 @@ def main() -> None:
     torch.set_num_threads(parser.parse_args().threads)
     for alpha in (0.5, 0.0):
         steps = {"plain": make_step(True, alpha), "ours": make_step(False, alpha)}
-        seconds: dict[str, list[float]] = {name: [] for name in steps}
-        for _ in range(60):
-            for name, step in steps.items():
-                started = time.process_time()
-                step()
-                seconds[name].append(time.process_time() - started)
-        plain, ours = (1e3 * median(seconds[name][10:]) for name in ("plain", "ours"))
+        seconds = in_turn(steps, 60, warm_up=10, clock=time.process_time)
+        plain, ours = (1e3 * seconds[name] for name in ("plain", "ours"))
         print(
             f"alpha {alpha}: plain {plain:.1f} ms, ours {ours:.1f} ms a step, {plain / ours:.1f} times faster"
         )

@@ -6,31 +6,19 @@
 """
 
 import time
-from collections.abc import Callable
 from functools import partial
-from statistics import median
 
 import faiss
 import numpy as np
 import torch
 
+from benchmarks.timing import in_turn
 from reconpatch.memory.search import NearestNeighbours
 
 QUERIES, REPEATS = 784, 15
 # Bank vectors and width; 152 is EfficientNet-Lite0's.
 BANKS = ((300, 152), (1640, 152), (4660, 152), (9600, 152), (2000, 384))
 NEIGHBOURS = (1, 9)
-
-
-def cpu_milliseconds(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median of each, one after the other again and again."""
-    spent: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(REPEATS):
-        for name, call in calls.items():
-            started = time.process_time()
-            call()
-            spent[name].append(1000 * (time.process_time() - started))
-    return {name: median(times) for name, times in spent.items()}
 
 
 def main() -> None:
@@ -44,9 +32,9 @@ def main() -> None:
         index, ours = faiss.IndexFlatL2(width), NearestNeighbours(vectors)
         index.add(vectors)
         for k in NEIGHBOURS:
-            spent = cpu_milliseconds(
-                {"faiss": partial(index.search, queries, k), "ours": partial(ours.search, queries, k)}
-            )
+            calls = {"faiss": partial(index.search, queries, k), "ours": partial(ours.search, queries, k)}
+            seconds = in_turn(calls, REPEATS, clock=time.process_time)
+            spent = {name: 1000 * value for name, value in seconds.items()}
             ratio = spent["faiss"] / spent["ours"]
             print(f"| {count} | {width} | {k} | {spent['faiss']:.1f} | {spent['ours']:.1f} | {ratio:.1f} |")
 

@@ -203,9 +203,11 @@ def other_training(changes: dict[str, Any], rows: np.ndarray, patches: int) -> I
     """
     with ExitStack() as changed:
         if "batches" in changes:
-            draw = partial(_batches_of_images, patches) if changes["batches"] == "images" else None
-            draw = draw or partial(_batches_of_neighbours, rows)
-            changed.enter_context(patch.object(training, "balanced_batches", draw))
+            draws = {
+                "images": partial(_batches_of_images, patches),
+                "neighbours": partial(_batches_of_neighbours, rows),
+            }
+            changed.enter_context(patch.object(training, "balanced_batches", draws[changes["batches"]]))
         if "teacher" in changes:
             changed.enter_context(patch.object(training.functional, "normalize", lambda z, **_: z))
         yield

@@ -9,15 +9,11 @@ takes one thread.
 import argparse
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
+from benchmarks.nominal import nominal_patches
 from reconpatch.benchmarking import describe_hardware
-from reconpatch.data.manifest import build_manifest, image_paths
-from reconpatch.features.cache import FeatureCache
-from reconpatch.features.dataset import extract_features
-from reconpatch.features.extract import PatchExtractor
 from reconpatch.modulation import train_modulation
 from reconpatch.settings import load_settings
 
@@ -34,14 +30,10 @@ def main() -> None:
     parser.add_argument("--schedules", nargs="+", default=[DEFAULT, "paper-schedule"])
     given = parser.parse_args()
     settings = load_settings(None, {})
-    table = build_manifest(given.category, settings.data)
-    nominal = image_paths(table[table["split"] == "train"])[: given.images]
-    with TemporaryDirectory() as folder:
-        extractor = PatchExtractor(settings.features, CPU)
-        rows = extract_features(nominal, extractor, FeatureCache(Path(folder))).as_array()
-    print(
-        f"{len(nominal)} images, {rows.shape[0]:,} patches of width {rows.shape[1]}, {describe_hardware(CPU)}"
-    )
+    features = nominal_patches(given.category, given.images, settings)
+    images, _, width = features.shape
+    rows = features.reshape(-1, width)
+    print(f"{images} images, {len(rows):,} patches of width {width}, {describe_hardware(CPU)}")
     print("| schedule | steps | clock s | CPU s |\n|---|---|---|---|")
     for name in given.schedules:
         modulation = load_settings(None, {}, preset=None if name == DEFAULT else name).modulation

@@ -8,15 +8,11 @@ Printed are means of |W v|^2 over tenths of the directions v, from least to most
 
 import argparse
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
-from reconpatch.data.manifest import build_manifest, image_paths
-from reconpatch.features.cache import FeatureCache
-from reconpatch.features.dataset import extract_features
-from reconpatch.features.extract import PatchExtractor
+from benchmarks.nominal import nominal_patches
 from reconpatch.modulation import Modulation, train_modulation
 from reconpatch.settings import load_settings
 
@@ -43,11 +39,8 @@ def main() -> None:
     print("| category | " + " | ".join(f"{tenth + 1}" for tenth in range(TENTHS)) + " |")
     print("|" + "---|" * (TENTHS + 1))
     for category in given.categories:
-        table = build_manifest(category, settings.data)
-        nominal = image_paths(table[table["split"] == "train"])[: given.images]
-        with TemporaryDirectory() as folder:
-            extractor = PatchExtractor(settings.features, torch.device("cpu"))
-            rows = extract_features(nominal, extractor, FeatureCache(Path(folder))).as_array()
+        features = nominal_patches(category, given.images, settings)
+        rows = features.reshape(-1, features.shape[-1])
         found = stretches(rows, train_modulation(rows, settings.modulation, seed=settings.seed).modulation)
         cells = [f"{part.mean():.2f}" for part in np.array_split(found, TENTHS)]
         print(f"| {category.name} | {' | '.join(cells)} |", flush=True)

@@ -85,7 +85,7 @@ def _axes(vectors: NDArray[np.float32], centre: NDArray[np.float32]) -> Tensor |
 
 
 class _Products:
-    """Squared distances from one product a block: two to four times as fast as faiss on the CPU (ADR 2)."""
+    """Squared distances from one product a block: faster than faiss on the CPU (ADR 2)."""
 
     def __init__(self, vectors: NDArray[np.float32]) -> None:
         self.width = vectors.shape[1]
