@@ -3,83 +3,12 @@
 import csv
 import json
 import shutil
-import sys
-from types import SimpleNamespace
 
-import numpy as np
-import pytest
 from PIL import Image
 
-from reconpatch import cli
 from reconpatch.files import sha256_file
 from reconpatch.monitoring.prediction_log import read_predictions
-
-TINY = (
-    "features.image_size=64", "modulation.steps=5", "modulation.batch_size=64", "coreset.ratio=0.1",
-    "calibrate.holdout=0.3", "threads=1", "evaluate.pictures=2", "validate.min_train_images=4",
-)  # fmt: skip
-SET = [part for override in TINY for part in ("--set", override)]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["reconpatch", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capsys.readouterr()
-        return SimpleNamespace(status=left.value.code, out=out, err=err)
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def category(tmp_path_factory):
-    """A category whose own name looks like markup."""
-    root = tmp_path_factory.mktemp("plant") / "line [b] [old]"
-    rng = np.random.default_rng(0)
-    for where, count in (("train/good", 8), ("test/good", 2), ("test/hole", 2)):
-        (root / where).mkdir(parents=True)
-        for i in range(count):
-            picture = rng.normal(128, 12, (64, 64, 3))
-            mask = np.zeros((64, 64), np.uint8)
-            if where == "test/hole":
-                # Elsewhere in each image: two defects with one and the same mask are a finding.
-                picture[20 + i : 40 + i, 20:40], mask[20 + i : 40 + i, 20:40] = [250, 20, 20], 255
-                (root / "ground_truth/hole").mkdir(parents=True, exist_ok=True)
-                Image.fromarray(mask).save(root / f"ground_truth/hole/{i}_mask.png")
-            Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(root / where / f"{i}.png")
-    return root
-
-
-@pytest.fixture
-def spoiled(category, tmp_path):
-    """A copy to do harm to."""
-    return shutil.copytree(category, tmp_path / "spoiled")
-
-
-@pytest.fixture(scope="module")
-def model(category, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "fitted"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sys, "argv", ["reconpatch", "fit", str(category), "--out", str(folder), *SET])
-        with pytest.raises(SystemExit, match="0"):
-            cli.main()
-    return folder
-
-
-def assert_one_line(done, status, *parts):
-    assert done.status == status
-    assert done.err.startswith("error ")
-    assert done.err.count("\n") == 1
-    assert "Traceback" not in done.err
-    for part in parts:
-        assert part in done.err
-
-
-def cut_off(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+from tests.command_line import SET, assert_one_line, cut_off
 
 
 def test_fit_says_what_it_wrote(run, category, tmp_path):
@@ -222,70 +151,6 @@ def test_verdicts_on_images_and_what_waits_for_them(run, model, category, tmp_pa
         assert (values["n_test"], values["n_contradicted"]) == expected
 
 
-def test_a_truncated_image(run, model, spoiled, tmp_path):
-    image = spoiled / "train/good/3.png"
-    cut_off(image)
-    assert_one_line(run("fit", spoiled, "--out", tmp_path / "m", *SET), 1, "train/good/3.png")
-    assert not (tmp_path / "m").exists()
-    assert_one_line(run("predict", model, image), 1, str(image))
-
-
-def test_an_empty_category(run, model, tmp_path):
-    (tmp_path / "[empty]").mkdir()
-    for arguments in (("fit", tmp_path / "[empty]", "--out", tmp_path / "m"), ("data", "check", tmp_path)):
-        assert_one_line(run(*arguments), 1, str(tmp_path))
-    assert_one_line(run("evaluate", model, tmp_path / "[empty]"), 1, str(tmp_path / "[empty]"))
-    assert_one_line(run("fit", tmp_path / "nowhere", "--out", tmp_path / "m"), 1, "there is no such folder")
-
-
-def test_a_mask_of_the_wrong_size(run, model, spoiled):
-    Image.new("L", (32, 64), 255).save(spoiled / "ground_truth/hole/1_mask.png")
-    assert_one_line(run("evaluate", model, spoiled), 1, "ground_truth/hole/1_mask.png", "32", "64")
-
-
-def test_an_unknown_parameter_suggests_the_right_one(run, category, tmp_path):
-    fit = ("fit", category, "--out", tmp_path / "m")
-    assert_one_line(run(*fit, "--set", "coreset.ration=0.1"), 2, "did you mean `coreset.ratio`?")
-    (tmp_path / "p.yaml").write_text("features: {imagesize: 64}\n")
-    assert_one_line(run(*fit, "--params", tmp_path / "p.yaml"), 2, "p.yaml: ", "`features.image_size`?")
-    assert_one_line(run(*fit, "--params", tmp_path / "no.yaml"), 2, "no.yaml: cannot be read")
-    (tmp_path / "p.yaml").write_text("features: [64\n")
-    assert_one_line(run(*fit, "--params", tmp_path / "p.yaml"), 2, "p.yaml: is not valid YAML")
-
-
-@pytest.mark.parametrize(
-    "arguments", [("fit", "--wrong"), ("fit",), ("nothing",), ("data", "check", "x", "--[/b]")]
-)
-def test_wrong_usage(run, arguments):
-    done = run(*arguments)
-    assert done.status == 2
-    assert done.out == ""
-    assert "Usage: " in done.err
-    assert "Traceback" not in done.err
-
-
-def test_a_cut_off_bank(run, model, category, tmp_path):
-    broken = shutil.copytree(model, tmp_path / "broken")
-    cut_off(broken / "bank.safetensors")
-    for command in ("predict", "evaluate"):
-        assert_one_line(run(command, broken, category), 1, str(broken / "bank.safetensors"), "cut short")
-
-
-def test_a_missing_model(run, category, tmp_path):
-    for command in ("predict", "evaluate"):
-        assert_one_line(run(command, tmp_path / "[/b] :smile:", category), 1, f"{tmp_path}/[/b] :smile:")
-
-
-def test_an_error_is_printed_as_it_is_on_one_line(monkeypatch, run, tmp_path):
-    def fail(*_, **__):
-        raise cli.ReConPatchError("/data/[old]/:dog:/[/b].png: is\n  broken" + " and long" * 30)
-
-    monkeypatch.setattr("reconpatch.data.demo.make_demo", fail)
-    done = run("data", "demo", tmp_path)
-    assert done.err == "error /data/[old]/:dog:/[/b].png: is broken" + " and long" * 30 + "\n"
-    assert done.status == 1
-
-
 def test_help_needs_no_torch_and_ends_well(run):
     done = run("--help")
     assert done.status == 0
@@ -310,45 +175,3 @@ def test_reproduce_prints_a_row_a_category_and_the_mean(run, category, tmp_path)
     assert [row["category"] for row in found["rows"]] == [category.name, "mean"]
     assert found["rows"][0]["ours"] == found["rows"][1]["ours"]
     assert all(0 <= value <= 1 for value in found["rows"][0]["ours"])
-
-
-def test_one_model_for_all_categories(run, category, tmp_path):
-    for number, name in enumerate(("calm", "[noisy]")):
-        for path in category.rglob("*.png"):
-            picture = np.asarray(Image.open(path))
-            if "ground_truth" not in path.parts:
-                picture = picture - number  # another content, the same look
-            target = tmp_path / "line" / name / path.relative_to(category)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(target)
-    model = tmp_path / "m"
-    fitted = run("fit", tmp_path / "line", "--unified", "--out", model, "--json", tmp_path / "fit.json", *SET)
-    assert fitted.status == 0, fitted.err
-    assert "ratio" in fitted.out
-    assert "[noisy]: 8 images" in fitted.out
-    values = json.loads((tmp_path / "fit.json").read_text())
-    assert values["categories"] == ["[noisy]", "calm"]
-    assert values["history"][-1]["validation_loss"] > 0
-
-    image = next((tmp_path / "line/calm/test/hole").glob("*.png"))
-    known = run("predict", model, image, "--category", "calm")
-    assert (known.status, known.err) == (0, "")
-    assert known.out.split("\t")[2].strip() == "anomalous"
-    unknown = run("predict", model, image)
-    assert unknown.status == 0
-    assert "pooled threshold" in unknown.err
-    assert run("predict", model, image, "--category", "bottle").status == 1
-
-    evaluated = run("evaluate", model, tmp_path / "line/calm", "--json", tmp_path / "e.json")
-    assert (evaluated.status, evaluated.err) == (0, "")
-    assert json.loads((tmp_path / "e.json").read_text())["image_auroc"] == 1.0
-    (tmp_path / "line/calm").rename(tmp_path / "line/other")
-    assert "pooled threshold" in run("evaluate", model, tmp_path / "line/other").err
-    fused = ["--set", "pipeline.fuse=[modified_z]", "--set", "pipeline.backbones=[a, b]"]
-    assert run("fit", tmp_path / "line", "--unified", "--out", tmp_path / "x", *SET, *fused).status == 2
-
-
-def test_a_category_is_named_to_a_unified_model_alone(run, model, category):
-    told = run("predict", model, category / "test/good/0.png", "--category", "calm")
-    assert told.status == 2
-    assert "--category" in told.err

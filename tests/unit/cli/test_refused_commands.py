@@ -1,0 +1,73 @@
+"""Bad input on the command line: one line that names it, the right exit status, no traceback."""
+
+import shutil
+
+import pytest
+from PIL import Image
+
+from reconpatch import cli
+from tests.command_line import SET, assert_one_line, cut_off
+
+
+def test_a_truncated_image(run, model, spoiled, tmp_path):
+    image = spoiled / "train/good/3.png"
+    cut_off(image)
+    assert_one_line(run("fit", spoiled, "--out", tmp_path / "m", *SET), 1, "train/good/3.png")
+    assert not (tmp_path / "m").exists()
+    assert_one_line(run("predict", model, image), 1, str(image))
+
+
+def test_an_empty_category(run, model, tmp_path):
+    (tmp_path / "[empty]").mkdir()
+    for arguments in (("fit", tmp_path / "[empty]", "--out", tmp_path / "m"), ("data", "check", tmp_path)):
+        assert_one_line(run(*arguments), 1, str(tmp_path))
+    assert_one_line(run("evaluate", model, tmp_path / "[empty]"), 1, str(tmp_path / "[empty]"))
+    assert_one_line(run("fit", tmp_path / "nowhere", "--out", tmp_path / "m"), 1, "there is no such folder")
+
+
+def test_a_mask_of_the_wrong_size(run, model, spoiled):
+    Image.new("L", (32, 64), 255).save(spoiled / "ground_truth/hole/1_mask.png")
+    assert_one_line(run("evaluate", model, spoiled), 1, "ground_truth/hole/1_mask.png", "32", "64")
+
+
+def test_an_unknown_parameter_suggests_the_right_one(run, category, tmp_path):
+    fit = ("fit", category, "--out", tmp_path / "m")
+    assert_one_line(run(*fit, "--set", "coreset.ration=0.1"), 2, "did you mean `coreset.ratio`?")
+    (tmp_path / "p.yaml").write_text("features: {imagesize: 64}\n")
+    assert_one_line(run(*fit, "--params", tmp_path / "p.yaml"), 2, "p.yaml: ", "`features.image_size`?")
+    assert_one_line(run(*fit, "--params", tmp_path / "no.yaml"), 2, "no.yaml: cannot be read")
+    (tmp_path / "p.yaml").write_text("features: [64\n")
+    assert_one_line(run(*fit, "--params", tmp_path / "p.yaml"), 2, "p.yaml: is not valid YAML")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("fit", "--wrong"), ("fit",), ("nothing",), ("data", "check", "x", "--[/b]")]
+)
+def test_wrong_usage(run, arguments):
+    done = run(*arguments)
+    assert done.status == 2
+    assert done.out == ""
+    assert "Usage: " in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_cut_off_bank(run, model, category, tmp_path):
+    broken = shutil.copytree(model, tmp_path / "broken")
+    cut_off(broken / "bank.safetensors")
+    for command in ("predict", "evaluate"):
+        assert_one_line(run(command, broken, category), 1, str(broken / "bank.safetensors"), "cut short")
+
+
+def test_a_missing_model(run, category, tmp_path):
+    for command in ("predict", "evaluate"):
+        assert_one_line(run(command, tmp_path / "[/b] :smile:", category), 1, f"{tmp_path}/[/b] :smile:")
+
+
+def test_an_error_is_printed_as_it_is_on_one_line(monkeypatch, run, tmp_path):
+    def fail(*_, **__):
+        raise cli.ReConPatchError("/data/[old]/:dog:/[/b].png: is\n  broken" + " and long" * 30)
+
+    monkeypatch.setattr("reconpatch.data.demo.make_demo", fail)
+    done = run("data", "demo", tmp_path)
+    assert done.err == "error /data/[old]/:dog:/[/b].png: is broken" + " and long" * 30 + "\n"
+    assert done.status == 1
