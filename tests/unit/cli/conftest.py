@@ -25,7 +25,7 @@ def run(monkeypatch, capsys):
     return run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def category(tmp_path_factory):
     """A category whose own name looks like markup."""
     root = tmp_path_factory.mktemp("plant") / "line [b] [old]"
@@ -50,7 +50,7 @@ def spoiled(category, tmp_path):
     return shutil.copytree(category, tmp_path / "spoiled")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def model(category, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "fitted"
     with pytest.MonkeyPatch.context() as patched:
