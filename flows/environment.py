@@ -17,8 +17,8 @@ DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # State stays inside the project, wherever a flow is started from.
     "PREFECT_HOME": str(_PROJECT / ".prefect"),
-    # The server that a flow starts for itself needs 10 to 20 s on a busy machine; 20 s is the default limit. At low
-    # priority on a full machine two minutes once were too few.
+    # The server that a flow starts for itself needs 10 to 20 s on a busy machine; 20 s is the default limit.
+    # At low priority on a full machine two minutes once were too few.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     # Leases in memory die with the server: a killed flow would hold its concurrency slot for ever.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
