@@ -180,7 +180,7 @@ class ReConPatch:
         features = extract_features(training.paths, extractor, cache, region=region)
         groups = training.groups
         split = fitting.split_nominal(groups, features.image_digests, settings)
-        fitting.check_false_reject_rate(groups, split, settings)
+        fitting.check_false_reject_rate(groups, features.image_digests, split, settings)
         fit_features = features.subset(split.fit)
         trained = fitting.fit_modulation(fit_features, settings)
         modulation = None if trained is None else trained.modulation
@@ -336,6 +336,7 @@ class ReConPatch:
         """A detector of fitted parts; the other arguments are those of `load`."""
         detector = cls(settings=parts.settings, params={"device": device, "threads": threads}, cache=cache)
         detector._parts = parts
+        parts.bank.to(choose_device(device))
         return detector
 
 

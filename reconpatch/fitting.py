@@ -125,7 +125,7 @@ def reduce_part(
 ) -> np.ndarray:
     """What `fit_bank` keeps of chunk ``number`` of its plan, (n, dim) float32; other images are not read."""
     limit_threads(settings.threads)
-    rows, patches = plan.rows(number), features.grid[0] * features.grid[1]
+    rows, patches = plan.rows(number), features.patches // len(features)
     first = rows.start // patches
     images = features.subset(range(first, -(-rows.stop // patches)))
     width = features.dim if modulation is None else modulation.dim
@@ -140,7 +140,7 @@ def bank_of_parts(reduced: Iterable[np.ndarray], plan: Plan, settings: Settings)
     """The bank of `fit_bank` from what `reduce_part` kept of every chunk, in their order."""
     limit_threads(settings.threads)
     device = choose_device(settings.device)
-    return MemoryBank(merge_chunks(reduced, plan, seed=settings.seed, device=device))
+    return MemoryBank(merge_chunks(reduced, plan, seed=settings.seed, device=device)).to(device)
 
 
 def modulated(features: PatchFeatures, modulation: Modulation | None) -> Iterator[np.ndarray]:
@@ -152,15 +152,16 @@ def modulated(features: PatchFeatures, modulation: Modulation | None) -> Iterato
 def select_bank(blocks: Iterable[np.ndarray], total: int, size: int, settings: Settings) -> MemoryBank:
     """The bank of ``size`` of the ``total`` (n_i, dim) float32 vectors in ``blocks``, within the budget."""
     limit_threads(settings.threads)
+    device = choose_device(settings.device)
     vectors = select_coreset(
         blocks,
         total,
         size,
         seed=settings.seed,
         memory_budget=_memory_budget(settings),
-        device=choose_device(settings.device),
+        device=device,
     )
-    return MemoryBank(vectors)
+    return MemoryBank(vectors).to(device)
 
 
 def _memory_budget(settings: Settings) -> int | None:
@@ -196,7 +197,8 @@ def calibrate(
         embeddings,
         _measured(features, looks or {}),
     )
-    return replace(_calibration(nominal, groups, settings, "holdout"), held_out=table)
+    joined = join_groups(groups, features.image_digests)
+    return replace(_calibration(nominal, joined, settings, "holdout"), held_out=table)
 
 
 def _measured(features: PatchFeatures, known: Mapping[str, Looks]) -> dict[str, Looks]:
@@ -257,7 +259,9 @@ def calibrate_fit(
     return calibrate(features.subset(split.holdout), held, modulation, bank, settings, looks)
 
 
-def check_false_reject_rate(groups: Sequence[str], split: NominalSplit, settings: Settings) -> None:
+def check_false_reject_rate(
+    groups: Sequence[str], digests: Sequence[str], split: NominalSplit, settings: Settings
+) -> None:
     """Refuse before the work is done a rate that the groups to calibrate on cannot promise.
 
     Raises:
@@ -266,8 +270,9 @@ def check_false_reject_rate(groups: Sequence[str], split: NominalSplit, settings
     rate = settings.calibrate.false_reject_rate
     if rate is None or settings.calibrate.holdout == 0:
         return
+    joined = join_groups(groups, digests)
     crossfitted = settings.calibrate.calibration == "crossfit"
-    check_rate(len(set(groups) if crossfitted else {groups[i] for i in split.holdout}), rate)
+    check_rate(len(set(joined) if crossfitted else {joined[i] for i in split.holdout}), rate)
 
 
 def score_nominal(

@@ -18,9 +18,11 @@ class Prediction:
 
     Attributes:
         path: the image's path as it was given; None for an array or a PIL image.
-        score: image score, 0 or larger, larger is more anomalous (a distance in feature space).
+        score: image score, larger is more anomalous: a distance in feature space, 0 or larger, or of an
+            ensemble robust standard deviations above a typical nominal image.
         is_anomalous: whether the score lies above the threshold; None when not calibrated.
-        anomaly_map: (S, S) float32 distances, S = ``features.image_size``; 0 outside the region of interest.
+        anomaly_map: (S, S) float32 in the same units of pixels, S = ``features.image_size``; outside the
+            region of interest 0, or of an ensemble what its members give for a distance of 0.
         embedding: (E,) float16, what the frozen network saw in a few numbers (`summarise_patches`).
         false_reject_probability: the score on a scale that people can read: how probable a score as large is
             for a good image, in [1/(n+1), 1] with n calibration groups; None when not calibrated.

@@ -124,8 +124,8 @@ def fine_tune(
 ) -> tuple[Modulation, MemoryBank]:
     """Train f a little further, and move the bank with it.
 
-    A square map A, which starts as a rotation, is trained on f's outputs as f was on patch features: half
-    of them are the bank's vectors, so that what f knew is not forgotten, the other half new patches.
+    A square map A, which starts as a rotation, is trained on f's outputs as f was on patch features: those of
+    the bank's vectors, so that what f knew is not forgotten, and of at most as many new patches.
     A f is the new f. A bank vector f(x) becomes A f(x) without its patch x, which is not kept.
 
     Args:

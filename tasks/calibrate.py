@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from reconpatch.device import choose_device
 from reconpatch.errors import ModelError
 from reconpatch.features.dataset import PatchFeatures
 from reconpatch.features.extract import extractor_digest
@@ -30,9 +31,9 @@ def run(job: Job, folder: Path) -> dict[str, float]:
     settings, images = job.detector_settings, load_training_images(job)
     features = load_features(job)
     modulation = load_modulation(job.folder("train") / "head")
-    bank = MemoryBank.load(job.folder("coreset") / "bank.safetensors")
+    bank = MemoryBank.load(job.folder("coreset") / "bank.safetensors").to(choose_device(settings.device))
     split = split_nominal(images.groups, features.image_digests, settings)
-    check_false_reject_rate(images.groups, split, settings)
+    check_false_reject_rate(images.groups, features.image_digests, split, settings)
     parts = FittedParts(
         settings,
         backbone_of(features, settings.features),

@@ -41,7 +41,7 @@ class MemberGraph(nn.Module):
         parts, extractor = detector.parts, detector.extractor
         features, scoring = parts.settings.features, parts.settings.scoring
         self._patch_size, self._aggregation = features.patch_size, features.aggregation
-        self._reweighting = scoring.reweighting
+        self._reweighting = scoring.reweighting if len(parts.bank) > 1 else "none"
         self.backbone = copy.deepcopy(extractor.backbone).to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         for name, values in (("mean", self.backbone.mean), ("std", self.backbone.std)):
             self.register_buffer(name, 255 * torch.tensor(values).view(3, 1, 1))

@@ -4,6 +4,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -18,6 +19,8 @@ _KEY = "vectors"
 
 class MemoryBank:
     """Nominal vectors with an exact nearest-neighbour index, built on first use.
+
+    The search runs on a GPU where torch and faiss both have one, else on the CPU, or where `to` says.
 
     Args:
         vectors: (M, D) float32, M and D at least 1, all finite.
@@ -34,6 +37,7 @@ class MemoryBank:
         if not np.isfinite(vectors).all():
             raise DataError("bank vectors hold NaN or infinite values; every value must be finite")
         self.vectors = np.ascontiguousarray(vectors)
+        self._device: torch.device | None = None
         self._neighbours: dict[int, NDArray[np.int64]] = {}
 
     def __len__(self) -> int:
@@ -46,7 +50,14 @@ class MemoryBank:
 
     @cached_property
     def _index(self) -> NearestNeighbours:
-        return NearestNeighbours(self.vectors)
+        return NearestNeighbours(self.vectors, self._device)
+
+    def to(self, device: torch.device) -> "MemoryBank":
+        """Search on ``device`` from now on; returns the bank itself."""
+        if device != self._device:
+            self._device = device
+            self.__dict__.pop("_index", None)
+        return self
 
     @property
     def shortening(self) -> tuple[NDArray[np.float32], Tensor | None]:

@@ -25,11 +25,12 @@ class NearestNeighbours:
     so the distances of those found are computed again from differences of the full vectors.
     """
 
-    def __init__(self, vectors: NDArray[np.float32]) -> None:
+    def __init__(self, vectors: NDArray[np.float32], device: torch.device | None = None) -> None:
+        """Index the vectors, on ``device``; None: a GPU where torch and faiss both have one, else the CPU."""
         self._vectors = vectors
         self.centre = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.axes = _axes(vectors, self.centre)
-        self._index = _index(self._shortened(vectors))
+        self._index = _index(self._shortened(vectors), device)
 
     def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The ``k`` nearest vectors of each of ``queries`` (Q, D).
@@ -108,14 +109,12 @@ class _Products:
 
 
 class _GpuIndex:
-    """A faiss ``IndexFlatL2`` on the current GPU."""
+    """A faiss ``IndexFlatL2`` on a GPU."""
 
-    def __init__(self, vectors: NDArray[np.float32]) -> None:
+    def __init__(self, vectors: NDArray[np.float32], number: int) -> None:
         self.width = vectors.shape[1]
         index: Any = faiss.IndexFlatL2(self.width)
-        self._index: Any = faiss.index_cpu_to_gpu(
-            faiss.StandardGpuResources(), torch.cuda.current_device(), index
-        )
+        self._index: Any = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), number, index)
         self._index.add(vectors)
 
     def nearest(self, queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
@@ -124,7 +123,10 @@ class _GpuIndex:
         return indices
 
 
-def _index(vectors: NDArray[np.float32]) -> _Products | _GpuIndex:
-    """The only place that chooses between CPU and GPU search: a GPU where torch and faiss both have one."""
-    on_gpu = torch.cuda.is_available() and hasattr(faiss, "StandardGpuResources")
-    return _GpuIndex(vectors) if on_gpu else _Products(vectors)
+def _index(vectors: NDArray[np.float32], device: torch.device | None) -> _Products | _GpuIndex:
+    """The only place that chooses between CPU and GPU search; for a GPU torch and faiss need to have one."""
+    has_gpu = torch.cuda.is_available() and hasattr(faiss, "StandardGpuResources")
+    if not has_gpu or (device is not None and device.type != "cuda"):
+        return _Products(vectors)
+    number = device.index if device is not None else None
+    return _GpuIndex(vectors, torch.cuda.current_device() if number is None else number)

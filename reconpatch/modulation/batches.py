@@ -1,7 +1,6 @@
 """Mini-batches of random patches out of an array that need not fit into memory."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,26 +9,18 @@ from torch import Tensor
 from reconpatch.errors import DataError
 
 
-class HasFeatures(Protocol):
-    """Anything that yields its patch features as one array, such as `PatchFeatures`."""
-
-    def as_array(self) -> np.ndarray:
-        """(n, D) float16 or float32."""
-
-
-def as_rows(features: np.ndarray | HasFeatures, name: str) -> np.ndarray:
-    """The features as (n, D) float16 or float32 with n >= 1, without a copy.
+def as_rows(features: np.ndarray, name: str) -> np.ndarray:
+    """The features, which must be (n, D) float16 or float32 with n >= 1.
 
     Raises:
         DataError: they are something else; the message calls them ``name``.
     """
-    rows = features if isinstance(features, np.ndarray) else features.as_array()
-    if rows.ndim != 2 or not rows.size or rows.dtype not in (np.float16, np.float32):
+    if features.ndim != 2 or not features.size or features.dtype not in (np.float16, np.float32):
         raise DataError(
-            f"{name} of shape {rows.shape} and type {rows.dtype}: "
+            f"{name} of shape {features.shape} and type {features.dtype}: "
             "must be (n, D) float16 or float32 with at least one patch"
         )
-    return rows
+    return features
 
 
 def random_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[np.ndarray]:
@@ -53,7 +44,7 @@ def random_batches(count: int, batch_size: int, generator: torch.Generator) -> I
 def balanced_batches(
     parts: Sequence[int], batch_size: int, generator: torch.Generator
 ) -> Iterator[np.ndarray]:
-    """Endless batches with as many rows of every part, whatever their sizes: each part has passes of its own.
+    """Endless batches, in random order, with as many rows of every part, which has passes of its own.
 
     Args:
         parts: rows of each part, one part after another.
@@ -65,7 +56,9 @@ def balanced_batches(
     starts = np.cumsum([0, *parts[:-1]])
     passes = [random_batches(count, share, generator) for count in parts]
     while True:
-        yield np.concatenate([start + next(rows) for start, rows in zip(starts, passes, strict=True)])
+        batch = np.concatenate([start + next(rows) for start, rows in zip(starts, passes, strict=True)])
+        # In random order, as of one part: the first patches of a batch stand for all in sigma's median.
+        yield batch if len(parts) == 1 else batch[torch.randperm(len(batch), generator=generator).numpy()]
 
 
 def load_batch(rows: np.ndarray, picked: np.ndarray, device: torch.device) -> Tensor:

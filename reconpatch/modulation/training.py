@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from reconpatch.device import one_thread
 from reconpatch.errors import DataError
-from reconpatch.modulation.batches import HasFeatures, as_rows, balanced_batches, load_batch, random_batches
+from reconpatch.modulation.batches import as_rows, balanced_batches, load_batch
 from reconpatch.modulation.early_stopping import EarlyStopping
 from reconpatch.modulation.head import Modulation, Projection
 from reconpatch.modulation.initialisation import (
@@ -39,7 +39,7 @@ class TrainingRecord:
         step: steps done at its end.
         train_loss: mean loss over the steps of the stretch.
         validation_loss: mean loss over fixed batches of the validation patches at its end, or None.
-        ratio: validation_loss / train_loss, or None.
+        ratio: validation_loss / train_loss; None without validation, or where the training loss is 0.
     """
 
     step: int
@@ -80,15 +80,16 @@ class _Heads(nn.Module):
 
 
 def train_modulation(
-    features: np.ndarray | HasFeatures,
+    features: np.ndarray,
     settings: ModulationSettings,
     *,
     seed: int,
     device: str | torch.device = "cpu",
-    validation: np.ndarray | HasFeatures | None = None,
+    validation: np.ndarray | None = None,
     patience: int | None = None,
     observe: Callable[[int, Modulation], None] | None = None,
     parts: Sequence[int] | None = None,
+    validation_parts: Sequence[int] | None = None,
 ) -> TrainedModulation:
     """Train f on nominal patch features, of one category or of several together.
 
@@ -105,10 +106,12 @@ def train_modulation(
         observe: shown the steps done and f, before the first step and at every record; f then moves on.
         parts: rows of each category, where ``features`` holds those of several one after another: every
             batch then has as many of each. None: of one category.
+        validation_parts: the same of ``validation``.
 
     Raises:
         DataError: there are no patches, they are not (n, D), or not finite.
-        ValueError: ``patience`` is given and there is no validation, or ``parts`` are not all the rows.
+        ValueError: ``patience`` or ``validation_parts`` is given and there is no validation, or parts are not
+            all the rows.
     """
     rows = as_rows(features, "features")
     watched = None if validation is None else as_rows(validation, "validation features")
@@ -116,14 +119,21 @@ def train_modulation(
         raise DataError(f"validation features are {watched.shape[1]} wide and features {rows.shape[1]}")
     if patience is not None and watched is None:
         raise ValueError("patience needs validation features to stop by; give some, or no patience")
-    if parts is not None and (sum(parts) != len(rows) or min(parts, default=0) < 1):
-        raise ValueError(f"parts {list(parts)} must be at least 1 each and {len(rows)} together")
+    _check_parts(parts, rows)
+    _check_parts(validation_parts, watched)
     generator = torch.Generator().manual_seed(seed)
     with one_thread():
         student = _start(rows, settings, generator).to(device)
         picks = balanced_batches(parts or [len(rows)], settings.batch_size, generator)
-        history = _run(student, rows, watched, settings, picks, patience, observe)
+        watching = _validation_batches(watched, validation_parts, settings, student.projection.weight.device)
+        history = _run(student, rows, watching, settings, picks, patience, observe)
     return TrainedModulation(student.modulation.cpu(), tuple(history))
+
+
+def _check_parts(parts: Sequence[int] | None, rows: np.ndarray | None) -> None:
+    count = 0 if rows is None else len(rows)
+    if parts is not None and (sum(parts) != count or min(parts, default=0) < 1):
+        raise ValueError(f"parts {list(parts)} must be at least 1 each and {count} together")
 
 
 def _start(rows: np.ndarray, settings: ModulationSettings, generator: torch.Generator) -> _Heads:
@@ -141,7 +151,7 @@ def _start(rows: np.ndarray, settings: ModulationSettings, generator: torch.Gene
 def _run(
     student: _Heads,
     rows: np.ndarray,
-    watched: np.ndarray | None,
+    validation: Sequence[Tensor],
     settings: ModulationSettings,
     picks: Iterator[np.ndarray],
     patience: int | None,
@@ -149,7 +159,6 @@ def _run(
 ) -> list[TrainingRecord]:
     device = student.projection.weight.device
     steps, every = _schedule(len(rows), settings)
-    validation = [] if watched is None else _validation_batches(watched, settings, device)
     teacher = deepcopy(student).requires_grad_(False)
     optimiser = AdamP(student.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=max(steps, 1))
@@ -200,11 +209,16 @@ def _loss(student: _Heads, teacher: _Heads, batch: Tensor, settings: ModulationS
 
 
 def _validation_batches(
-    watched: np.ndarray, settings: ModulationSettings, device: torch.device
+    watched: np.ndarray | None,
+    parts: Sequence[int] | None,
+    settings: ModulationSettings,
+    device: torch.device,
 ) -> list[Tensor]:
     """The same few batches at every record and every seed, so that losses compare."""
+    if watched is None:
+        return []
     wanted = min(_VALIDATION_BATCHES, max(1, len(watched) // settings.batch_size))
-    picks = random_batches(len(watched), settings.batch_size, torch.Generator().manual_seed(0))
+    picks = balanced_batches(parts or [len(watched)], settings.batch_size, torch.Generator().manual_seed(0))
     return [load_batch(watched, picked, device) for picked in islice(picks, wanted)]
 
 
@@ -213,4 +227,5 @@ def _record(step: int, losses: list[Tensor], validation_losses: list[Tensor]) ->
     if not validation_losses:
         return TrainingRecord(step, train_loss, None, None)
     validation_loss = torch.stack(validation_losses).mean().item()
-    return TrainingRecord(step, train_loss, validation_loss, validation_loss / train_loss)
+    ratio = validation_loss / train_loss if train_loss else None  # equal patches cost nothing
+    return TrainingRecord(step, train_loss, validation_loss, ratio)

@@ -53,9 +53,9 @@ def reweighting(
 ) -> NDArray[np.float32]:
     """The weight of eq. 10: 1 - exp(D) / sum over r' in N_b(r*) of exp(D(query, r')).
 
-    N_b(r*) are the b bank vectors nearest to r*, r* itself among them; a bank with fewer vectors
-    gives them all (so a bank of one vector gives weight 0). The softmax is shifted by its largest
-    distance, so that it cannot overflow.
+    N_b(r*) are the b bank vectors nearest to r*, r* itself among them; a bank with fewer vectors gives
+    them all. A bank of one vector, which leaves nothing to compare with, gives weight 1. The softmax is
+    shifted by its largest distance, so that it cannot overflow.
 
     Args:
         bank: the nominal vectors.
@@ -67,6 +67,8 @@ def reweighting(
     Returns:
         (Q,) float32 weights in [0, 1]; 1 where the other neighbours lie so far that float32 rounds to it.
     """
+    if len(bank) == 1:
+        return np.ones_like(distances)
     around = bank.neighbours(neighbours)[nearest]
     to_neighbours = distances_to(bank.vectors, queries, around)
     shift = to_neighbours.max(axis=1)

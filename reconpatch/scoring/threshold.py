@@ -4,7 +4,6 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import beta
 
@@ -33,11 +32,6 @@ class Threshold:
     false_reject_rate: float
     n: int
     interval: tuple[float, float]
-
-    def is_anomalous(self, scores: ArrayLike) -> Any:
-        """``scores > value``, elementwise: a bool for a number, a bool array for an array."""
-        above = np.asarray(scores) > self.value
-        return bool(above) if above.ndim == 0 else above
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able values; :meth:`from_dict` reads them."""

@@ -1,6 +1,6 @@
 """All parameters, section by section."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reconpatch.settings.library import (
     CalibrateSettings,
@@ -45,3 +45,13 @@ class Settings(Section):
     monitor: MonitorSettings = MonitorSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()
     pipeline: PipelineSettings = PipelineSettings()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Settings":
+        # What several detectors calibrate together needs images that all of them held out.
+        asked = [name for name in ("fuse", "unify") if getattr(self.pipeline, name)]
+        if asked and self.calibrate.calibration == "crossfit":
+            raise ValueError(f"calibrate.calibration: pipeline.{asked[0]} needs holdout, not crossfit")
+        if self.pipeline.fuse and self.calibrate.holdout == 0:
+            raise ValueError("calibrate.holdout: pipeline.fuse needs held-out images; take more than 0")
+        return self

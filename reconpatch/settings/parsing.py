@@ -95,7 +95,8 @@ def _explain(item: dict[str, Any]) -> str:
     location = [str(part) for part in item["loc"]]
     name = ".".join(location)
     if item["type"] != "extra_forbidden":
-        return f"{name}: {item['msg'].removeprefix('Value error, ')}"
+        # What concerns several sections names its parameters itself.
+        return (f"{name}: " if name else "") + str(item["msg"]).removeprefix("Value error, ")
     known = all_parameters()
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     near = near or [full for full in known if full.split(".")[-1] == location[-1]][:1]

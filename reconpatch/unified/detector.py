@@ -13,10 +13,10 @@ from reconpatch import fitting
 from reconpatch.data.layouts import find_categories
 from reconpatch.data.training import training_images
 from reconpatch.detector import ReConPatch, backbone_reference
-from reconpatch.device import limit_threads
-from reconpatch.errors import ModelError, SettingsError
+from reconpatch.device import choose_device, limit_threads
+from reconpatch.errors import DataError, ModelError, SettingsError
 from reconpatch.features.cache import FeatureCache
-from reconpatch.features.dataset import ImageLike, extract_features
+from reconpatch.features.dataset import ImageLike, PatchFeatures, extract_features
 from reconpatch.features.extract import PatchExtractor
 from reconpatch.features.region import read_region
 from reconpatch.model_folder import FittedParts
@@ -56,6 +56,7 @@ class Unified(ReConPatch):
         super().__init__(settings=parts.settings, params={"device": device, "threads": threads}, cache=cache)
         self._unified = parts
         self._parts = parts.pooled
+        parts.bank.to(choose_device(device))
         self.history = tuple(history)
 
     @property
@@ -107,15 +108,16 @@ class Unified(ReConPatch):
             images: as for `ReConPatch.fit`.
 
         Raises:
-            DataError: an image cannot be read, or there is none.
+            DataError: an image cannot be read, there is none, or one has trained f.
         """
         settings, f = self.settings, self._unified.modulation
         limit_threads(settings.threads)
         with self.feature_cache() as cache:
             one = load_category(images, self.extractor, settings, cache)
             features, groups = one.features, one.groups
+            _check_new(features, set(self.training_set.fit))
             split = fitting.split_nominal(groups, features.image_digests, settings)
-            fitting.check_false_reject_rate(groups, split, settings)
+            fitting.check_false_reject_rate(groups, features.image_digests, split, settings)
             bank = fitting.fit_bank(features.subset(split.fit), f, settings)
             calibration = fitting.calibrate_fit(features, groups, split, f, bank, settings)
             known = fitting.training_set(features, groups, split)
@@ -190,6 +192,15 @@ def _check_nominal(categories: Mapping[str, CategoryImages], parts: UnifiedParts
         checked = check_nominal(images.features, images.groups, parts.modulation, bank)
         if checked is not None:
             warn_of_suspects(checked.table(images.features.paths, limit), limit)
+
+
+def _check_new(features: PatchFeatures, trained: set[str]) -> None:
+    for path, digest in zip(features.paths, features.image_digests, strict=True):
+        if digest in trained:
+            raise DataError(
+                f"{path}: has trained f, so it must not set a threshold; of a category that the model was "
+                "fitted on take `of_category`, or fit the model again with the new images"
+            )
 
 
 def choose_category(detector: ReConPatch, category: str | None) -> ReConPatch:

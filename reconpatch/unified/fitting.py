@@ -6,6 +6,7 @@ from itertools import chain
 import numpy as np
 
 from reconpatch import fitting
+from reconpatch.data.groups import join_groups
 from reconpatch.errors import DataError, SettingsError
 from reconpatch.fitting import NominalSplit
 from reconpatch.memory.bank import MemoryBank
@@ -96,7 +97,7 @@ def _check(categories: Mapping[str, CategoryImages], settings: Settings) -> None
 def _split(name: str, images: CategoryImages, settings: Settings) -> NominalSplit:
     try:
         split = fitting.split_nominal(images.groups, images.features.image_digests, settings)
-        fitting.check_false_reject_rate(images.groups, split, settings)
+        fitting.check_false_reject_rate(images.groups, images.features.image_digests, split, settings)
     except DataError as error:
         raise DataError(f"category {name}: {error}") from None
     except SettingsError as error:
@@ -132,7 +133,11 @@ def _calibrate_pooled(
         scores,
         pixels,
         peaks,
-        groups=[f"{name}/{group}" for name, images in some.items() for group in images.groups],
+        groups=[
+            f"{name}/{group}"
+            for name, images in some.items()
+            for group in join_groups(images.groups, images.features.image_digests)
+        ],
         false_reject_rate=settings.calibrate.false_reject_rate,
         review_rate=settings.calibrate.review_rate,
     )

@@ -42,9 +42,10 @@ class CategoryImages:
 def train_on_all(fit: Mapping[str, CategoryImages], settings: Settings) -> TrainedModulation | None:
     """Train f; None when ``modulation.enabled`` is false.
 
-    Every batch has as many patches of each category. Of each category whole groups are set aside to watch the
-    loss on and to stop early by; they train nothing, and may fill a bank all the same. Of more patches than
-    512 MiB hold, uniform random samples stand, as even over the categories as their sizes allow.
+    Every batch, of training and of validation, has as many patches of each category. Of each category whole
+    groups are set aside to watch the loss on and to stop early by; they train nothing, and may fill a bank
+    all the same. Of more patches than 512 MiB hold, uniform random samples stand, as even over the categories
+    as their sizes allow.
 
     Args:
         fit: by category, the images that are not held out for its threshold.
@@ -56,14 +57,18 @@ def train_on_all(fit: Mapping[str, CategoryImages], settings: Settings) -> Train
     parts = [split_validation(images, settings) for images in fit.values()]
     rows, counts = gather([train for train, _ in parts], _TRAINING_BYTES, settings.seed)
     watched = [validation for _, validation in parts if len(validation)]
+    validation, validation_counts = (
+        gather(watched, _VALIDATION_BYTES, settings.seed) if watched else (None, None)
+    )
     return train_modulation(
         rows,
         settings.modulation,
         seed=settings.seed,
         device=choose_device(settings.device),
-        validation=gather(watched, _VALIDATION_BYTES, settings.seed)[0] if watched else None,
+        validation=validation,
         patience=settings.unified.patience if watched else None,
         parts=counts,
+        validation_parts=validation_counts,
     )
 
 

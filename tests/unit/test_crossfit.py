@@ -1,5 +1,7 @@
 """Calibration without holding out, against doing the folds by hand; and rates refused before the work."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -77,6 +79,25 @@ def test_one_percent_from_twenty_images_is_refused_before_any_training(
     asked = {**PARAMS, **params, "calibrate.false_reject_rate": 0.01}
     with pytest.raises(SettingsError, match=message):
         ReConPatch(params=asked, cache=tmp_path).fit(folder)
+
+
+@pytest.mark.parametrize("calibration", ["holdout", "crossfit"])
+def test_images_of_equal_content_are_one_group_whatever_they_are_called(
+    folder, tmp_path, calibration, monkeypatch
+):
+    twice = tmp_path / "twice"
+    (twice / "train/good").mkdir(parents=True)
+    for number, path in enumerate(sorted((folder / "train/good").iterdir())[:10]):
+        for copy in "ab":
+            shutil.copy(path, twice / f"train/good/{number}{copy}.png")
+    params = {**PARAMS, "calibrate.calibration": calibration, "calibrate.holdout": 0.4, "calibrate.folds": 2}
+    groups = {"holdout": 4, "crossfit": 10}[calibration]
+    assert ReConPatch(params=params, cache=tmp_path).fit(twice).calibration.threshold.n == groups
+
+    monkeypatch.setattr("reconpatch.fitting.fit_modulation", None)  # refused before it is called
+    asked = params | {"calibrate.false_reject_rate": 1 / (groups + 2)}
+    with pytest.raises(SettingsError, match=f"{groups} held-out groups"):
+        ReConPatch(params=asked, cache=tmp_path).fit(twice)
 
 
 def test_predictions_carry_band_and_probability(folder, tmp_path):

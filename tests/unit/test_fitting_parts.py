@@ -1,5 +1,6 @@
 """A bank that is selected part by part, in any order and place, is the one that is selected at once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from reconpatch.device import choose_device
 from reconpatch.features.cache import FeatureCache
 from reconpatch.features.dataset import PatchFeatures
+from reconpatch.features.region import Region
 from reconpatch.fitting import bank_of_parts, fit_bank, plan_bank, reduce_part
 from reconpatch.memory.streaming import plan_selection
 from reconpatch.modulation.head import Modulation
@@ -20,16 +22,20 @@ _LITTLE = _STATED.coreset.model_copy(update={"memory_budget_mib": 1})
 SETTINGS = _STATED.model_copy(update={"coreset": _LITTLE})
 
 
-@pytest.fixture
-def features(tmp_path: Path) -> PatchFeatures:
-    """A hundred images, whose chunks begin and end within images."""
+@pytest.fixture(params=[False, True], ids=["whole", "region"])
+def features(tmp_path: Path, request: pytest.FixtureRequest) -> PatchFeatures:
+    """A hundred images, whole or less their first row, whose chunks begin and end within images."""
     cache, random = FeatureCache(tmp_path), np.random.default_rng(0)
     images = [{"path": f"{i}.png", "sha256": f"{i:064x}"} for i in range(_IMAGES)]
     index = {"extractor": "e", "grid": list(_GRID), "dim": _DIM, "images": images}
     found = PatchFeatures.from_index(index, tmp_path, cache, SETTINGS.features, choose_device("cpu"))
     for entry in found.entries:
         cache.put(entry, random.normal(size=(64, _DIM)).astype(np.float16))
-    return found
+    if not request.param:
+        return found
+    pixels = np.ones((64, 64), bool)
+    pixels[:8] = False
+    return replace(found, region=Region(pixels))
 
 
 def _modulation() -> Modulation:
@@ -46,7 +52,7 @@ def test_parts_make_the_bank_that_one_pass_makes(
     expected = fit_bank(features, modulation, SETTINGS)
     plan = plan_bank(features, modulation, SETTINGS)
     assert plan.chunks > 1
-    assert plan.rows(0).stop % 64
+    assert plan.rows(0).stop % (features.patches // _IMAGES)
     reduced = {number: reduce_part(features, modulation, plan, number, SETTINGS) for number in (1, 0)}
     reduced |= {n: reduce_part(features, modulation, plan, n, SETTINGS) for n in range(2, plan.chunks)}
     ordered = [reduced[number] for number in range(plan.chunks)]

@@ -100,6 +100,27 @@ def test_git_commit_needs_the_dvc_commit() -> None:
 
 
 @pytest.mark.parametrize(
+    ("asked", "calibrate", "message"),
+    [
+        (
+            {"fuse": ["modified_z"]},
+            {"calibration": "crossfit"},
+            r"calibrate.calibration: pipeline.fuse needs",
+        ),
+        ({"fuse": ["modified_z"]}, {"holdout": 0}, r"calibrate.holdout: pipeline.fuse needs held-out images"),
+        (
+            {"unify": ["a"]},
+            {"calibration": "crossfit"},
+            r"calibrate.calibration: pipeline.unify needs holdout",
+        ),
+    ],
+)
+def test_what_several_detectors_calibrate_needs_held_out_images(asked, calibrate, message):
+    with pytest.raises(SettingsError, match=message):
+        parse_settings({"pipeline": {"backbones": ["a", "b"]} | asked, "calibrate": calibrate})
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"unify": True}, r"pipeline.unify: .*name backbones"),

@@ -310,6 +310,8 @@ def test_what_cannot_be_is_refused_with_a_reason(fitted, root, cache):
             root / "known", ReConPatch(params=TINY | {"calibrate.false_reject_rate": 0.01}, cache=cache)
         )
     detector = fitted["shared"]
+    with pytest.raises(DataError, match=r"calm.*\.png: has trained f"):
+        detector.fit_category(root / "known/calm")
     with pytest.raises(ModelError, match="it knows calm, noisy"):
         detector.predict(root / "known/calm/test/hole/0.png", category="bottle")
     for call in (detector.fit, detector.update):

@@ -1,6 +1,7 @@
 import faiss
 import numpy as np
 import pytest
+import torch
 
 from reconpatch.memory.search import NearestNeighbours, distances_to
 
@@ -87,6 +88,10 @@ def test_a_gpu_index_is_used_where_torch_and_faiss_both_have_one(monkeypatch):
     )
     vectors = RNG.normal(size=(20, 3)).astype(np.float32)
     assert NearestNeighbours(vectors).search(vectors, 1)[1].ravel().tolist() == list(range(20))
+    assert moved == [("resources", 1)]
+    NearestNeighbours(vectors, torch.device("cuda:3"))
+    assert moved.pop() == ("resources", 3)
+    NearestNeighbours(vectors, torch.device("cpu"))
     assert moved == [("resources", 1)]
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from reconpatch.errors import DataError
-from reconpatch.modulation import training
+from reconpatch.modulation import batches, training
 from reconpatch.modulation.training import train_modulation
 from reconpatch.settings import ModulationSettings
 
@@ -53,15 +53,12 @@ def test_watching_validation_does_not_change_what_is_learnt():
     np.testing.assert_array_equal(weight_of(alone), weight_of(watched))
 
 
-def test_features_may_be_a_memory_map_or_yield_an_array(tmp_path):
-    class Yields:
-        def as_array(self):
-            return patches()
-
+def test_features_may_be_a_memory_map(tmp_path):
     np.save(tmp_path / "f.npy", patches())
-    expected = weight_of(train_modulation(patches(), settings(), seed=0))
-    for features in (np.load(tmp_path / "f.npy", mmap_mode="r"), Yields()):
-        np.testing.assert_array_equal(weight_of(train_modulation(features, settings(), seed=0)), expected)
+    mapped = train_modulation(np.load(tmp_path / "f.npy", mmap_mode="r"), settings(), seed=0)
+    np.testing.assert_array_equal(
+        weight_of(mapped), weight_of(train_modulation(patches(), settings(), seed=0))
+    )
 
 
 def test_untrained_isometry_keeps_distances():
@@ -123,9 +120,19 @@ def test_patience_stops_early_and_keeps_the_best(monkeypatch):
         return training.TrainingRecord(step, 1.0, loss, loss)
 
     monkeypatch.setattr(training, "_record", record)
-    by_epochs = settings(steps=None, epochs=50)
-    trained = train_modulation(patches(), by_epochs, seed=0, validation=patches(seed=1), patience=2)
+    by_epochs, seen = settings(steps=None, epochs=50), []
+    trained = train_modulation(
+        patches(),
+        by_epochs,
+        seed=0,
+        validation=patches(seed=1),
+        patience=2,
+        observe=lambda _, f: seen.append(f.weight.detach().clone().numpy()),
+    )
     assert [entry.validation_loss for entry in trained.history] == [3.0, 2.0, 4.0, 5.0]
+    _start, *at_records = seen
+    np.testing.assert_array_equal(weight_of(trained), at_records[1])
+    assert not np.array_equal(weight_of(trained), at_records[3])
 
 
 def test_patience_without_validation_is_refused():
@@ -169,15 +176,39 @@ def test_heads_are_g_after_f():
     )
 
 
-def test_every_category_has_the_same_say_whatever_its_size():
-    """A large category of one look and a small one of another: balanced, the small one decides as much."""
-    large, small = patches(4000, seed=0), patches(64, seed=1) * np.float16(5)
+def test_every_category_has_the_same_say_whatever_its_size(monkeypatch):
+    """Each step of both trainings takes its rows from here: half of them are the small category's, or few."""
+    picks = []
+
+    def load_batch(rows, picked, device):
+        picks.append(picked)
+        return batches.load_batch(rows, picked, device)
+
+    monkeypatch.setattr(training, "load_batch", load_batch)
+    train_modulation(patches(1700), settings(batch_size=100), seed=0, parts=[1600, 100])
+    assert [(picked >= 1600).sum() for picked in picks] == [50] * 5
+    picks.clear()
+    train_modulation(patches(1700), settings(batch_size=100), seed=0)
+    assert max((picked >= 1600).sum() for picked in picks) < 20
+
+
+def test_the_loss_is_watched_on_as_many_patches_of_each_category():
+    large, small = patches(1600, seed=0), patches(100, seed=1) + np.float16(30)
     rows = np.concatenate([large, small])
-    balanced = train_modulation(rows, settings(steps=30), seed=0, parts=[4000, 64])
-    drowned = train_modulation(rows, settings(steps=30), seed=0)
-    assert not np.array_equal(weight_of(balanced), weight_of(drowned))
-    one_part = train_modulation(rows, settings(steps=30), seed=0, parts=[4064])
-    np.testing.assert_array_equal(weight_of(one_part), weight_of(drowned))
+
+    def watched(validation, **parts):
+        wide = settings(steps=1, batch_size=100)
+        return train_modulation(rows, wide, seed=0, validation=validation, **parts).history[0].validation_loss
+
+    even = watched(np.concatenate([large[:100], small]))
+    assert watched(rows, validation_parts=[1600, 100]) == pytest.approx(even, rel=0.1)
+    assert watched(rows) != pytest.approx(even, rel=0.2)
+
+
+def test_equal_patches_have_a_loss_of_nothing_and_no_ratio():
+    equal = np.full((100, 6), 2.5, np.float16)
+    (record,) = train_modulation(equal, settings(), seed=0, validation=equal).history
+    assert (record.train_loss, record.validation_loss, record.ratio) == (0, 0, None)
 
 
 @pytest.mark.parametrize("parts", [[100], [200, 0], [150, 51], []])

@@ -72,12 +72,6 @@ def test_patch_that_is_a_bank_vector_scores_zero(mode):
     assert (image_scores == 0).all()
 
 
-def test_bank_of_one_vector_has_weight_zero():
-    bank = MemoryBank(VECTORS[:1])
-    settings = ScoringSettings(reweighting="patch", neighbours=9)
-    assert (score_patches(bank, QUERIES, settings)[0] == 0).all()
-
-
 def test_weights_are_shares():
     bank = MemoryBank(VECTORS)
     distances, nearest = bank.search(QUERIES.reshape(-1, 7), 1)
@@ -136,18 +130,19 @@ def test_neighbours_that_coincide_give_a_weight_of_one_minus_one_over_b():
     np.testing.assert_allclose(patch_scores, [[5 * 3 / 4]], rtol=1e-6)
 
 
-def test_bank_of_one_vector_in_the_other_modes():
+def test_bank_of_one_vector_re_weights_nothing():
     bank = MemoryBank(np.zeros((1, 2), dtype=np.float32))
     queries = np.array([[[3, 4], [6, 8]]], dtype=np.float32)
-    for mode, image_score in (("none", 10), ("image", 0)):
+    for mode in ("none", "image", "patch"):
         patch_scores, image_scores = score_patches(bank, queries, ScoringSettings(reweighting=mode))
         assert patch_scores.tolist() == [[5, 10]]
-        assert image_scores.tolist() == [image_score]
+        assert image_scores.tolist() == [10]
 
 
 @pytest.mark.parametrize("mode", ["none", "image", "patch"])
-def test_an_image_scores_alone_as_it_does_among_others(mode):
-    """Two thousand queries and more take another way through the search than one image's."""
+def test_an_image_scores_alone_as_it_does_among_others(mode, monkeypatch):
+    """Among others its queries come in other blocks of products."""
+    monkeypatch.setattr("reconpatch.memory.search._PRODUCTS", 700 * len(VECTORS))
     queries = np.random.default_rng(1).normal(size=(12, 200, 7)).astype(np.float32)
     bank, settings = MemoryBank(VECTORS), ScoringSettings(reweighting=mode)
     together = score_patches(bank, queries, settings)
