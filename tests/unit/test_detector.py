@@ -1,7 +1,9 @@
 """The detector on tiny images with the real embedded weights."""
 
+import faiss
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from reconpatch import ReConPatch
@@ -63,6 +65,23 @@ def test_save_and_load_predict_alike(detector, images, tmp_path):
     assert before.score == after.score
     assert after.is_anomalous is True
     np.testing.assert_array_equal(before.anomaly_map, after.anomaly_map)
+
+
+def test_device_cpu_keeps_off_the_gpu(good, tmp_path, monkeypatch):
+    """In the fit, its calibration and a loaded detector, where torch and faiss both have a GPU."""
+    moved = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
+    monkeypatch.setattr(faiss, "StandardGpuResources", lambda: None, raising=False)
+    monkeypatch.setattr(
+        faiss, "index_cpu_to_gpu", lambda *parts: moved.append(parts[1]) or parts[2], raising=False
+    )
+    ReConPatch(params=TINY | {"device": "cpu"}).fit(good[:10]).save(tmp_path / "m")
+    ReConPatch.load(tmp_path / "m", device="cpu", threads=1).predict(good[11])
+    assert moved == []
+    bank = ReConPatch.load(tmp_path / "m", device="cpu").parts.bank
+    bank.to(torch.device("cuda:2")).search(bank.vectors[:1])
+    assert moved == [2]
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(detector, good, tmp_path):
