@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from reconpatch import fitting, updating
@@ -15,15 +14,10 @@ from reconpatch.data.training import TrainingImages, TrainingSet, training_image
 from reconpatch.device import choose_device, limit_threads
 from reconpatch.errors import ModelError
 from reconpatch.features.cache import FeatureCache
-from reconpatch.features.dataset import (
-    ImageLike,
-    PatchFeatures,
-    extract_features,
-    image_digest,
-    iter_batches,
-)
+from reconpatch.features.dataset import ImageLike, PatchFeatures, extract_features, image_digest
 from reconpatch.features.extract import PatchExtractor
 from reconpatch.features.region import Region, read_region
+from reconpatch.features.streaming import feature_batches
 from reconpatch.inference import score_features
 from reconpatch.model_folder import (
     ENSEMBLE,
@@ -180,7 +174,7 @@ class ReConPatch:
         features = extract_features(training.paths, extractor, cache, region=region)
         groups = training.groups
         split = fitting.split_nominal(groups, features.image_digests, settings)
-        fitting.check_false_reject_rate(groups, features.image_digests, split, settings)
+        fitting.check_false_reject_rate(split, settings)
         fit_features = features.subset(split.fit)
         trained = fitting.fit_modulation(fit_features, settings)
         modulation = None if trained is None else trained.modulation
@@ -255,7 +249,7 @@ class ReConPatch:
         parts, extractor = self.parts, self.extractor
         listed = as_list(images)
         limit_threads(self.settings.threads)
-        for batch_images, features in self._features(listed, extractor):
+        for batch_images, features in feature_batches(listed, extractor, self._cache, self.region):
             scored = score_features(
                 features, extractor.grid, parts.modulation, parts.bank, parts.settings, parts.region
             )
@@ -264,24 +258,6 @@ class ReConPatch:
             ):
                 path = str(image) if isinstance(image, (str, Path)) else None
                 yield judge(path, float(score), anomaly_map, embedding, parts.calibration)
-
-    def _features(
-        self, images: list[ImageLike], extractor: PatchExtractor
-    ) -> Iterator[tuple[list[ImageLike], np.ndarray]]:
-        """Yield (images of a batch, their (B, P, D) features in the region), cached ones where there are."""
-        size, region = self.settings.features.images_at_once, self.region
-        if self._cache is not None and all(isinstance(image, (str, Path)) for image in images):
-            stored: PatchFeatures = extract_features(
-                [Path(str(image)) for image in images], extractor, self._cache, region=region
-            )
-            for start in range(0, len(images), size):
-                stop = min(start + size, len(images))
-                yield images[start:stop], np.stack([stored.block(i) for i in range(start, stop)])
-            return
-        for indices, batch in iter_batches(images, self.settings.features, batch_size=size):
-            features = extractor(batch)
-            inside = features if region is None else region.take(features, extractor.grid)
-            yield [images[i] for i in indices], inside
 
     def save(self, folder: str | Path) -> None:
         """Write the detector folder; it is complete or absent."""

@@ -36,10 +36,12 @@ class NominalSplit:
     Attributes:
         fit: positions of the images that train f and fill the bank, ascending int64.
         holdout: positions of the held-out images, ascending int64; may be empty.
+        groups: the group of each image, those that share an image's content being one.
     """
 
     fit: np.ndarray
     holdout: np.ndarray
+    groups: Sequence[str]
 
 
 def split_nominal(groups: Sequence[str], digests: Sequence[str], settings: Settings) -> NominalSplit:
@@ -58,12 +60,12 @@ def split_nominal(groups: Sequence[str], digests: Sequence[str], settings: Setti
     """
     if not len(groups):
         raise DataError("no nominal training image was given; at least one is needed to fit a detector")
+    joined = join_groups(groups, digests)
     if settings.calibrate.holdout == 0 or settings.calibrate.calibration == "crossfit":
         held = np.zeros(len(groups), dtype=bool)
     else:
-        joined = join_groups(groups, digests)
         held = hold_out_groups(joined, settings.calibrate.holdout, settings.seed)
-    return NominalSplit(np.flatnonzero(~held), np.flatnonzero(held))
+    return NominalSplit(np.flatnonzero(~held), np.flatnonzero(held), joined)
 
 
 def training_set(features: PatchFeatures, groups: Sequence[str], split: NominalSplit) -> TrainingSet:
@@ -125,7 +127,7 @@ def reduce_part(
 ) -> np.ndarray:
     """What `fit_bank` keeps of chunk ``number`` of its plan, (n, dim) float32; other images are not read."""
     limit_threads(settings.threads)
-    rows, patches = plan.rows(number), features.patches // len(features)
+    rows, patches = plan.rows(number), features.patches_per_image
     first = rows.start // patches
     images = features.subset(range(first, -(-rows.stop // patches)))
     width = features.dim if modulation is None else modulation.dim
@@ -259,9 +261,7 @@ def calibrate_fit(
     return calibrate(features.subset(split.holdout), held, modulation, bank, settings, looks)
 
 
-def check_false_reject_rate(
-    groups: Sequence[str], digests: Sequence[str], split: NominalSplit, settings: Settings
-) -> None:
+def check_false_reject_rate(split: NominalSplit, settings: Settings) -> None:
     """Refuse before the work is done a rate that the groups to calibrate on cannot promise.
 
     Raises:
@@ -270,9 +270,8 @@ def check_false_reject_rate(
     rate = settings.calibrate.false_reject_rate
     if rate is None or settings.calibrate.holdout == 0:
         return
-    joined = join_groups(groups, digests)
     crossfitted = settings.calibrate.calibration == "crossfit"
-    check_rate(len(set(joined) if crossfitted else {joined[i] for i in split.holdout}), rate)
+    check_rate(len(set(split.groups) if crossfitted else {split.groups[i] for i in split.holdout}), rate)
 
 
 def score_nominal(

@@ -33,7 +33,7 @@ def run(job: Job, folder: Path) -> dict[str, float]:
     modulation = load_modulation(job.folder("train") / "head")
     bank = MemoryBank.load(job.folder("coreset") / "bank.safetensors").to(choose_device(settings.device))
     split = split_nominal(images.groups, features.image_digests, settings)
-    check_false_reject_rate(images.groups, features.image_digests, split, settings)
+    check_false_reject_rate(split, settings)
     parts = FittedParts(
         settings,
         backbone_of(features, settings.features),

@@ -82,11 +82,11 @@ class PatchFeatures:
     @property
     def patches(self) -> int:
         """Number N*P of all patches."""
-        return len(self) * self._patches
+        return len(self) * self.patches_per_image
 
     @property
-    def _patches(self) -> int:
-        """P, of one image."""
+    def patches_per_image(self) -> int:
+        """P: all of an image, or those in the region."""
         return self.grid[0] * self.grid[1] if self.region is None else self.region.patches(self.grid).size
 
     def as_array(self) -> NDArray[np.float16]:
@@ -107,7 +107,7 @@ class PatchFeatures:
         """
         if len(rows) and (rows[0] < 0 or rows[-1] >= self.patches or (np.diff(rows) < 0).any()):
             raise ValueError(f"rows must be ascending and below {self.patches}")
-        patches = self._patches
+        patches = self.patches_per_image
         ends = np.searchsorted(rows, patches * np.arange(1, len(self) + 1))
         array = np.empty((len(rows), self.dim), np.float16)
         start = 0

@@ -117,7 +117,7 @@ class Unified(ReConPatch):
             features, groups = one.features, one.groups
             _check_new(features, set(self.training_set.fit))
             split = fitting.split_nominal(groups, features.image_digests, settings)
-            fitting.check_false_reject_rate(groups, features.image_digests, split, settings)
+            fitting.check_false_reject_rate(split, settings)
             bank = fitting.fit_bank(features.subset(split.fit), f, settings)
             calibration = fitting.calibrate_fit(features, groups, split, f, bank, settings)
             known = fitting.training_set(features, groups, split)

@@ -97,7 +97,7 @@ def _check(categories: Mapping[str, CategoryImages], settings: Settings) -> None
 def _split(name: str, images: CategoryImages, settings: Settings) -> NominalSplit:
     try:
         split = fitting.split_nominal(images.groups, images.features.image_digests, settings)
-        fitting.check_false_reject_rate(images.groups, images.features.image_digests, split, settings)
+        fitting.check_false_reject_rate(split, settings)
     except DataError as error:
         raise DataError(f"category {name}: {error}") from None
     except SettingsError as error:
