@@ -86,13 +86,16 @@ def test_kills_leave_one_champion_and_a_log_that_agrees(
             worker.stdin.flush()
             return int(worker.stdout.readline())
 
-        # The kills spread over as long as this machine takes for one.
+        # The kills spread over as long as this machine takes for one; one that comes too late is repeated.
         spans = []
         for version in ("2", "3"):
             undisturbed, start = order(version), time.monotonic()
             _settled(undisturbed)
             spans.append(time.monotonic() - start)
-        for _ in range(KILLS):
+        tries = 0
+        while interrupted < KILLS:
+            tries += 1
+            assert tries <= 10 * KILLS, "the kills came too late to interrupt anything"
             before = len(read_log(NAME, **place))
             victim = order()
             time.sleep(rng.uniform(0, max(spans)))
@@ -100,7 +103,7 @@ def test_kills_leave_one_champion_and_a_log_that_agrees(
                 os.kill(victim, signal.SIGKILL)
                 interrupted += 1
             except ProcessLookupError:
-                pass  # it was done
+                pass
             _settled(victim)
             left = read_log(NAME, **place)
             found["nothing written" if len(left) == before else f"an event that is {left[-1].status}"] += 1
@@ -111,10 +114,7 @@ def test_kills_leave_one_champion_and_a_log_that_agrees(
             assert not any(entry.is_open for entry in entries)
         worker.stdin.close()
     assert not SOAK or len(found) > 1, "the kills came too early to interrupt anything"
-    assert interrupted > KILLS // 3, "the kills came too late to interrupt anything"
-    print(
-        f"{KILLS} kills, {interrupted} in time; the log held {dict(found)}; {len(entries)} events in the end"
-    )
+    print(f"{KILLS} kills of {tries} processes; the log held {dict(found)}; {len(entries)} events in the end")
     for version in former_champions(entries):
         source = client.get_model_version(NAME, version).source
         assert ReConPatch.load(source).calibration is not None
