@@ -2,11 +2,13 @@
 
     python -m benchmarks.study_modulation --work DIR [--real NAME=FOLDER ...] [--synthetic NAME=FOLDER ...]
         [--variants NAME ...] [--seeds 0 1 2] [--images 120] [--set features.levels=[1,2,3] ...]
+        [--against NAME ...]
 
 A real task scores a category's labelled test images. A synthetic one uses nominal training images alone:
 some groups are held out, and each of their images is scored as it is and with one defect of each synthetic
 kind; so a default may be chosen on a category whose test labels stay unseen. Every result is one line of
-DIR/results.jsonl, and what stands there is not computed again.
+DIR/results.jsonl, and what stands there is not computed again. ``--against`` prints the paired differences
+to those variants as well, of what both were measured on.
 """
 
 import argparse
@@ -19,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 
 from benchmarks.study_tasks import PIXEL_STRIDE, Task, load_task
 from benchmarks.study_variants import BASE, REWEIGHTED, VARIANTS, other_training
@@ -120,6 +123,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--images", type=int, default=120, help="most nominal images to train on")
+    parser.add_argument("--against", nargs="*", default=[], choices=list(VARIANTS))
     parser.add_argument("--set", action="append", default=[], metavar="features.KEY=VALUE")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
@@ -149,6 +153,8 @@ def main() -> None:
                         flush=True,
                     )
     print(table(log))
+    for reference in given.against:
+        print(differences(log, reference, given.variants, what))
 
 
 def _rows(log: Path) -> list[dict[str, Any]]:
@@ -167,6 +173,28 @@ def table(log: Path) -> str:
     spreads = spread.groupby(rows, sort=False).mean().map("{:.2f}".format).agg(" / ".join, axis=1)
     seeds = results.groupby(rows, sort=False)["seed"].nunique()
     return cells.assign(mean=over, spread=spreads, seeds=seeds).reset_index().to_csv(sep="|", index=False)
+
+
+def differences(log: Path, reference: str, variants: list[str], features: str) -> str:
+    """Mean differences to the reference in points, a column a task, of the seeds that every task has.
+
+    The last column is that of the tasks' mean, with its 95 % interval by Student's t over the seeds.
+    """
+    results = pd.DataFrame(_rows(log))
+    results[METRICS] *= 100
+    values = results[results["features"] == features].set_index(["variant", "seed", "task"])[METRICS]
+    lines = [f"minus {reference}|{'|'.join(results['task'].unique())}|mean|seeds"]
+    for variant in (name for name in variants if name != reference):
+        paired = (values.loc[variant] - values.loc[reference]).unstack("task").dropna()
+        mean = paired.T.groupby(level=0, sort=False).mean().T
+        half = stats.t.ppf(0.975, len(mean) - 1) * mean.sem()
+        tasks = [
+            " / ".join(f"{paired[metric, task].mean():+.2f}" for metric in METRICS)
+            for task in results["task"].unique()
+        ]
+        over = " / ".join(f"{mean[metric].mean():+.2f} ± {half[metric]:.2f}" for metric in METRICS)
+        lines.append("|".join([variant, *tasks, over, str(len(mean))]))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
