@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from reconpatch.data.training import TrainingSet
+from reconpatch.data.training import TrainingSet, group_of_content
 from reconpatch.detector import ReConPatch
 from reconpatch.ensemble_folder import read_ensemble, write_ensemble
 from reconpatch.errors import ModelError
@@ -135,7 +135,7 @@ def fuse_members(members: Sequence[ReConPatch], holdout: Sequence[PatchFeatures]
         peaks.append(maps.max(axis=(1, 2)))
         embeddings.append(several[0].embeddings)
     settings = members[0].settings.calibrate
-    group_of = dict(members[0].training_set.holdout_pairs)
+    group_of = group_of_content(members[0].training_set.holdout_pairs)
     digests = holdout[0].image_digests
     groups = [group_of[digest] for digest in digests]
     fused = calibrate_scores(

@@ -69,7 +69,7 @@ def split_nominal(groups: Sequence[str], digests: Sequence[str], settings: Setti
 
 
 def training_set(features: PatchFeatures, groups: Sequence[str], split: NominalSplit) -> TrainingSet:
-    """What the detector keeps of its training images."""
+    """What the detector keeps of its training images, under the groups that they were given."""
     keys = group_keys(features.paths, groups, features.image_digests)
     fit, holdout = (
         tuple(sorted((features.image_digests[i], keys[i]) for i in part))
@@ -192,14 +192,15 @@ def calibrate(
     if not len(features):
         return None
     *nominal, embeddings = score_nominal(features, modulation, bank, settings)
+    keys = group_keys(features.paths, groups, features.image_digests)
+    joined = join_groups(keys, features.image_digests)
     table = held_out_table(
         features.image_digests,
-        group_keys(features.paths, groups, features.image_digests),
+        joined,
         nominal[0],
         embeddings,
         _measured(features, looks or {}),
     )
-    joined = join_groups(groups, features.image_digests)
     return replace(_calibration(nominal, joined, settings, "holdout"), held_out=table)
 
 

@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from reconpatch.data.training import TrainingSet
+from reconpatch.data.groups import join_groups
+from reconpatch.data.training import TrainingSet, group_keys, group_of_content
 from reconpatch.device import choose_device, limit_threads
 from reconpatch.errors import DataError, ModelError, SettingsError
 from reconpatch.features.dataset import PatchFeatures
 from reconpatch.fitting import (
+    NominalSplit,
     calibrate,
     modulated,
     sample_patches,
@@ -76,13 +78,13 @@ def update_parts(
     positions = new_images(given.image_digests, known)
     features = given.subset(positions)
     groups = [groups[i] for i in positions]
-    split = split_nominal(groups, features.image_digests, settings)
+    split = split_new(features, groups, known, settings)
     added, fresh = training_set(features, groups, split), features.subset(split.fit)
     files = {**files, **dict(zip(features.image_digests, features.paths, strict=True))}
     holdout = given.of_content((*known.holdout, *added.holdout), files)
-    group_of = dict([*known.holdout_pairs, *added.holdout_pairs])
+    group_of = group_of_content([*known.holdout_pairs, *added.holdout_pairs])
     held_groups = [group_of[digest] for digest in holdout.image_digests]
-    if mode == "fine-tune" and modulation is not None:
+    if mode == "fine-tune" and modulation is not None and len(fresh):
         if parts.calibration is not None and not can_recalibrate(parts.calibration, held_groups):
             raise ModelError(
                 f"fine-tune changes every distance, and only {len(set(held_groups))} of the "
@@ -90,7 +92,8 @@ def update_parts(
                 "give the fit's images as `earlier`, the fit's feature cache, or use mode frozen"
             )
         modulation, bank = fine_tune(modulation, bank, fresh, settings)
-    bank = merge_bank(bank, fresh, modulation, settings)
+    if len(fresh):
+        bank = merge_bank(bank, fresh, modulation, settings)
     return replace(
         parts,
         modulation=modulation,
@@ -98,6 +101,36 @@ def update_parts(
         calibration=recalibrate(parts.calibration, holdout, held_groups, modulation, bank, settings),
         training_set=extend(known, added.fit_pairs, added.holdout_pairs),
     )
+
+
+def split_new(
+    features: PatchFeatures, groups: Sequence[str], known: TrainingSet, settings: Settings
+) -> NominalSplit:
+    """Hold out of new images as a fit does, but keep a group that the detector knows on its side.
+
+    New images of a held-out group are held out: in the bank they would lower the scores that the threshold
+    is made from. Those of a group that fits the detector fit it too: their scores would be no evidence. Of a
+    group that touches both, held-out comes first.
+
+    Args:
+        features: of images that the detector does not know.
+        groups: the group of each.
+        known: the detector's training images.
+        settings: as for `split_nominal`, which splits the images of unknown groups.
+    """
+    keys = group_keys(features.paths, groups, features.image_digests)
+    joined = np.array(join_groups(groups, features.image_digests), dtype=str)
+
+    def among(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        wanted = {group for _, group in pairs}
+        return np.isin(joined, [name for name, key in zip(joined, keys, strict=True) if key in wanted])
+
+    held = among(known.holdout_pairs)
+    unknown = np.flatnonzero(~held & ~among(known.fit_pairs))
+    if len(unknown):
+        digests = [features.image_digests[i] for i in unknown]
+        held[unknown[split_nominal(joined[unknown].tolist(), digests, settings).holdout]] = True
+    return NominalSplit(np.flatnonzero(~held), np.flatnonzero(held), joined.tolist())
 
 
 def new_images(image_digests: Sequence[str], known: TrainingSet) -> np.ndarray:

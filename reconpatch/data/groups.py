@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,9 @@ class Grouping:
     """The groups of a category's images.
 
     Attributes:
-        groups: one a path, in order; an image that file or pattern do not name is its own group.
+        groups: one a path, in order; an image that file or pattern do not name is its own group. A name that
+            ends with the image's file name is without its ending: `cam1/p7.png` of group `p7.png` is of `p7`,
+            since a group that reads as the end of a path stands for the image itself.
         strays: what does not fit: images without a line and lines without an image, or images that the
             pattern does not match.
         faults: why ``groups.csv``, or lines of it, cannot be used.
@@ -76,7 +78,11 @@ def find_groups(paths: Sequence[str], root: Path, pattern: str | None = None) ->
         return Grouping(list(paths), [], [])
     if named or not faults:  # of a table that cannot be read at all, every image would lack its line
         strays += [Stray(path, missing) for path in paths if path not in named]
-    return Grouping([named.get(path, path) for path in paths], strays, faults)
+    return Grouping([_unlike_path(named.get(path, path), path) for path in paths], strays, faults)
+
+
+def _unlike_path(group: str, path: str) -> str:
+    return group.removesuffix(PurePosixPath(path).suffix) if path.endswith(f"/{group}") else group
 
 
 def group_of_image(name: str, digest: str, pattern: str | None) -> str:

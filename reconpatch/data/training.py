@@ -1,12 +1,13 @@
 """The nominal training images: those that a fit takes, and what a detector remembers of them."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from reconpatch.data.groups import assign_groups
+from reconpatch.data.groups import assign_groups, join_groups
 from reconpatch.data.layouts import region_file, scan_category
 from reconpatch.data.manifest import image_paths
 from reconpatch.data.verdicts import BAD, read_verdicts
@@ -14,6 +15,7 @@ from reconpatch.errors import DataError
 from reconpatch.files import sha256_file, sha256_json
 from reconpatch.settings import DataSettings
 
+_LOG = logging.getLogger(__name__)
 _JUDGED = "a person judged the part bad; move it out of the training images"
 
 
@@ -82,6 +84,12 @@ class TrainingSet:
         return sha256_json(sorted(self.fit + self.holdout))
 
 
+def group_of_content(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Digest -> group of (digest, group) pairs; groups that share an image's content are one."""
+    digests, groups = [digest for digest, _ in pairs], [group for _, group in pairs]
+    return dict(zip(digests, join_groups(groups, digests), strict=True))
+
+
 def union(sets: Mapping[str, TrainingSet]) -> TrainingSet:
     """The training images of all categories; groups of two categories are two, whatever their names."""
 
@@ -123,8 +131,8 @@ def training_images(
 
     Args:
         images: a category folder (its training split is taken), a list of image paths (each its own
-            group) and of such folders, or a manifest table (its rows with split ``train``, under
-            ``table.attrs["root"]``).
+            group) and of such folders (a roi.png counts where it is that of all of them), or a manifest
+            table (its rows with split ``train``, under ``table.attrs["root"]``).
         settings: layout and group pattern of a folder.
 
     Raises:
@@ -144,15 +152,16 @@ def training_images(
     paths = tuple(path for part in parts for path in part.paths)
     groups = tuple(group for part in parts for group in part.groups)
     regions = {part.region for part in parts if len(part.paths)}
+    if len(regions) > 1:
+        named = ", ".join(sorted(str(region) for region in regions if region is not None))
+        _LOG.warning("%s is not used: it does not hold for every image of the list", named)
     return TrainingImages(paths, groups, regions.pop() if len(regions) == 1 else None)
 
 
 def _from_category(root: Path, settings: DataSettings) -> TrainingImages:
     files = [file for file in scan_category(root, settings.layout) if file.split == "train"]
-    bad = {one.path: one.sha256 for one in read_verdicts(root) if one.verdict == BAD}
-    _refuse(
-        root, [(file.path, file.problem or _judged(root / file.path, bad.get(file.path))) for file in files]
-    )
+    bad = {one.sha256 for one in read_verdicts(root) if one.verdict == BAD}
+    _refuse(root, [(file.path, file.problem or _judged(root / file.path, bad)) for file in files])
     groups, _ = assign_groups([file.path for file in files], root, settings.group_pattern)
     return TrainingImages(tuple(root / file.path for file in files), tuple(groups), region_file(root))
 
@@ -160,6 +169,8 @@ def _from_category(root: Path, settings: DataSettings) -> TrainingImages:
 def _from_manifest(table: pd.DataFrame) -> TrainingImages:
     if "root" not in table.attrs:
         raise DataError('manifest: table.attrs["root"] is missing; set it to the category\'s folder')
+    if missing := [name for name in ("path", "split", "group", "problem") if name not in table]:
+        raise DataError(f"manifest: has no column {', '.join(missing)}; build it with build_manifest")
     rows = table[table["split"] == "train"]
     problems = rows["problem"]
     if "verdict" in rows:  # a table of one's own has none
@@ -176,10 +187,9 @@ def _from_manifest(table: pd.DataFrame) -> TrainingImages:
     )
 
 
-def _judged(path: Path, bad: str | None) -> str | None:
-    if bad is None or sha256_file(path) != bad:
-        return None
-    return _JUDGED
+def _judged(path: Path, bad: set[str]) -> str | None:
+    # Only a category with such a verdict pays for the hashes.
+    return _JUDGED if bad and sha256_file(path) in bad else None
 
 
 def _refuse(root: Path, problems: Sequence[tuple[str, str | None]]) -> None:

@@ -123,3 +123,20 @@ def test_what_only_members_can_do_says_so(ensemble, images):
     for call in (lambda: ensemble.parts, lambda: ensemble.fit(images), lambda: ensemble.update(images)):
         with pytest.raises(ModelError, match=r"member|fit"):
             call()
+
+
+def test_groups_that_share_an_image_count_once(images, cache, tmp_path):
+    """Two names for each part, and one image that bears both."""
+    lines = ["path,group"]
+    for i, path in enumerate(images[:9]):
+        both = (("a", f"A{i // 3}"), ("b", f"B{i // 3}"))
+        for copy, group in both if i % 3 == 0 else both[:1]:
+            (tmp_path / f"{i}{copy}.png").write_bytes(path.read_bytes())
+            lines.append(f"{i}{copy}.png,{group}")
+    (tmp_path / "groups.csv").write_text("\n".join(lines) + "\n")
+    fitted = fit_ensemble(NETS, tmp_path, ReConPatch(params=TINY, cache=cache))
+    counts = [member.calibration.threshold.n for member in fitted.members]
+    assert counts == [1, 1]
+    assert fitted.calibration.threshold.n == 1
+    for one in (fitted, *fitted.members):
+        assert one.calibration.held_out["group"].nunique() == 1

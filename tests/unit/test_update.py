@@ -125,3 +125,38 @@ def test_bench_on_the_command_line(fitted, folder, tmp_path):
     assert result.exit_code == 0
     assert "images/s" in result.output
     assert json.loads((tmp_path / "s.json").read_text())["samples"] == 100
+
+
+def test_new_images_of_a_known_group_stay_on_its_side(folder, cache, tmp_path):
+    for i, path in enumerate(sorted(folder.rglob("*.png"))):
+        part, when = (i, "old") if i < 6 else (i - 4, "new")  # the last four again, and two others
+        new = tmp_path / when / f"part{part}_{when}.png"
+        new.parent.mkdir(exist_ok=True)
+        new.write_bytes(path.read_bytes())
+    for seed in range(3):
+        params = {**TINY, "data.group_pattern": r"(part\d)_", "seed": seed}
+        detector = ReConPatch(params=params, cache=cache).fit(tmp_path / "old")
+        before = detector.training_set
+        detector.update(tmp_path / "new")
+        after = detector.training_set
+        assert set(before.holdout_groups) <= set(after.holdout_groups)
+        assert set(before.fit_groups) <= set(after.fit_groups)
+        assert not set(after.holdout_groups) & set(after.fit_groups)
+        assert detector.calibration.threshold.n == len(set(after.holdout_groups))
+
+
+def test_an_update_with_nothing_but_held_out_groups_leaves_the_bank(folder, cache, tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    for i, path in enumerate(sorted(folder.rglob("*.png"))[:8]):
+        (old if i < 6 else new).mkdir(exist_ok=True)
+        ((old if i < 6 else new) / f"part{i % 6}_{i}.png").write_bytes(path.read_bytes())
+    params = {**TINY, "data.group_pattern": r"(part\d)_", "seed": 2}
+    detector = ReConPatch(params=params, cache=cache).fit(old)
+    held = {hashlib.sha256(path.read_bytes()).hexdigest(): path.name for path in old.glob("*.png")}
+    parts = [held[digest].split("_")[0] for digest in detector.training_set.holdout]
+    for path, part in zip(sorted(new.glob("*.png")), parts, strict=True):
+        path.rename(new / f"{part}_new.png")
+    bank = detector.parts.bank.vectors.copy()
+    detector.update(new, mode="fine-tune")
+    np.testing.assert_array_equal(detector.parts.bank.vectors, bank)
+    assert (len(detector.training_set.holdout), detector.training_set.updates) == (4, 1)

@@ -157,3 +157,8 @@ def test_magnetic_tile_holds_out_whole_tiles(real_images):
     assert all(stray.path.startswith("test/") for stray in strays)
     held = hold_out_groups(groups, 0.15, 0)
     assert 105 <= held.sum() <= 105 + 6
+
+
+def test_a_group_named_like_a_file_is_no_image_of_its_own(tmp_path):
+    paths = ["cam1/p7.png", "cam2/p7.png", "p8.png"]
+    assert assign_groups(paths, tmp_path, r"([^/]+)$")[0] == ["p7", "p7", "p8.png"]

@@ -90,6 +90,11 @@ def test_a_training_image_that_was_judged_bad_is_not_fitted_on(tmp_path: Path) -
         with pytest.raises(DataError, match=r"train/good/1\.png: a person judged the part bad"):
             training_images(images, settings)
     # It was said of an image, not of a name.
+    (good / "1.png").rename(good / "renamed.png")
+    for images in (root, build_manifest(root, settings)):
+        with pytest.raises(DataError, match=r"train/good/renamed\.png: a person judged the part bad"):
+            training_images(images, settings)
+    (good / "renamed.png").unlink()
     (good / "1.png").write_bytes((good / "2.png").read_bytes() + b"\0")
     assert len(training_images(root, settings).paths) == 3
     assert build_manifest(root, settings)["verdict"].isna().all()
