@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-STARTING_SECONDS = 90
+from processes import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def serving(
 
 
 def _await_ready(served: ServedProcess) -> None:
-    deadline = time.monotonic() + STARTING_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         assert served.process.poll() is None, served.log.read_text()
         try:

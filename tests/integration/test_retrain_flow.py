@@ -86,7 +86,7 @@ def test_new_images_become_a_candidate_once_by_a_fit_or_by_an_update(
 
     start = time.monotonic()
     state = retrain(project=root, return_state=True)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60  # 3 s on a quiet machine; with a fit it is minutes
     assert state.is_completed()
     assert "plain: no new data since version 1" in state.message
     assert _versions(project) == 1

@@ -179,4 +179,4 @@ def test_images_in_the_inbox_become_a_champion_by_events_alone(line: Line) -> No
     line.ask(f"deployments/{nightly}/create_flow_run", state={"type": "SCHEDULED"})
     (quiet,) = line.wait_for("a quiet run", lambda: line.runs("nightly"))
     assert f"no new data since version {champion.version}" in quiet["state"]["message"]
-    assert quiet["total_run_time"] < 10
+    assert quiet["total_run_time"] < 60
