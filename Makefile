@@ -30,6 +30,7 @@ setup: $(VENV)/.ready ## make the virtual environment and install every package
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(f"Python 3.11 or newer is needed, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.11 ...") if v < (3, 11) else None'
+	@echo "installing some 200 packages into $(VENV): five to ten minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[pipeline,team,dask,s3,serve,export,lite,tune,pictures,dev]"
 	@touch $@

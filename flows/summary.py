@@ -21,6 +21,13 @@ _COLUMNS = {
     "pixel_auroc": "pixel AUROC",
     "aupro": "AUPRO",
 }
+# What is known without a labelled defect.
+_UNLABELLED = {
+    "category": "category",
+    "backbone": "backbone",
+    "heldout_false_reject_rate": "held-out false rejects",
+    "synthetic_detection_rate": "synthetic defects found",
+}
 _ABSENT = "not available"
 _ENSEMBLE, _UNIFIED = "ensemble", "unified"
 
@@ -43,24 +50,31 @@ def summarise(evaluations: Sequence[Finished]) -> list[dict[str, str]]:
 
 
 def _row(category: str, backbone: str, metrics: Mapping[str, Any], mark: str = "") -> dict[str, str]:
-    values = {name: metrics.get(f"{mark}{name}") for name in list(_COLUMNS)[2:]}
+    values = {name: metrics.get(f"{mark}{name}") for name in _COLUMNS | _UNLABELLED}
     told = {name: _ABSENT if value is None else f"{value:.4f}" for name, value in values.items()}
-    return {"category": category, "backbone": backbone, **told}
+    return told | {"category": category, "backbone": backbone}
 
 
 def print_table(rows: Sequence[dict[str, str]], title: str) -> None:
-    """Print the rows."""
+    """Print the rows, and of those without a labelled defect what is known all the same."""
+    console = Console(markup=False, emoji=False)
+    console.print(_table(rows, _COLUMNS, title))
+    if unlabelled := [row for row in rows if row["image_auroc"] == _ABSENT]:
+        console.print(_table(unlabelled, _UNLABELLED, "Without a labelled defect"))
+
+
+def _table(rows: Sequence[dict[str, str]], columns: Mapping[str, str], title: str) -> Table:
     table = Table(title=title)
-    for name, heading in _COLUMNS.items():
+    for name, heading in columns.items():
         table.add_column(heading, justify="left" if name in ("category", "backbone") else "right")
     for row in rows:
-        table.add_row(*(row[name] for name in _COLUMNS))
-    Console(markup=False, emoji=False).print(table)
+        table.add_row(*(row[name] for name in columns))
+    return table
 
 
 def publish_table(rows: Sequence[dict[str, str]], dataset: str) -> None:
     """Keep the rows as a table artifact of the flow run."""
-    named = [{heading: row[name] for name, heading in _COLUMNS.items()} for row in rows]
+    named = [{heading: row[name] for name, heading in (_COLUMNS | _UNLABELLED).items()} for row in rows]
     create_table_artifact(
         key=artifact_key("metrics", dataset), table=named, description=f"Metrics of {dataset}"
     )

@@ -56,6 +56,7 @@ def _lines(items: Iterable[_T], description: str, total: int | None) -> Iterator
         now = time.monotonic()
         if done and now - last >= _LINE_EVERY_SECONDS:
             last = now
-            left = f", about {(now - start) / done * (total - done):.0f} s left" if total else ""
+            # The first item carries what comes once, or a whole batch; it foretells nothing.
+            left = f", about {(now - start) / done * (total - done):.0f} s left" if total and done > 1 else ""
             _LOG.info("%s: %d of %s%s", description, done, total if total else "?", left)
         yield item

@@ -104,7 +104,14 @@ class GateReport:
 
     def broken(self) -> str:
         """The rules that failed, in one line."""
-        return "; ".join(f"{one.rule}: {one.finding}" for one in self.results if one.verdict == FAILED)
+        return self._findings(FAILED)
+
+    def undecided(self) -> str:
+        """The rules that cannot tell, in one line."""
+        return self._findings(CANNOT_TELL)
+
+    def _findings(self, verdict: str) -> str:
+        return "; ".join(f"{one.rule}: {one.finding}" for one in self.results if one.verdict == verdict)
 
     def to_tags(self) -> dict[str, str]:
         """As tags of a model version: for people, and last the one that `from_tags` reads.

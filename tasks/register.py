@@ -20,7 +20,7 @@ from tasks.gate import GateReport
 from tasks.job import PARAMS, PROJECT, is_recorded, jobs_of, outputs_folder
 from tasks.lineage import lineage
 from tasks.mlflow_runs import log_detector, log_parent
-from tasks.mlflow_store import OUTPUT_DIGEST, Experiment, mlflow_errors, open_experiment
+from tasks.mlflow_store import CHAMPION, OUTPUT_DIGEST, Experiment, mlflow_errors, open_experiment
 from tasks.promote import nominate
 from tasks.runs_view import publish_view, view_link
 from tasks.stage import Finished
@@ -189,8 +189,15 @@ def _find(experiment: Experiment, evaluation: FinishedEvaluation) -> RegisteredM
 def _name_candidate(model: RegisteredModel, settings: Settings, project: Path) -> RegisteredModel:
     gate, aliases = nominate(model.name, model.version, settings=settings, project=project)
     if gate is not None:
-        _LOG.info("%s: %s", model.uri, gate.broken() or f"gate: {gate.outcome}")
+        _LOG.info("%s: gate: %s", model.uri, _told(gate, aliases))
     return replace(model, aliases=aliases, gate=gate)
+
+
+def _told(gate: GateReport, aliases: Sequence[str]) -> str:
+    """The outcome, what is behind it, and whether the version is champion now."""
+    findings = gate.broken() or gate.undecided()
+    told = gate.outcome + (f" ({findings})" if findings else "")
+    return f"{told}; it is champion now" if CHAMPION in aliases else told
 
 
 def _verdict(model: RegisteredModel) -> list[str]:

@@ -16,4 +16,4 @@ def init(
 
     done = initialise(images, project, name)
     typer.echo(f"{done.dataset}: {', '.join(done.categories)} in {done.root}, versioned by {done.dvc_file}")
-    typer.echo("Next: python -m flows.train")
+    typer.echo(f"Next: git add params.yaml {done.dvc_file}; git commit; python -m flows.train")

@@ -65,10 +65,15 @@ def load_settings(
             )
     if preset is not None:
         values = merge(values, read_preset(preset))
-    named = overrides.items() if isinstance(overrides, Mapping) else map(_parse_override, overrides)
+    sources = [str(path)] if path else []
+    if isinstance(overrides, Mapping):
+        named = list(overrides.items())
+    else:
+        named = list(map(_parse_override, overrides))
+        sources += [f"--set {', '.join(name for name, _ in named)}"] if named else []
     for name, value in named:
         _set(values, name, value)
-    return parse_settings(values, source=str(path) if path else "settings")
+    return parse_settings(values, source=" with ".join(sources) or "settings")
 
 
 def _parse_override(override: str) -> tuple[str, Any]:

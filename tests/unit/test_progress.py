@@ -13,7 +13,8 @@ def test_a_log_line_says_how_much_is_left(monkeypatch, caplog):
     monkeypatch.setattr(progress, "_LINE_EVERY_SECONDS", 0.0)
     with caplog.at_level(logging.INFO, logger="reconpatch.progress"):
         list(progress.track(range(3), "coreset"))
-    assert "coreset: 1 of 3, about" in caplog.text
+    assert "coreset: 1 of 3\n" in caplog.text  # the first foretells nothing
+    assert "coreset: 2 of 3, about" in caplog.text
 
 
 def test_threads_that_work_side_by_side_log_lines_instead_of_drawing_over_each_other(monkeypatch):

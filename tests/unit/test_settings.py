@@ -132,3 +132,12 @@ def test_what_several_detectors_calibrate_needs_held_out_images(asked, calibrate
 def test_what_cannot_be_unified(changes, message):
     with pytest.raises(SettingsError, match=message):
         parse_settings({"pipeline": {"backbones": ["net"]} | changes})
+
+
+def test_a_message_names_the_options_that_came_beside_the_file(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text("seed: 1\n")
+    with pytest.raises(SettingsError, match=r"params\.yaml with --set modulaton\.steps: unknown"):
+        load_settings(file, ["modulaton.steps=10"])
+    with pytest.raises(SettingsError, match=r"^--set modulaton\.steps: unknown"):
+        load_settings(None, ["modulaton.steps=10"])

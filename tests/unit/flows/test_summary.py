@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from flows.summary import summarise
+from flows.summary import print_table, summarise
 from reconpatch.settings import parse_settings
 from tasks.job import Job
 from tasks.stage import Finished
@@ -11,7 +11,7 @@ from tasks.stage import Finished
 
 def _finish(name: str, job: Job, **metrics: float | None) -> Finished:
     found = Finished(name, job, job.folder(name), ran=True)
-    found.evaluation.mkdir(parents=True)
+    found.evaluation.mkdir(parents=True, exist_ok=True)
     (found.evaluation / "metrics.json").write_text(json.dumps(metrics))
     return found
 
@@ -41,3 +41,15 @@ def test_a_unified_model_has_a_row_a_category_and_one_as_it_stands(tmp_path: Pat
         ("all", "unified, b", "0.8000"),
     ]
     assert rows[2]["aupro"] == "0.2500"
+
+
+def test_what_is_known_without_a_labelled_defect_is_shown_too(tmp_path: Path, capsys) -> None:
+    job = Job(parse_settings({"pipeline": {"categories": ["nut"]}}), "nut", "b", tmp_path, tmp_path)
+    known = {"heldout_false_reject_rate": 0.125, "synthetic_detection_rate": 1.0}
+    print_table(summarise([_finish("evaluate", job, image_auroc=None, **known)]), "tiny")
+    shown = capsys.readouterr().out
+    assert "held-out false rejects" in shown
+    assert shown.count("not available") == 3
+    assert "0.1250" in shown
+    print_table(summarise([_finish("evaluate", job, image_auroc=1.0, **known)]), "tiny")
+    assert "held-out" not in capsys.readouterr().out
