@@ -1,5 +1,6 @@
 """One run of great-expectations over a table, and its Data Docs as HTML where they are wanted."""
 
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ def run_suite(table: pd.DataFrame, suite: Any, docs: Path | None = None) -> list
     gx = import_extra("great_expectations", "checking data")
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
+    # It sets itself to INFO, to tell of a site that nobody asked for and that is never written.
+    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     with _ONE_AT_A_TIME:
         context = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = ProgressBarsConfig(globally=False)
