@@ -7,7 +7,8 @@ leaves a plan that the next one finishes before it looks at the inbox.
 import csv
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -163,33 +164,61 @@ def _join(plan: Plan, category_root: Path) -> None:
     folder = category_root / plan.folder
     if folder.exists() or not plan.joining:
         return
-    # Outside the data set, whose every file DVC and the stages would take for theirs.
-    staging = category_root.parent.parent / f".{category_root.parent.name}.arrivals" / plan.batch
     joined = [move for move in plan.joining if _is(Path(move.source), move.sha256)]
-    for move in joined:
-        _copy(Path(move.source), staging / move.target)
-    if joined:
-        _name_groups(plan, joined, category_root)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging.rename(folder)
-    shutil.rmtree(staging.parent, ignore_errors=True)
+    if not joined:
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = _staging(plan, category_root)
+    shutil.rmtree(staging, ignore_errors=True)  # of a killed process, maybe with files that changed since
+    try:
+        for move in joined:
+            _copy(Path(move.source), staging / move.target)
+        with _groups_named(plan, joined, category_root):
+            staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
-def _name_groups(plan: Plan, joined: Sequence[Move], category_root: Path) -> None:
-    """Add lines to the category's groups.csv, where it has one, or where a group is more than its image."""
+def _staging(plan: Plan, category_root: Path) -> Path:
+    """Where the batch is put together: on the disk that it joins, since a rename ends there."""
+    root, target = category_root.resolve(), (category_root / plan.folder).parent.resolve()
+    outside = root.parent.parent
+    # Outside the data set, whose every file DVC and the stages would take for theirs; but it may be a mount.
+    place = outside if outside.stat().st_dev == target.stat().st_dev else target
+    # Of this batch alone: another category of the data set may be joined at the same time.
+    return place / f".{root.parent.name}.{root.name}.{plan.batch}.arrivals"
+
+
+@contextmanager
+def _groups_named(plan: Plan, joined: Sequence[Move], category_root: Path) -> Iterator[None]:
+    """Add lines to the category's groups.csv, where it has one, for images that appear in the block.
+
+    They come first, so that no image is ever seen without its group, and go again where the block fails.
+    """
     table = category_root / GROUPS_FILE
     if not table.is_file():
+        yield
         return
     with table.open(encoding="utf-8-sig", newline="") as stream:
         lines = [line for line in csv.reader(stream) if line]
     path_at, group_at = lines[0].index("path"), lines[0].index("group")
-    there = {line[path_at] for line in lines}
+    # Without those that a killed process may have left.
+    lines = [line for line in lines if not line[path_at].startswith(f"{plan.folder}/")]
+    added = []
     for move in joined:
         path = f"{plan.folder}/{move.target}"
-        if path not in there:
-            line = [""] * len(lines[0])
-            line[path_at], line[group_at] = path, move.group or path
-            lines.append(line)
+        line = [""] * len(lines[0])
+        line[path_at], line[group_at] = path, move.group or path
+        added.append(line)
+    _write_lines(table, [*lines, *added])
+    try:
+        yield
+    except BaseException:
+        _write_lines(table, lines)
+        raise
+
+
+def _write_lines(table: Path, lines: Sequence[Sequence[str]]) -> None:
     with atomic_file(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows(lines)
 
