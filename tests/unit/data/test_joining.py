@@ -13,6 +13,7 @@ from PIL import Image
 from reconpatch.data import joining
 from reconpatch.data.arrivals import read_inbox
 from reconpatch.data.joining import Plan, carry_out, make_plan
+from reconpatch.data.manifest import build_manifest
 from reconpatch.settings import DataSettings
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (a file system of its own)
@@ -38,6 +39,46 @@ def read_groups(root: Path) -> list[list[str]]:
 def plan_of(inbox: Path, root: Path, settings: DataSettings) -> Plan:
     arrivals = read_inbox(inbox, root, settings)
     return make_plan(arrivals, [None] * len(arrivals), ("train", "good"), None)
+
+
+def test_groups_of_the_inbox_make_a_table_where_the_category_has_none(tmp_path: Path) -> None:
+    root, inbox = tmp_path / "data/toy/nut", tmp_path / "inbox"
+    settings = DataSettings(group_pattern=r"part(\d+)_")
+    pictures(root / "train/good", "part1_a", "part1_b", "x")
+    pictures(root / "test/good", "part2_a")
+    pictures(inbox, "n0", "n1", "n2", "part1_c")
+    write_groups(inbox, n0="lot1", n1="lot1", n2="lot2")
+    before = build_manifest(root, settings).set_index("path")["group"].to_dict()
+    plan = plan_of(inbox, root, settings)
+    carry_out(plan, root, tmp_path / "quarantine", settings)
+    table = build_manifest(root, settings)
+    joined = {"n0": "lot1", "n1": "lot1", "n2": "lot2", "part1_c": "1"}
+    expected = before | {f"{plan.folder}/{name}.png": group for name, group in joined.items()}
+    assert table.set_index("path")["group"].to_dict() == expected
+    assert table.attrs["strays"] == []
+
+
+def test_a_table_made_for_a_batch_that_cannot_join_goes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, inbox = tmp_path / "data/toy/nut", tmp_path / "inbox"
+    pictures(root / "train/good", "a")
+    pictures(inbox, "b")
+    write_groups(inbox, b="lot1")
+    monkeypatch.setattr(Path, "rename", _refuse)
+    with pytest.raises(OSError, match="no"):
+        carry_out(plan_of(inbox, root, DataSettings()), root, tmp_path / "quarantine")
+    assert not (root / "groups.csv").exists()
+
+
+@pytest.mark.parametrize("pattern", [None, r"part(\d+)_", "good/([^/]+)/"])
+def test_what_the_pattern_tells_needs_no_table(tmp_path: Path, pattern: str | None) -> None:
+    root, inbox = tmp_path / "data/toy/nut", tmp_path / "inbox"
+    pictures(root / "train/good", "part1_a")
+    pictures(inbox, "part1_b", "part2_a", "x")
+    settings = DataSettings(group_pattern=pattern)
+    carry_out(plan_of(inbox, root, settings), root, tmp_path / "quarantine", settings)
+    assert not (root / "groups.csv").exists()
 
 
 @pytest.fixture
@@ -80,11 +121,8 @@ def test_a_batch_that_cannot_join_leaves_nothing_and_joins_later(
     plan = plan_of(inbox, root, DataSettings())
     before = read_groups(root)
 
-    def refuse(*_: object) -> None:
-        raise OSError("no")
-
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "rename", refuse)
+        patched.setattr(Path, "rename", _refuse)
         for _ in range(2):
             with pytest.raises(OSError, match="no"):
                 carry_out(plan, root, tmp_path / "quarantine")
@@ -95,7 +133,7 @@ def test_a_batch_that_cannot_join_leaves_nothing_and_joins_later(
     assert len(read_groups(root)) == 3
     assert list((tmp_path / "data").glob(".*"))
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "rename", refuse)
+        patched.setattr(Path, "rename", _refuse)
         with pytest.raises(OSError, match="no"):
             carry_out(plan, root, tmp_path / "quarantine")
     assert read_groups(root) == before
@@ -105,6 +143,10 @@ def test_a_batch_that_cannot_join_leaves_nothing_and_joins_later(
     assert read_groups(root) == [*before, [path, path]]
     assert [file.name for file in root.rglob("*.png")] == ["a.png", "b.png"]
     assert not list(inbox.iterdir())
+
+
+def _refuse(*_: object) -> None:
+    raise OSError("no")
 
 
 def _carry_out_until_killed(plan: Plan, root: Path, quarantine: Path) -> None:
