@@ -1,19 +1,24 @@
 """Files and folders that are complete or absent: written beside, then renamed."""
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from reconpatch.errors import SettingsError
+
 _CHUNK_BYTES = 1 << 20
 _LOOK_SECONDS = 0.05
+_NEW, _OLD = ".new", ".old"  # endings of what `atomic_folder` works on
 # It can only be read by setting it, which must not happen while other threads create files.
 _UMASK = os.umask(0o022)
 os.umask(_UMASK)
@@ -72,34 +77,63 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path``; it takes its place when the block ends well.
 
     A folder that was at ``path`` is moved aside first and removed last, so that a kill leaves
-    either the old one, the new one, or (between two renames) none, never a mixture.
+    either the old one, the new one, or (between two renames) none, never a mixture. Of several writers at
+    the same time the last one stays. A link is followed, and stays.
+
+    Raises:
+        SettingsError: ``path`` is a file, or a folder that the process works in.
     """
+    path = _replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_NEW, dir=path.parent))
     try:
         yield temporary
         temporary.chmod(0o777 & ~_UMASK)
         for written in temporary.rglob("*"):
             _sync(written)
-        old = temporary.with_name(f"{temporary.name}.old")
-        if path.exists():
-            path.rename(old)
-        try:
-            temporary.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
+        _exchange(temporary, path)
         _sync(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _replaceable(path: Path) -> Path:
+    """Where the folder really lies, or shall lie."""
+    target = path.resolve()
+    with suppress(FileNotFoundError):  # a process may outlive the folder that it works in
+        if Path.cwd().is_relative_to(target):
+            raise SettingsError(f"{path}: the process works in this folder; give another one to write")
+    if target.exists() and not target.is_dir():
+        raise SettingsError(f"{path}: is a file; remove it, or give another folder to write")
+    return target
+
+
+def _exchange(temporary: Path, path: Path) -> None:
+    old = temporary.with_suffix(_OLD)
+    while True:
+        with suppress(FileNotFoundError):
+            path.rename(old)
+        try:
+            temporary.rename(path)
+        except OSError as error:
+            # Another writer was faster: what it wrote is whole, and the next to be moved aside.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                if old.exists():
+                    old.rename(path)
+                raise
+        else:
+            return shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def remove_abandoned(path: Path) -> None:
     """Remove what `atomic_folder` left beside ``path`` where it was killed; nobody else may be writing it."""
-    for abandoned in path.parent.glob(f".{path.name}.*/"):
-        shutil.rmtree(abandoned, ignore_errors=True)
+    path = path.resolve()
+    # No dot between name and suffix: `.a.b.<random>.new` belongs to `a.b`, not to `a`.
+    left = re.compile(rf"\.{re.escape(path.name)}\.[^.]+({re.escape(_NEW)}|{re.escape(_OLD)})")
+    for beside in path.parent.glob(".*/"):
+        if left.fullmatch(beside.name):
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 @contextmanager

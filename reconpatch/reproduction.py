@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconpatch.data.layouts import find_categories
-from reconpatch.data.manifest import build_manifest
+import pandas as pd
+
+from reconpatch.data.layouts import find_categories, region_file
+from reconpatch.data.manifest import build_manifest, manifest_digest
 from reconpatch.ensemble import fit_detector
 from reconpatch.errors import SettingsError
 from reconpatch.evaluation.evaluate import evaluate
 from reconpatch.features.cache import FeatureCache
-from reconpatch.files import sha256_json, write_json
+from reconpatch.files import sha256_file, sha256_json, write_json
 from reconpatch.settings import Settings, paper_figures
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro")
@@ -48,7 +50,7 @@ def reproduce(
     Args:
         root: folder of the categories.
         settings: the preset's parameters, with overrides.
-        out: a folder of metrics for each category; other parameters get another one.
+        out: a folder of metrics for each category; other parameters, images or weights get another one.
         preset: name of the preset, for the paper's figures.
         categories: some of the data set's; None takes all.
         cache: the feature cache or its folder.
@@ -65,11 +67,10 @@ def reproduce(
     unknown = sorted(set(categories or ()) - set(found))
     if unknown:
         raise SettingsError(f"categories: {root} has no {unknown[0]}; it has {', '.join(found)}")
-    digest = sha256_json(settings.model_dump(mode="json", by_alias=True))[:12]
     paper = paper_figures(preset)
     rows = []
     for category in categories or found:
-        metrics = _measure(root / category, settings, out / preset / digest / category, cache)
+        metrics = _measure(root / category, settings, out / preset, cache)
         ours = tuple(metrics.get(name) for name in METRICS)
         row = Row(category, ours, tuple(_share(paper.get(kind, {}).get(category)) for kind in _KINDS))  # type: ignore[arg-type]
         report(row)
@@ -86,16 +87,24 @@ _KINDS = ("image", "pixel")
 
 
 def _measure(
-    images: Path, settings: Settings, folder: Path, cache: FeatureCache | Path | None
+    images: Path, settings: Settings, out: Path, cache: FeatureCache | Path | None
 ) -> dict[str, float | None]:
-    file = folder / "metrics.json"
+    manifest = build_manifest(images, settings.data, cache=out / f".{images.name}.probes.json")
+    file = out / _inputs_digest(images, manifest, settings)[:12] / images.name / "metrics.json"
     if not file.is_file():
         detector = fit_detector(images, settings, cache)
-        evaluation = evaluate(detector, build_manifest(images, settings.data), settings)
-        folder.mkdir(parents=True, exist_ok=True)
+        evaluation = evaluate(detector, manifest, settings)
         write_json(file, evaluation.to_dict())
     values: dict[str, float | None] = json.loads(file.read_text(encoding="utf-8"))
     return values
+
+
+def _inputs_digest(images: Path, manifest: pd.DataFrame, settings: Settings) -> str:
+    """Of what a user may change: parameters, images, what counts of them, a file of weights."""
+    files = (region_file(images), settings.features.weights)
+    contents = [sha256_file(file) if file is not None and file.is_file() else None for file in files]
+    parameters = settings.model_dump(mode="json", by_alias=True)
+    return sha256_json([parameters, manifest_digest(manifest), contents])
 
 
 def _share(percent: float | None) -> float | None:

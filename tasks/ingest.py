@@ -246,7 +246,7 @@ def _is_new(arrival: Arrival, known: pd.DataFrame, quarantine: Path) -> bool:
 
 
 def _finish(plan: Plan, settings: Settings, category: str, project: Path, places: Places) -> Ingested:
-    carry_out(plan, places.root, places.quarantine, keep=settings.ingest.keep_inbox)
+    carry_out(plan, places.root, places.quarantine, settings.data, keep=settings.ingest.keep_inbox)
     record, folder = data_record(places.root, project), places.root / plan.folder
     commit, joined = None, [move for move in plan.joining if (folder / move.target).is_file()]
     if (joined or plan.verdicts is not None) and record is not None:

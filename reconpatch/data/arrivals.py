@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from reconpatch.data.groups import GROUPS_FILE, assign_groups
+from reconpatch.data.groups import GROUPS_FILE, assign_groups, group_of_image
 from reconpatch.data.images import ImageProbe, probe_image
 from reconpatch.data.layouts import train_folder
 from reconpatch.data.listing import list_files
@@ -67,15 +67,28 @@ def read_inbox(inbox: Path, category_root: Path, settings: DataSettings) -> list
     if (inbox / GROUPS_FILE).is_file():
         groups, _ = assign_groups(names, inbox)
     else:
-        # The pattern sees the path that the image would get; its own name in another folder is no group.
-        folder = "/".join((*train_folder(category_root, settings.layout), BATCH.format("0" * 12)))
-        paths = [f"{folder}/{name}" for name in names]
-        groups, _ = assign_groups(paths, inbox, settings.group_pattern)
-        groups = ["" if group == path else group for group, path in zip(groups, paths, strict=True)]
+        folder = "/".join((*train_folder(category_root, settings.layout), BATCH))
+        groups = [patterned_group(name, folder, settings.group_pattern) for name in names]
     return [
         Arrival(inbox / name, name, "" if group == name else group, probe_image(inbox / name))
         for name, group in zip(names, groups, strict=True)
     ]
+
+
+def patterned_group(name: str, folder: str, pattern: str | None) -> str:
+    """The group that the pattern finds in the path that an arrival would get; empty: none.
+
+    Args:
+        name: posix path below the batch's folder.
+        folder: of any batch, posix, below the category root; what the batch is called does not matter.
+        pattern: ``data.group_pattern``.
+
+    Raises:
+        SettingsError: the pattern is no regular expression with exactly one capture.
+    """
+    path = str(PurePosixPath(folder).with_name(BATCH.format("0" * 12)) / name)
+    group = group_of_image(path, "", pattern)
+    return "" if group == path else group  # a name in another folder is no group
 
 
 def judge_arrivals(

@@ -6,18 +6,23 @@ leaves a plan that the next one finishes before it looks at the inbox.
 
 import csv
 import json
+import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from reconpatch.data.arrivals import BATCH, Arrival, Refusal
-from reconpatch.data.groups import GROUPS_FILE
+from reconpatch.data.arrivals import BATCH, Arrival, Refusal, patterned_group
+from reconpatch.data.groups import GROUPS_FILE, assign_groups
+from reconpatch.data.layouts import scan_category
 from reconpatch.data.verdicts import Verdict, write_verdicts
 from reconpatch.errors import DataError
 from reconpatch.files import atomic_file, sha256_file, sha256_json, write_json
+from reconpatch.settings import DataSettings
 
+_LOG = logging.getLogger(__name__)
 HEATMAPS = "heatmaps"  # below a quarantine
 
 
@@ -117,7 +122,14 @@ def quarantine_name(arrival: Arrival) -> str:
     return f"{name.stem}-{mark}{name.suffix}"
 
 
-def carry_out(plan: Plan, category_root: Path, quarantine: Path, *, keep: bool = False) -> None:
+def carry_out(
+    plan: Plan,
+    category_root: Path,
+    quarantine: Path,
+    settings: DataSettings | None = None,
+    *,
+    keep: bool = False,
+) -> None:
     """Bring every file of the plan to its place, however often this was begun.
 
     A file that changed since it was judged stays where it is.
@@ -126,12 +138,15 @@ def carry_out(plan: Plan, category_root: Path, quarantine: Path, *, keep: bool =
         plan: what to do.
         category_root: the category that the batch joins.
         quarantine: folder of the files put aside and of their records (``<file>.json``).
+        settings: the category's layout and group pattern; None: the defaults.
         keep: leave the sources, of an inbox that is not ours to empty.
 
     Raises:
+        DataError: the category or its ``groups.csv`` cannot be used.
+        SettingsError: the group pattern cannot be used.
         OSError: a file cannot be written.
     """
-    _join(plan, category_root)
+    _join(plan, category_root, settings or DataSettings())
     if plan.verdicts is not None:
         write_verdicts(category_root, plan.verdicts)
     for move in plan.moves:
@@ -159,37 +174,94 @@ def _forget(record: Path, quarantine: Path) -> None:
     record.unlink()
 
 
-def _join(plan: Plan, category_root: Path) -> None:
+def _join(plan: Plan, category_root: Path, settings: DataSettings) -> None:
     folder = category_root / plan.folder
     if folder.exists() or not plan.joining:
         return
-    # Outside the data set, whose every file DVC and the stages would take for theirs.
-    staging = category_root.parent.parent / f".{category_root.parent.name}.arrivals" / plan.batch
     joined = [move for move in plan.joining if _is(Path(move.source), move.sha256)]
-    for move in joined:
-        _copy(Path(move.source), staging / move.target)
-    if joined:
-        _name_groups(plan, joined, category_root)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging.rename(folder)
-    shutil.rmtree(staging.parent, ignore_errors=True)
-
-
-def _name_groups(plan: Plan, joined: Sequence[Move], category_root: Path) -> None:
-    """Add lines to the category's groups.csv, where it has one, or where a group is more than its image."""
-    table = category_root / GROUPS_FILE
-    if not table.is_file():
+    if not joined:
         return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = _staging(plan, category_root)
+    shutil.rmtree(staging, ignore_errors=True)  # of a killed process, maybe with files that changed since
+    try:
+        for move in joined:
+            _copy(Path(move.source), staging / move.target)
+        with _groups_named(plan, joined, category_root, settings):
+            staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _staging(plan: Plan, category_root: Path) -> Path:
+    """Where the batch is put together: on the disk that it joins, since a rename ends there."""
+    root, target = category_root.resolve(), (category_root / plan.folder).parent.resolve()
+    outside = root.parent.parent
+    # Outside the data set, whose every file DVC and the stages would take for theirs; but it may be a mount.
+    place = outside if outside.stat().st_dev == target.stat().st_dev else target
+    # Of this batch alone: another category of the data set may be joined at the same time.
+    return place / f".{root.parent.name}.{root.name}.{plan.batch}.arrivals"
+
+
+@contextmanager
+def _groups_named(
+    plan: Plan, joined: Sequence[Move], category_root: Path, settings: DataSettings
+) -> Iterator[None]:
+    """Add lines to the category's groups.csv, where it has or needs one, for images that appear in the block.
+
+    They come first, so that no image is ever seen without its group, and go again where the block fails.
+    """
+    table = category_root / GROUPS_FILE
+    is_new = not table.is_file()
+    if is_new and _are_patterned(plan, joined, settings):
+        yield
+        return
+    lines = _present_lines(category_root, settings) if is_new else _lines_without(plan, table)
+    paths = [f"{plan.folder}/{move.target}" for move in joined]
+    present, _ = assign_groups(paths, category_root, settings.group_pattern)
+    path_at, group_at = lines[0].index("path"), lines[0].index("group")
+    added = []
+    for move, path, group in zip(joined, paths, present, strict=True):
+        line = [""] * len(lines[0])
+        line[path_at], line[group_at] = path, move.group or group
+        added.append(line)
+    _write_lines(table, [*lines, *added])
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            table.unlink()
+        else:
+            _write_lines(table, lines)
+        raise
+
+
+def _are_patterned(plan: Plan, joined: Sequence[Move], settings: DataSettings) -> bool:
+    """Whether the pattern alone tells the groups that are known."""
+    return all(
+        move.group in ("", patterned_group(move.target, plan.folder, settings.group_pattern))
+        for move in joined
+    )
+
+
+def _present_lines(category_root: Path, settings: DataSettings) -> list[list[str]]:
+    """A table of the groups that the category's images have without one: it takes the pattern's place."""
+    if settings.group_pattern is not None:
+        _LOG.info("%s: %s takes the place of data.group_pattern", category_root, GROUPS_FILE)
+    paths = [file.path for file in scan_category(category_root, settings.layout)]
+    groups, _ = assign_groups(paths, category_root, settings.group_pattern)
+    return [["path", "group"], *map(list, zip(paths, groups, strict=True))]
+
+
+def _lines_without(plan: Plan, table: Path) -> list[list[str]]:
+    """The table's lines, but for those of this batch, which a killed process may have left."""
     with table.open(encoding="utf-8-sig", newline="") as stream:
         lines = [line for line in csv.reader(stream) if line]
-    path_at, group_at = lines[0].index("path"), lines[0].index("group")
-    there = {line[path_at] for line in lines}
-    for move in joined:
-        path = f"{plan.folder}/{move.target}"
-        if path not in there:
-            line = [""] * len(lines[0])
-            line[path_at], line[group_at] = path, move.group or path
-            lines.append(line)
+    path_at = lines[0].index("path")
+    return [line for line in lines if not line[path_at].startswith(f"{plan.folder}/")]
+
+
+def _write_lines(table: Path, lines: Sequence[Sequence[str]]) -> None:
     with atomic_file(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows(lines)
 

@@ -9,7 +9,7 @@ from reconpatch.data.layouts import category_roots
 from reconpatch.errors import DataError
 from reconpatch.fetch.download import check_file, download
 from reconpatch.fetch.unpack import unpack
-from reconpatch.files import atomic_folder
+from reconpatch.files import atomic_folder, sha256_json
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ def fetch_dataset(
     Args:
         origin: address of the archive, or the archive itself, which is left as it is.
         root: folder to make; folders around the categories in the archive are left out.
-        cache: where the archive lies while it is downloaded; it goes once it is unpacked.
+        cache: where the archive lies while it is downloaded; it goes once it is unpacked, and where it
+            cannot be unpacked and no hash says that it is the right one.
         sha256: of the archive, hex; None: not checked.
         size: of the archive in bytes; None: not checked.
 
@@ -49,12 +50,23 @@ def fetch_dataset(
             raise DataError(f"{origin}: there is no such file; give the archive's path")
         check_file(origin, sha256, size, str(origin))
         return _unpack(origin, root)
-    archive = cache / (PurePosixPath(unquote(urlsplit(origin).path)).name or "archive")
     cache.mkdir(parents=True, exist_ok=True)
+    archive = cache / _cache_name(origin, sha256)
     download(origin, archive, sha256=sha256, size=size)
-    fetched = _unpack(archive, root)
+    try:
+        fetched = _unpack(archive, root)
+    except DataError:
+        if sha256 is None:  # it may be damaged, and every later call would take it for the right one
+            archive.unlink()
+        raise
     archive.unlink()
     return fetched
+
+
+def _cache_name(url: str, sha256: str | None) -> str:
+    """Of one archive only: that of the hash, which mirrors share, else that of the address."""
+    name = PurePosixPath(unquote(urlsplit(url).path)).name or "archive"
+    return f"{(sha256 or sha256_json(url))[:12]}-{name}"
 
 
 def _unpack(archive: Path, root: Path) -> Fetched:

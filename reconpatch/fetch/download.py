@@ -36,7 +36,7 @@ def download(
 
     Args:
         url: http or https.
-        path: complete and checked when this returns; a file that is there and has the hash is left alone.
+        path: complete and checked when this returns; one that is there with hash and size is left alone.
         sha256: hex digest that it must have; None: it is not checked.
         size: bytes that it must have; None: as many as the server announces.
         pause: seconds before the second try, doubled for each further one.
@@ -48,7 +48,11 @@ def download(
     if urlsplit(url).scheme not in ("http", "https"):
         raise DataError(f"{url}: is no http or https address; give such a one")
     with file_lock(path.with_name(f".{path.name}.lock")):
-        if path.is_file() and (sha256 is None or sha256_file(path) == sha256):
+        if (
+            path.is_file()
+            and size in (None, path.stat().st_size)
+            and (sha256 is None or sha256_file(path) == sha256)
+        ):
             return
         part = path.with_name(f"{path.name}.part")
         try:

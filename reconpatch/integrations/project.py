@@ -13,7 +13,7 @@ from yaml import safe_load
 
 from reconpatch.data.layouts import category_roots
 from reconpatch.errors import DataError, SettingsError
-from reconpatch.files import atomic_file, atomic_folder
+from reconpatch.files import atomic_file, atomic_folder, remove_abandoned
 from reconpatch.integrations.extras import import_extra
 from reconpatch.settings import load_settings
 
@@ -100,8 +100,7 @@ def _named(roots: Mapping[str, Path]) -> dict[str, Path]:
 
 def _copy(sources: Mapping[str, Path], root: Path) -> None:
     """Copy each category to its name below ``root``, all or none; equal content is left as it is."""
-    for abandoned in root.parent.glob(f".{root.name}.*"):
-        shutil.rmtree(abandoned)
+    remove_abandoned(root)
     if root.exists():
         wanted = {Path(name, path): size for name, source in sources.items() for path, size in _sizes(source)}
         if dict(_sizes(root)) != wanted:

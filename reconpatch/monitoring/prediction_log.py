@@ -89,10 +89,8 @@ def write_predictions(log: Path, rows: Sequence[LoggedPrediction], token: str | 
     Raises:
         DataError: the log cannot be written; the message names the file.
     """
-    parts: dict[tuple[str, str], list[LoggedPrediction]] = {}
-    for row in rows:
-        parts.setdefault((row.category, row.time.astimezone(UTC).date().isoformat()), []).append(row)
-    for (category, day), part in parts.items():
+    for part in split_rows(rows):
+        category, day = part[0].category, part[0].time.astimezone(UTC).date().isoformat()
         first = part[0].time.astimezone(UTC).strftime("%H%M%S-%f")
         path = log / category / day / f"{first}-{token or secrets.token_hex(4)}.parquet"
         table = pa.Table.from_pylist([asdict(row) for row in part], SCHEMA)
@@ -103,6 +101,14 @@ def write_predictions(log: Path, rows: Sequence[LoggedPrediction], token: str | 
             raise DataError(
                 f"{path}: cannot be written ({error.strerror or error}); look at space and permissions"
             ) from None
+
+
+def split_rows(rows: Iterable[LoggedPrediction]) -> list[list[LoggedPrediction]]:
+    """The rows by the file that they belong in: one for each of their categories and days (UTC)."""
+    parts: dict[tuple[str, date], list[LoggedPrediction]] = {}
+    for row in rows:
+        parts.setdefault((row.category, row.time.astimezone(UTC).date()), []).append(row)
+    return list(parts.values())
 
 
 def read_predictions(

@@ -18,7 +18,7 @@ from reconpatch.data.appearance import Appearance, measure_appearance
 from reconpatch.data.groups import group_of_image
 from reconpatch.data.images import ImageProbe, probe_image
 from reconpatch.errors import DataError
-from reconpatch.monitoring.prediction_log import LoggedPrediction, write_predictions
+from reconpatch.monitoring.prediction_log import LoggedPrediction, split_rows, write_predictions
 from reconpatch.prediction import Prediction
 
 _LOG = logging.getLogger(__name__)
@@ -144,18 +144,23 @@ class LogBuffer:
         return len(self._rows) >= _ROWS or (bool(self._rows) and time.monotonic() - self._since >= _SECONDS)
 
     def flush(self) -> None:
-        """Write the rows kept.
+        """Write the rows kept, each file for itself: one that cannot be written holds up no other.
 
         Raises:
-            DataError: the log cannot be written; the latest rows are kept.
+            DataError: a file cannot be written; the latest rows without a file are kept.
         """
         self._since = time.monotonic()
-        try:
-            write_predictions(self._log, self._rows)
-        except DataError:
-            del self._rows[:-_KEPT_ROWS]
-            raise
-        self._rows = []
+        refused: list[LoggedPrediction] = []
+        problem: DataError | None = None
+        for part in split_rows(self._rows):
+            try:
+                write_predictions(self._log, part)
+            except DataError as error:
+                refused += part
+                problem = problem or error
+        self._rows = sorted(refused, key=lambda row: row.time)[-_KEPT_ROWS:]
+        if problem is not None:
+            raise problem
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def prepare_bench(
     Args:
         table: a category's manifest.
         settings: whose ``features``, ``calibrate.holdout`` and ``seed`` all candidates share.
-        folder: the images with synthetic defects are written here, unless an earlier call has done it.
+        folder: for the images with synthetic defects; what is in it is replaced.
         cache: the feature cache.
         with_test: whether the test images are read too.
 

@@ -87,7 +87,7 @@ def test_a_call_that_failed_after_the_copy_is_finished_by_the_next(project, phot
         with pytest.raises(DataError, match="the lock is taken"):
             initialise(photographs, project)
     assert load_settings(project / "params.yaml").pipeline.dataset == "demo"
-    (project / "data/.line-3.k1ll").mkdir()
+    (project / "data/.line-3.k1ll.new").mkdir()
     done = initialise(photographs, project)
     assert done.dvc_file.is_file()
     assert load_settings(project / "params.yaml").pipeline.dataset == "line-3"

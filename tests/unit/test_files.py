@@ -1,8 +1,12 @@
 import fcntl
 import json
+import multiprocessing
+from pathlib import Path
 
 import pytest
 
+from reconpatch import files
+from reconpatch.errors import SettingsError
 from reconpatch.files import (
     atomic_file,
     atomic_folder,
@@ -62,11 +66,64 @@ def test_failed_folder_keeps_the_old_one(tmp_path):
 
 
 def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
-    for name in (".a.killed", ".a.killed.old", "a", ".ab.killed"):
-        (tmp_path / name).mkdir()
-    (tmp_path / ".a.lock").touch()
-    remove_abandoned(tmp_path / "a")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.lock", ".ab.killed", "a"]
+    target = tmp_path / "a[1]"
+    target.mkdir()
+    (tmp_path / ".a[1].lock").touch()
+    (tmp_path / ".a[1].notes").mkdir()
+    with atomic_folder(target) as killed, atomic_folder(tmp_path / "a[1].b") as other:
+        killed.with_suffix(".old").mkdir()
+        remove_abandoned(target)
+        assert not killed.exists()
+        assert other.exists()
+        killed.mkdir()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [".a[1].lock", ".a[1].notes", "a[1]", "a[1].b"]
+
+
+def _write_often(target, name, barrier):
+    barrier.wait()
+    for _ in range(100):
+        with atomic_folder(target) as temporary:
+            for part in "xy":
+                (temporary / part).write_text(name)
+
+
+def test_writers_at_the_same_time_leave_the_folder_of_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_sync", lambda _: None)  # which would keep them apart
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(3)
+    writers = [context.Process(target=_write_often, args=(tmp_path / "a", n, barrier)) for n in "123"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    assert (tmp_path / "a/x").read_text() == (tmp_path / "a/y").read_text()
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+def test_a_folder_is_written_through_a_link(tmp_path):
+    (tmp_path / "far" / "old").mkdir(parents=True)
+    (tmp_path / "near").mkdir()
+    link = tmp_path / "near" / "model"
+    link.symlink_to(tmp_path / "far" / "old")
+    for name in "ab":
+        with atomic_folder(link) as temporary:
+            (temporary / name).touch()
+    assert link.is_symlink()
+    assert list(link.parent.iterdir()) == [link]
+    assert list((tmp_path / "far").rglob("*")) == [tmp_path / "far/old", tmp_path / "far/old/b"]
+
+
+@pytest.mark.parametrize("path", ["", ".", "..", "../work", "file"])
+def test_what_cannot_be_replaced_is_refused(tmp_path, monkeypatch, path):
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "file").touch()
+    monkeypatch.chdir(work)
+    with pytest.raises(SettingsError, match=r"give another"), atomic_folder(Path(path)):
+        pass
+    assert list(tmp_path.rglob("*")) == [work, work / "file"]
 
 
 def test_digests(tmp_path):

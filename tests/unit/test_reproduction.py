@@ -1,7 +1,10 @@
 """A preset over a data set: rows, means, the paper's figures, and work that is not done twice."""
 
+import shutil
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from reconpatch import reproduction
 from reconpatch.errors import SettingsError
@@ -10,11 +13,16 @@ from reconpatch.settings import load_settings, paper_figures
 PRESET = "wrn50-224"
 
 
+def picture(path, grey):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), grey).save(path)
+
+
 @pytest.fixture
 def root(tmp_path):
-    for name in ("bottle", "tile"):
-        (tmp_path / "mvtec" / name / "train" / "good").mkdir(parents=True)
-        (tmp_path / "mvtec" / name / "test" / "good").mkdir(parents=True)
+    for number, name in enumerate(("bottle", "tile")):
+        for split in ("train", "test"):
+            picture(tmp_path / "mvtec" / name / split / "good" / "0.png", number)
     return tmp_path / "mvtec"
 
 
@@ -31,10 +39,8 @@ def measured(monkeypatch):
             image = {"bottle": 0.9, "tile": 0.7}[self.name]
             return {"image_auroc": image, "pixel_auroc": None if self.name == "tile" else 0.8, "aupro": None}
 
-    monkeypatch.setattr(reproduction, "find_categories", lambda _: ["bottle", "tile"])
-    monkeypatch.setattr(reproduction, "build_manifest", lambda images, _: images.name)
     monkeypatch.setattr(reproduction, "fit_detector", lambda images, *_: asked.append(images.name))
-    monkeypatch.setattr(reproduction, "evaluate", lambda _, name, __: Figures(name))
+    monkeypatch.setattr(reproduction, "evaluate", lambda _, table, __: Figures(table["category"][0]))
     return asked
 
 
@@ -62,6 +68,33 @@ def test_a_second_call_goes_on_and_other_parameters_start_anew(root, measured, t
     assert measured == ["bottle", "tile"]
     run("seed=1")
     assert measured == ["bottle", "tile", "bottle", "tile"]
+
+
+def test_what_changed_is_measured_anew_and_nothing_else(root, measured, tmp_path):
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"first")
+    settings = load_settings(None, {"features.weights": str(weights)}, preset=PRESET)
+
+    def run(data=root):
+        measured.clear()
+        reproduction.reproduce(data, settings, tmp_path / "out", preset=PRESET)
+        return measured
+
+    assert run() == ["bottle", "tile"]
+    assert run() == []
+    picture(root / "tile/train/good/1.png", 7)
+    assert run() == ["tile"]
+    picture(root / "bottle/roi.png", 255)
+    assert run() == ["bottle"]
+    picture(root / "bottle/roi.png", 254)
+    assert run() == ["bottle"]
+    weights.write_bytes(b"second")
+    assert run() == ["bottle", "tile"]
+    twin = shutil.copytree(root, tmp_path / "twin")
+    assert run(twin) == []
+    picture(twin / "bottle/test/good/0.png", 9)
+    assert run(twin) == ["bottle"]
+    assert run() == []
 
 
 def test_an_unknown_category_is_named_before_any_work(root, measured, tmp_path):

@@ -35,6 +35,12 @@ def test_a_file_arrives_and_is_not_fetched_twice(server: FileServer, tmp_path: P
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["set.zip"]
 
 
+def test_a_file_of_another_size_is_fetched_anew(server: FileServer, tmp_path: Path) -> None:
+    (tmp_path / "set.zip").write_bytes(CONTENT[:100])
+    fetch(server, tmp_path / "set.zip", sha256=None, size=len(CONTENT))
+    assert (tmp_path / "set.zip").read_bytes() == CONTENT
+
+
 def test_a_broken_connection_is_taken_up_where_it_broke(server: FileServer, tmp_path: Path) -> None:
     server.break_after = [1_500_000, 1_000_000]
     fetch(server, tmp_path / "set.zip")

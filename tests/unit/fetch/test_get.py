@@ -14,6 +14,8 @@ from file_server import serve
 from PIL import Image
 
 from reconpatch import cli
+from reconpatch.errors import DataError
+from reconpatch.fetch.dataset import fetch_dataset
 from reconpatch.fetch.sources import SOURCES
 
 
@@ -65,6 +67,30 @@ def test_from_a_server_with_its_hash(run, btad: bytes, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "data" / "btad").iterdir()) == ["01", "02"]
     assert not [path for path in (tmp_path / ".cache/downloads").iterdir() if not path.name.startswith(".")]
     assert run("btad", "--url", server.url)[0] == 1  # it is there already
+
+
+def test_a_damaged_archive_without_a_hash_blocks_no_later_fetch(btad: bytes, tmp_path: Path) -> None:
+    with serve(btad[:-30]) as server:
+        with pytest.raises(DataError, match="is damaged or cut short"):
+            fetch_dataset(server.url, tmp_path / "set", cache=tmp_path / "cache")
+        server.content = btad
+        found = fetch_dataset(server.url, tmp_path / "set", cache=tmp_path / "cache")
+    assert found.categories == ("01", "02")
+
+
+def test_two_addresses_of_one_name_are_two_archives(
+    btad: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with serve(b"another data set") as first, serve(btad) as second:
+        with monkeypatch.context() as patched:
+            patched.setattr("reconpatch.fetch.dataset.unpack", killed)
+            with pytest.raises(KeyboardInterrupt):
+                fetch_dataset(first.url, tmp_path / "set", cache=tmp_path / "cache")
+        found = fetch_dataset(second.url, tmp_path / "set", cache=tmp_path / "cache")
+    assert found.categories == ("01", "02")
 
 
 def test_from_an_archive_that_stays(run, tmp_path: Path) -> None:

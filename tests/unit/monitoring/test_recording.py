@@ -74,6 +74,20 @@ def test_rows_are_written_many_at_a_time_and_again_when_the_log_is_back(tmp_path
     assert len(read_predictions(tmp_path, model_version="reconpatch-demo-nut/3")) == 4
 
 
+def test_a_category_that_cannot_be_written_holds_up_and_doubles_no_other(tmp_path) -> None:
+    (tmp_path / "nut").write_text("a file in the way")
+    buffer = LogBuffer(tmp_path)
+    for number, category in enumerate(["bolt", "nut", "washer", "nut"]):
+        buffer.add(row(number, category=category))
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"nut/.*cannot be written"):
+            buffer.flush()
+        assert sorted(file.parts[-3] for file in tmp_path.rglob("*.parquet")) == ["bolt", "washer"]
+    (tmp_path / "nut").unlink()
+    buffer.flush()
+    assert sorted(read_predictions(tmp_path, model_version="reconpatch-demo-nut/3")["score"]) == [0, 1, 2, 3]
+
+
 def test_who_predicts_neither_waits_nor_fails(tmp_path, monkeypatch, caplog) -> None:
     (tmp_path / "nut").write_text("a file in the way")
     monkeypatch.setattr(recording, "_WAITING_BYTES", 10_000)

@@ -124,6 +124,7 @@ def test_each_arrival_joins_or_is_put_aside_with_its_reason(project: Path) -> No
     assert shown.stdout.split() == ["data/toy.dvc"]
     assert batch.data_hash in (project / "data/toy.dvc").read_text()
     assert len(build_manifest(nut, settings().data)) == 7
+    assert not (nut / "groups.csv").exists()  # the pattern tells them
     assert ingest(settings(), "nut", project, judge=judge_with()) == []
 
 

@@ -113,7 +113,7 @@ def test_a_body_that_forgets_an_output_is_no_finished_stage(toy, monkeypatch: py
 
 
 def test_what_a_killed_run_left_is_removed(toy) -> None:
-    abandoned = toy.job.folder("first").parent / ".first.killed"
+    abandoned = toy.job.folder("first").parent / ".first.killed.new"
     abandoned.mkdir(parents=True)
     (abandoned / "text").write_text("half")
     run_stage("first", toy.job)
