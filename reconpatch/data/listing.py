@@ -59,9 +59,8 @@ def _walk(folder: Path, prefix: str, real_root: str) -> Iterator[Entry | Stray]:
         path = prefix + item.name
         if item.name.startswith(".") or item.name.lower() in _SYSTEM_FILES:
             continue
-        if not _is_text(item.name):
-            readable = path.encode("utf-8", "backslashreplace").decode()
-            yield Stray(readable, "has a name that is not UTF-8; rename it")
+        if printable(item.name) != item.name:
+            yield Stray(printable(path), "has a name that is not UTF-8; rename it")
         elif item.is_symlink():
             yield _link(item, path, real_root)
         elif item.is_dir():
@@ -85,12 +84,9 @@ def _link(item: os.DirEntry[str], path: str, real_root: str) -> Entry | Stray:
     return Entry(path)
 
 
-def _is_text(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+def printable(text: str | Path) -> str:
+    """A name for people and files; bytes of it that are not UTF-8, which neither could hold, as escapes."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 def expand_images(paths: Iterable[Path]) -> list[Path]:

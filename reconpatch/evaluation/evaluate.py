@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reconpatch.data.images import read_image
+from reconpatch.data.listing import printable
 from reconpatch.data.verdicts import contradicted
 from reconpatch.errors import DataError
 from reconpatch.evaluation.choose import choose_examples, colour_scale
@@ -94,7 +95,7 @@ def evaluate(detector: Detector, table: pd.DataFrame, settings: Settings) -> Eva
         evaluate_unlabelled(detector, table, settings, metrics, reasons)
     scale = colour_scale(scores, calibration, metrics)
     return Evaluation(
-        category=str(table["category"].iloc[0]) if len(table) else root.name,
+        category=str(table["category"].iloc[0]) if len(table) else printable(root.name),
         metrics=metrics,
         defect_types=summarise_types(scores, threshold, settings.seed),
         not_available=reasons,

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reconpatch.evaluation.figures import DEFECTIVE, MUTED, NOMINAL, new_figure, tidy
+from reconpatch.evaluation.figures import DEFECTIVE, MUTED, NOMINAL, headline, new_figure, tidy
 from reconpatch.monitoring.looks import Look
 from reconpatch.scoring.held_out import LOOKS, with_looks
 
@@ -32,12 +32,10 @@ def drift_figure(
     reference, window = with_looks(reference), with_looks(window)
     figure = new_figure(11.0, 6.4, layout="constrained")
     verdict = f"ALARM: {look.moved}" if look.alarm else "no alarm"
-    figure.suptitle(
+    headline(
+        figure,
         f"{title}: {verdict}   p = {look.p_value:.2g}, level {look.level:.2g}",
         fontsize=12,
-        fontweight="bold",
-        x=0.01,
-        ha="left",
         color=DEFECTIVE if look.alarm else "black",
     )
     axes = figure.subplots(2, 3)

@@ -1,4 +1,5 @@
 import json
+import os
 import weakref
 
 import numpy as np
@@ -82,6 +83,15 @@ def test_equal_runs_are_equal_bytes(detector, manifest, settings, tmp_path):
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert "seconds_per_image" not in (tmp_path / "a" / "metrics.json").read_text()
+
+
+def test_a_category_whose_name_is_not_utf_8_is_told_in_escapes(detector, category, settings, tmp_path):
+    renamed = category.rename(category.with_name(os.fsdecode(b"caf\xe9 $\\foo$")))
+    found = evaluate(detector, build_manifest(renamed, settings.data), settings)
+    assert found.category == r"caf\udce9 $\foo$"
+    found.write(tmp_path / "out")
+    assert r"caf\udce9 $\foo$" in (tmp_path / "out/report.html").read_text()
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["category"] == found.category
 
 
 def test_no_picture_of_an_earlier_evaluation_stays(detector, manifest, settings, tmp_path):

@@ -40,5 +40,6 @@ def test_images_of_unknown_looks_are_not_drawn() -> None:
 
 def test_a_first_check_of_an_uncalibrated_detector_can_be_drawn() -> None:
     quiet = replace(LOOK, p_value=0.5)
-    figure = drift_figure(_images(40, 120), _images(60, 120), [quiet], None, "nut")
-    assert figure.get_suptitle().startswith("nut: no alarm")
+    figure = drift_figure(_images(40, 120), _images(60, 120), [quiet], None, r"$\nut$")
+    assert figure.get_suptitle().startswith(r"$\nut$: no alarm")
+    assert png_bytes(figure)
