@@ -154,6 +154,30 @@ def test_without_a_defect(detector, manifest, settings):
     assert found.defect_types == {}
 
 
+def test_good_images_that_a_person_judged_bad_are_no_base_of_the_figures_without_defects(
+    detector, manifest, settings
+):
+    held = manifest["path"][manifest["sha256"].isin(detector.training_set.holdout)].iloc[0]
+    good = only(manifest, manifest["label"] == 0)
+    good.loc[good["path"].isin([held, "test/good/00.png"]), "verdict"] = "bad"
+    found = evaluate(detector, good, settings)
+    assert (found.metrics["n_test"], found.metrics["n_contradicted"]) == (7, 1)
+    assert found.metrics["synthetic_n"] == 7 * 3
+    assert str(manifest.attrs["root"] + "/" + held) not in map(str, detector.asked)
+    untested = evaluate(detector, only(good, good["split"] == "train"), settings)
+    assert untested.metrics["synthetic_n"] == 5 * 3
+
+
+def test_images_that_choose_thresholds_are_no_base_of_the_figures_without_defects(
+    detector, manifest, settings
+):
+    half = settings.model_copy(
+        update={"evaluate": settings.evaluate.model_copy(update={"choose_share": 0.5})}
+    )
+    found = evaluate(detector, only(manifest, manifest["label"] == 0), half)
+    assert found.metrics["synthetic_n"] == found.metrics["n_test"] * 3 == 4 * 3
+
+
 def test_without_any_test_image(detector, manifest, settings, tmp_path):
     found = evaluate(detector, only(manifest, manifest["split"] == "train"), settings)
     assert found.metrics["n_test"] == 0
