@@ -269,9 +269,9 @@ def check_false_reject_rate(split: NominalSplit, settings: Settings) -> None:
         SettingsError: an explicit rate needs more groups; the message says how many.
     """
     rate = settings.calibrate.false_reject_rate
-    if rate is None or settings.calibrate.holdout == 0:
-        return
     crossfitted = settings.calibrate.calibration == "crossfit"
+    if rate is None or (settings.calibrate.holdout == 0 and not crossfitted):
+        return
     check_rate(len(set(split.groups) if crossfitted else {split.groups[i] for i in split.holdout}), rate)
 
 

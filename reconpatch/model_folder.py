@@ -38,7 +38,8 @@ SINGLE, UNIFIED, ENSEMBLE = "single", "unified", "ensemble"
 # Kinds whose folders hold folders, and the files of their own that they cannot do without.
 _OF_SEVERAL: dict[str, dict[str, str]] = {ENSEMBLE: {CALIBRATION: "calibration"}, UNIFIED: {}}
 
-# What makes a detector; what belongs to a run or a machine does not: equal detectors are equal bytes.
+# What makes a detector; what belongs to a run or a machine does not: equal detectors are equal bytes. One
+# thing of the machine stays: where weights lie that do not travel, or nobody would find them.
 _OF_THE_MODEL = {"seed", "data", "features", "modulation", "coreset", "scoring", "calibrate"}
 
 
@@ -120,13 +121,26 @@ def add_weights(folder: Path, file: Path) -> None:
 
 def carry_weights(folder: Path, settings: Settings) -> None:
     """Let weights that travelled with a detector so far travel on."""
-    weights = settings.features.weights
-    if weights is not None and weights.parent.name == WEIGHTS and weights.is_file():
+    weights = _travelling(settings)
+    if weights is not None:
         add_weights(folder, weights)
 
 
-def with_weights(folder: Path, settings: Settings) -> Settings:
-    """Weights that travel with the detector go before the path that they once lay at."""
+def _travelling(settings: Settings) -> Path | None:
+    """The file of weights that lies in a detector's folder."""
+    weights = settings.features.weights
+    travels = weights is not None and weights.parent.name == WEIGHTS and weights.is_file()
+    return weights if travels else None
+
+
+def read_settings(folder: Path, config: Mapping[str, Any]) -> Settings:
+    """The parameters in a config; weights that travel with the detector go before a path they once lay at.
+
+    Raises:
+        SettingsError: they are no parameters of this version.
+        KeyError: the config holds none.
+    """
+    settings = parse_settings(config["settings"], source=str(folder / CONFIG))
     named = settings.features.weights
     if named is None or not (folder / WEIGHTS / named.name).is_file():
         return settings
@@ -143,7 +157,7 @@ def read_model(folder: Path) -> FittedParts:
     config = read_config(folder)
     check_files(folder, config)
     try:
-        settings = with_weights(folder, parse_settings(config["settings"], source=str(folder / CONFIG)))
+        settings = read_settings(folder, config)
         backbone = BackboneReference(**config["backbone"])
         modulation = Modulation.load(folder / HEAD) if HEAD in config["files"] else None
         bank = MemoryBank.load(folder / BANK)
@@ -260,8 +274,12 @@ def read_region_file(folder: Path, settings: Settings) -> Region:
 
 
 def model_settings(settings: Settings) -> dict[str, Any]:
-    """The parameters that belong to the detector, as JSON values."""
-    return settings.model_dump(mode="json", by_alias=True, include=_OF_THE_MODEL)
+    """The parameters that belong to the detector, as JSON values; of weights that travel the file's name."""
+    values = settings.model_dump(mode="json", by_alias=True, include=_OF_THE_MODEL)
+    weights = _travelling(settings)
+    if weights is not None:
+        values["features"]["weights"] = weights.name
+    return values
 
 
 def lineage_of(members: Sequence[FittedParts]) -> dict[str, str]:

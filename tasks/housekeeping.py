@@ -20,9 +20,9 @@ from reconpatch.device import choose_device
 from reconpatch.features.cache import FeatureCache
 from reconpatch.features.dataset import PatchFeatures
 from reconpatch.features.extract import PatchExtractor
-from reconpatch.model_folder import member_folders, read_config, read_training_set
+from reconpatch.model_folder import member_folders, read_config, read_settings, read_training_set
 from reconpatch.monitoring.prediction_log import old_days
-from reconpatch.settings import Settings, parse_settings
+from reconpatch.settings import Settings
 from tasks.champion_change import hold_model
 from tasks.mlflow_store import fetch_detector, mlflow_errors, open_client
 from tasks.monitor import FOLDER as DRIFT
@@ -186,8 +186,7 @@ def _blocks(version: ModelVersion, settings: Settings, project: Path, cache: Fea
         folder = Path(scratch) / "detector"
         fetch_detector(version.name, str(version.version), folder, settings, project)
         for member in member_folders(folder):
-            known, config = read_training_set(member), read_config(member)
-            features = parse_settings(config["settings"], source=str(member)).features
+            known, features = read_training_set(member), read_settings(member, read_config(member)).features
             extractor = PatchExtractor(features, choose_device(settings.device))
             yield from PatchFeatures(
                 paths=(),

@@ -18,7 +18,6 @@ from reconpatch.monitoring.drift import find_drift
 from reconpatch.monitoring.looks import Look, append_look, next_level, read_looks
 from reconpatch.monitoring.plots import drift_figure
 from reconpatch.monitoring.prediction_log import read_predictions
-from reconpatch.scoring.held_out import LOOKS
 from reconpatch.settings import Settings
 from tasks.champion import Champion, champion_folder, find_champion
 
@@ -148,7 +147,7 @@ def _reference(settings: Settings, champion: Champion, project: Path) -> tuple[p
             f"{what}: keeps no held-out images that it scored itself, so nothing can be compared; "
             "fit it with calibrate.calibration: holdout, or switch the checks off with monitor.log: null"
         )
-    table = calibration.held_out.dropna(subset=list(LOOKS))
+    table = calibration.held_out
     return table.assign(
         is_anomalous=table["score"] > calibration.threshold.value
     ), calibration.threshold.value

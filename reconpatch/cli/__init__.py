@@ -60,6 +60,8 @@ def main() -> None:
 
 
 def _fail(error: ReConPatchError, status: int) -> NoReturn:
-    line = " ".join(part.strip() for part in str(error).splitlines())
+    from reconpatch.data.listing import printable
+
+    line = " ".join(part.strip() for part in printable(str(error)).splitlines())
     err.print(Text.assemble(("error", "red"), f" {line}"), soft_wrap=True)
     sys.exit(status)

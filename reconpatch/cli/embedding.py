@@ -35,5 +35,5 @@ def embedding(
     with tempfile.TemporaryDirectory(prefix="reconpatch-") as scratch:
         patches, stages = embed_category(table, settings, FeatureCache(cache or Path(scratch)), count=count)
     with atomic_file(out) as temporary:
-        temporary.write_bytes(png_bytes(embedding_figure(patches, stages, category.resolve().name)))
+        temporary.write_bytes(png_bytes(embedding_figure(patches, stages, str(table["category"].iloc[0]))))
     typer.echo(f"{out}: {len(patches.features)} patches, {int(patches.defective.sum())} of them defective")

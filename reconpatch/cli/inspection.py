@@ -56,7 +56,7 @@ def evaluate(
     else:
         evaluation = run_evaluation(detector_of(detector, named), manifest, detector.settings)
     values = evaluation.to_dict()
-    table = Table("metric", "value", title=f"{category.name}")
+    table = Table("metric", "value", title=evaluation.category)
     for name, value in values.items():
         if isinstance(value, (int, float)) or value is None:
             table.add_row(
@@ -83,6 +83,7 @@ def robustness(
     json_file: Json = None,
 ) -> None:
     """Measure what detectors lose when test images are turned, shifted, lit otherwise, blurred or noisy."""
+    from reconpatch.data.listing import printable
     from reconpatch.data.manifest import build_manifest
     from reconpatch.detector import ReConPatch
     from reconpatch.evaluation.robustness import METRICS, measure_robustness
@@ -90,7 +91,7 @@ def robustness(
     detectors = {model: ReConPatch.load(model, device=device) for model in models}
     settings = next(iter(detectors.values())).settings
     rows = measure_robustness(detectors, build_manifest(category, settings.data), settings)
-    table = Table("detector", "disturbance", *METRICS, "drops", title=category.resolve().name)
+    table = Table("detector", "disturbance", *METRICS, "drops", title=printable(category.resolve().name))
     for row in rows:
         figures = ["-" if value is None else f"{value:.4f}" for value in row.figures]
         drops = ", ".join("-" if value is None else f"{value:+.4f}" for value in row.drops)
@@ -109,7 +110,7 @@ def predict(
     json_file: Json = None,
 ) -> None:
     """Score images: one line each with path, score and verdict."""
-    from reconpatch.data.listing import expand_images
+    from reconpatch.data.listing import expand_images, printable
     from reconpatch.detector import ReConPatch
     from reconpatch.evaluation.heatmaps import write_heatmap
 
@@ -132,10 +133,11 @@ def predict(
         verdict = {True: "anomalous", False: "good", None: "not calibrated"}[prediction.is_anomalous]
         if prediction.band == "review":
             verdict += " (review)"
-        typer.echo(f"{prediction.path}\t{prediction.score:.6f}\t{verdict}")
+        path = printable(str(prediction.path))
+        typer.echo(f"{path}\t{prediction.score:.6f}\t{verdict}")
         rows.append(
             {
-                "path": prediction.path,
+                "path": path,
                 "score": prediction.score,
                 "is_anomalous": prediction.is_anomalous,
                 "band": prediction.band,

@@ -24,7 +24,7 @@ def review(
     reviews: Reviews = _DEFAULTS.reviews,
 ) -> None:
     """Say that parts are good or bad, as the server's page does; ingest, checks and evaluation honour it."""
-    from reconpatch.data.listing import expand_images
+    from reconpatch.data.listing import expand_images, printable
     from reconpatch.data.reviews import Review, append_review
     from reconpatch.files import sha256_file
 
@@ -32,7 +32,7 @@ def review(
     digests = {path: sha256_file(path) for path in expand_images(images)}
     for path, digest in digests.items():
         append_review(reviews, Review(image_sha256=digest, verdict=verdict, who=who or getpass.getuser()))
-        typer.echo(f"{path}: {verdict}")
+        typer.echo(f"{printable(path)}: {verdict}")
     typer.echo(f"{count(len(digests), 'verdict')} in {reviews}; the next ingest acts on them")
 
 

@@ -28,10 +28,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Stray:
-    """Something in a category that is none of its images: posix path relative to the root, and the reason."""
+    """Something in a category that is none of its images.
+
+    Attributes:
+        path: posix, relative to the root.
+        reason: why, and what to do.
+        listed: whether what it leads to is listed under its own path, so that nothing is passed over.
+    """
 
     path: str
     reason: str
+    listed: bool = False
 
 
 def list_files(root: Path) -> tuple[list[Entry], list[Stray]]:
@@ -59,9 +66,8 @@ def _walk(folder: Path, prefix: str, real_root: str) -> Iterator[Entry | Stray]:
         path = prefix + item.name
         if item.name.startswith(".") or item.name.lower() in _SYSTEM_FILES:
             continue
-        if not _is_text(item.name):
-            readable = path.encode("utf-8", "backslashreplace").decode()
-            yield Stray(readable, "has a name that is not UTF-8; rename it")
+        if printable(item.name) != item.name:
+            yield Stray(printable(path), "has a name that is not UTF-8; rename it")
         elif item.is_symlink():
             yield _link(item, path, real_root)
         elif item.is_dir():
@@ -77,7 +83,9 @@ def _link(item: os.DirEntry[str], path: str, real_root: str) -> Entry | Stray:
     leaves = os.path.commonpath([target, real_root]) != real_root
     if item.is_dir():
         where = " out of the category" if leaves else ""
-        return Stray(path, f"is a link to a folder{where}; put the files themselves there")
+        reason = f"is a link to a folder{where}; put the files themselves there"
+        hidden = any(part.startswith(".") for part in PurePosixPath(target[len(real_root) :]).parts)
+        return Stray(path, reason, listed=not leaves and not hidden)
     if leaves:
         return Entry(path, "is a link that leaves the category; put the file itself there")
     if not item.is_file():
@@ -85,19 +93,20 @@ def _link(item: os.DirEntry[str], path: str, real_root: str) -> Entry | Stray:
     return Entry(path)
 
 
-def _is_text(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+def printable(text: str | Path) -> str:
+    """A name for people and files; bytes of it that are not UTF-8, which neither could hold, as escapes."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 def expand_images(paths: Iterable[Path]) -> list[Path]:
     """Images as given, and in place of each folder the images below it, sorted.
 
+    A link to a folder that is listed anyway is passed over; anything else that would be left out unseen is
+    an error.
+
     Raises:
-        DataError: a path does not exist, a folder holds no image, or a link leaves it.
+        DataError: a path does not exist, a folder holds no image, a link leaves it or leads nowhere, or a
+            name in it is not UTF-8.
     """
     images: list[Path] = []
     for path in paths:
@@ -106,10 +115,13 @@ def expand_images(paths: Iterable[Path]) -> list[Path]:
                 raise DataError(f"{path}: there is no such file or folder")
             images.append(path)
             continue
-        entries = [entry for entry in list_files(path)[0] if entry.is_image]
-        for entry in entries:
-            if entry.problem is not None:
-                raise DataError(f"{path / entry.path}: {entry.problem}")
+        files, strays = list_files(path)
+        entries = [entry for entry in files if entry.is_image]
+        problems = [(entry.path, entry.problem) for entry in entries if entry.problem is not None]
+        problems += [(stray.path, stray.reason) for stray in strays if not stray.listed]
+        if problems:
+            name, reason = problems[0]
+            raise DataError(f"{path / name}: {reason}")
         if not entries:
             raise DataError(f"{path}: holds no image ({', '.join(sorted(IMAGE_ENDINGS))})")
         images += [path / entry.path for entry in entries]

@@ -12,6 +12,7 @@ import pyarrow as pa
 from reconpatch.data.groups import GROUPS_FILE, find_groups
 from reconpatch.data.images import ImageProbe, MaskProbe
 from reconpatch.data.layouts import ImageFile, detect_layout, find_strays, scan_category
+from reconpatch.data.listing import printable
 from reconpatch.data.probe_cache import ProbeCache
 from reconpatch.data.verdicts import read_verdicts
 from reconpatch.errors import DataError
@@ -91,7 +92,7 @@ def build_manifest(
         looks = pool.map(lambda file: _look(category_root, file, settings.mask_threshold, probes), files)
         looked = list(track(looks, "manifest", total=len(files)))
     probes.save()
-    category = category_root.resolve().name
+    category = printable(category_root.resolve().name)
     rows = [
         _row(file, look)
         | {

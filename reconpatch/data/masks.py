@@ -24,17 +24,28 @@ def match_masks(images: Iterable[str], masks: Iterable[str]) -> dict[str, str]:
 
     Returns:
         image path -> mask path, for the images that have one; of several, the first by suffix, then by path.
+        A mask that is called as the image to the letter goes before one of another case, and one that is so
+        called for another image is not taken.
     """
-    index: dict[tuple[str, str], str] = {}
+    index: dict[tuple[str, str], list[str]] = {}
     for mask in sorted(masks):
         first, _, rest = mask.partition("/")
-        index.setdefault(_key(f"test/{rest}" if first in MASK_FOLDERS else mask), mask)
+        index.setdefault(_key(f"test/{rest}" if first in MASK_FOLDERS else mask), []).append(mask)
     matches: dict[str, str] = {}
+    alike: dict[str, list[str]] = {}
     for image in images:
         folder, stem = _key(image)
-        found = [index[key] for suffix in MASK_SUFFIXES if (key := (folder, stem + suffix)) in index]
-        if found:
-            matches[image] = found[0]
+        found = [mask for suffix in MASK_SUFFIXES for mask in index.get((folder, stem + suffix), ())]
+        own = [mask for mask in found if _stem(mask).startswith(_stem(image))]
+        if own:
+            matches[image] = own[0]
+        elif found:
+            alike[image] = found
+    taken = set(matches.values())
+    for image, found in alike.items():
+        free = [mask for mask in found if mask not in taken]
+        if free:
+            matches[image] = free[0]
     return matches
 
 
@@ -48,5 +59,8 @@ def _owners(path: str) -> list[tuple[str, str]]:
 
 def _key(path: str) -> tuple[str, str]:
     # Case and the two ways of writing an accent differ between the systems that images come from.
-    place = PurePosixPath(unicodedata.normalize("NFC", path))
-    return str(place.parent), place.stem.casefold()
+    return unicodedata.normalize("NFC", str(PurePosixPath(path).parent)), _stem(path).casefold()
+
+
+def _stem(path: str) -> str:
+    return unicodedata.normalize("NFC", PurePosixPath(path).stem)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reconpatch.data.images import read_image
+from reconpatch.data.listing import printable
 from reconpatch.data.verdicts import contradicted
 from reconpatch.errors import DataError
 from reconpatch.evaluation.choose import choose_examples, colour_scale
@@ -18,7 +19,7 @@ from reconpatch.evaluation.operating_points import choosing_part, judge
 from reconpatch.evaluation.protocol import Detector, Prediction
 from reconpatch.evaluation.result import Evaluation, Example
 from reconpatch.evaluation.summary import summarise_images, summarise_types
-from reconpatch.evaluation.unlabelled import evaluate_unlabelled
+from reconpatch.evaluation.unlabelled import evaluate_unlabelled, heldout_rows
 from reconpatch.features.preprocess import prepare_image
 from reconpatch.progress import track
 from reconpatch.settings import Settings
@@ -91,10 +92,11 @@ def evaluate(detector: Detector, table: pd.DataFrame, settings: Settings) -> Eva
     metrics["n_test"] = len(test)
     metrics["n_contradicted"] = int(left_out.sum())
     if not (test["label"] == 1).any():
-        evaluate_unlabelled(detector, table, settings, metrics, reasons)
+        held = heldout_rows(detector, table)
+        evaluate_unlabelled(detector, held, test[test["label"] == 0], settings, metrics, reasons)
     scale = colour_scale(scores, calibration, metrics)
     return Evaluation(
-        category=str(table["category"].iloc[0]) if len(table) else root.name,
+        category=str(table["category"].iloc[0]) if len(table) else printable(root.name),
         metrics=metrics,
         defect_types=summarise_types(scores, threshold, settings.seed),
         not_available=reasons,

@@ -17,6 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from reconpatch.data.images import read_image
+from reconpatch.data.listing import printable
 from reconpatch.evaluation.figures import DEFECTIVE, MUTED, NOMINAL, new_figure
 from reconpatch.evaluation.protocol import Detector, Prediction
 from reconpatch.evaluation.result import ColourScale, Example
@@ -106,14 +107,15 @@ def write_heatmap(folder: Path, prediction: Prediction, detector: Detector) -> P
     Raises:
         DataError: the image cannot be read.
     """
-    source = str(prediction.path)
-    image = prepare_image(read_image(Path(source)), detector.settings.features)
+    source = Path(str(prediction.path))
+    shown = printable(source)
+    image = prepare_image(read_image(source), detector.settings.features)
     coloured = overlay(image, prediction.anomaly_map, detector_scale(detector, prediction.anomaly_map))
     note = PngInfo()
-    note.add_itxt(_SOURCE, source)
-    stem = Path(source).stem
+    note.add_itxt(_SOURCE, shown)
+    stem = source.stem
     names = (f"{stem}.png" if number == 1 else f"{stem}-{number}.png" for number in itertools.count(1))
-    target = next(folder / name for name in names if _source_of(folder / name) in (None, source))
+    target = next(folder / name for name in names if _source_of(folder / name) in (None, shown))
     with atomic_file(target) as temporary:
         Image.fromarray(coloured).save(temporary, format="PNG", pnginfo=note)
     return target
@@ -155,7 +157,9 @@ class _Page:
         )
 
     def text(self, left: float, top: float, text: str, **keywords: Any) -> None:
-        self.figure.text(left / self.width, 1 - top / self.height, text, va="top", **keywords)
+        place = (left / self.width, 1 - top / self.height)
+        # Names of files and of defects are among the texts: a dollar in them begins no formula.
+        self.figure.text(*place, text, va="top", parse_math=False, **keywords)
 
 
 def _draw_example(page: _Page, left: float, top: float, example: Example, scale: ColourScale) -> None:

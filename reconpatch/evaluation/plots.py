@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from reconpatch.errors import DataError
-from reconpatch.evaluation.figures import DEFECTIVE, MUTED, NOMINAL, REVIEW, new_figure, tidy
+from reconpatch.evaluation.figures import DEFECTIVE, MUTED, NOMINAL, REVIEW, headline, new_figure, tidy
 from reconpatch.evaluation.metrics import checked
 from reconpatch.modulation.training import TrainingRecord
 
@@ -52,7 +53,7 @@ def histogram_figure(
         chosen = scores[table["defect_type"].to_numpy(str) == name]
         colour = NOMINAL if name == "good" else DEFECTIVE
         lower.plot(chosen, np.full(chosen.size, place), "|", color=colour, markersize=8, alpha=0.7)
-    lower.set_yticks(range(len(types)), [name.replace("_", " ") for name in types])
+    lower.set_yticks(range(len(types)), [name.replace("_", " ") for name in types], parse_math=False)
     lower.set_ylim(len(types) - 0.5, -0.5)
     lower.set_xlabel("image score (feature distance)", fontsize=9)
     upper.set_ylabel("images", fontsize=9)
@@ -68,7 +69,7 @@ def histogram_figure(
             )
     upper.legend(fontsize=8, frameon=False)
     distance = "" if d_prime is None else f"   d' = {d_prime:.2f}"
-    upper.set_title(f"{title}: image scores{distance}", fontsize=11, fontweight="bold", loc="left")
+    _title(upper, f"{title}: image scores{distance}")
     return figure
 
 
@@ -87,7 +88,7 @@ def curves_figure(table: pd.DataFrame, threshold: float | None, title: str) -> F
     if labels.all():
         raise DataError("no nominal image: the curves are not defined")
     figure = new_figure(8.4, 4.0, layout="constrained")
-    figure.suptitle(f"{title}: image level", fontsize=11, fontweight="bold", x=0.01, ha="left")
+    headline(figure, f"{title}: image level")
     left, right = figure.subplots(1, 2)
     false_positive, true_positive, _ = roc_curve(labels, scores)
     area = float(np.trapezoid(true_positive, false_positive))
@@ -135,8 +136,13 @@ def losses_figure(history: Sequence[TrainingRecord], title: str) -> Figure:
     upper.legend(fontsize=8, frameon=False)
     for axis in (upper, lower):
         tidy(axis)
-    upper.set_title(f"{title}: loss of f", fontsize=11, fontweight="bold", loc="left")
+    _title(upper, f"{title}: loss of f")
     return figure
+
+
+def _title(axis: Axes, text: str) -> None:
+    # A category's name may hold a dollar, which begins no formula.
+    axis.set_title(text, fontsize=11, fontweight="bold", loc="left", parse_math=False)
 
 
 def _mark(left: object, right: object, labels: NDArray[np.bool_], rejected: NDArray[np.bool_]) -> None:

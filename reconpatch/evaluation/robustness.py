@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reconpatch.data.images import read_image
+from reconpatch.data.verdicts import contradicted
 from reconpatch.errors import DataError
 from reconpatch.evaluation.corruptions import CORRUPTIONS, Corruption
 from reconpatch.evaluation.disjoint import check_disjoint
@@ -51,7 +52,8 @@ def measure_robustness(
 ) -> list[Robustness]:
     """Evaluate detectors on the test images as they are and under each disturbance.
 
-    Every detector sees the same disturbed bytes. Thresholds play no part.
+    Every detector sees the same disturbed bytes. Thresholds play no part. A test image whose label a person
+    contradicts is left out, as in `evaluate`.
 
     Args:
         detectors: fitted ones, by name.
@@ -65,7 +67,7 @@ def measure_robustness(
     Raises:
         DataError: a class has no test image, one cannot be read, or a detector was fitted on one.
     """
-    test = table[table["split"] == "test"].reset_index(drop=True)
+    test = table[(table["split"] == "test") & ~contradicted(table)].reset_index(drop=True)
     if test["label"].nunique() < 2:
         raise DataError(f"{table.attrs['root']}: needs good and defective test images to measure a drop")
     for detector in detectors.values():

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import image_paths
+from reconpatch.data.verdicts import contradicted
 from reconpatch.errors import DataError
 from reconpatch.evaluation.ground_truth import counted_pixels, moved_defect
 from reconpatch.evaluation.metrics import image_auroc
@@ -32,7 +33,12 @@ _VERDICT_NAMES = ("stability", "synthetic_detection_rate")
 
 
 def evaluate_unlabelled(
-    detector: Detector, table: pd.DataFrame, settings: Settings, metrics: Metrics, reasons: Reasons
+    detector: Detector,
+    held: pd.DataFrame,
+    nominal: pd.DataFrame,
+    settings: Settings,
+    metrics: Metrics,
+    reasons: Reasons,
 ) -> None:
     """Add the figures that need no real defect.
 
@@ -44,15 +50,15 @@ def evaluate_unlabelled(
 
     Args:
         detector: a fitted one.
-        table: the category's manifest.
+        held: the manifest's rows of images that the detector's fit held out (`heldout_rows`).
+        nominal: the manifest's rows of the nominal test images that are measured; synthetic defects and
+            stability are of these, or without any of the held-out ones.
         settings: ``seed`` and ``evaluate.aupro_limit``.
         metrics: added to.
         reasons: added to.
     """
-    held = heldout_rows(detector, table)
     record(metrics, reasons, _HELDOUT_NAMES, lambda: _heldout(detector, held))
-    nominal = image_paths(table[(table["split"] == "test") & (table["label"] == 0)])
-    base = (nominal or image_paths(held))[:_MOST_IMAGES]
+    base = image_paths(nominal if len(nominal) else held)[:_MOST_IMAGES]
     seen = _disturb(detector, base, settings.seed)
     limit = settings.evaluate.aupro_limit
     record(metrics, reasons, _MEASURED_NAMES, lambda: seen.measured(limit))
@@ -60,8 +66,12 @@ def evaluate_unlabelled(
 
 
 def heldout_rows(detector: Detector, table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of nominal training images that this very detector's fit held out, known by their content."""
+    """Rows of nominal training images that this very detector's fit held out, known by their content.
+
+    Without those that a person judged bad since.
+    """
     train = (table["split"] == "train") & (table["label"] == 0) & table["problem"].isna()
+    train &= ~contradicted(table)
     return table[train & table["sha256"].isin(detector.training_set.holdout)]
 
 

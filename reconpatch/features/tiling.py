@@ -85,13 +85,20 @@ def plan_tiles(side: int, tile: int, overlap: int, cells: int, coarsest: int) ->
         coarsest: likewise of the coarsest level.
 
     Raises:
-        SettingsError: the sides do not fit the network's grids; the message names sides that do.
+        SettingsError: the sides do not fit the network's grids, or tiles cannot overlap so far; the message
+            names values that do.
     """
     stride = -(-tile // coarsest)
     if stride * coarsest != tile or tile % cells:
         raise SettingsError(
             f"features.tile is {tile}: must be a multiple of {stride}, the network's coarsest stride; "
             f"set it to {tile // stride * stride or stride} or {(tile // stride + 1) * stride}"
+        )
+    if tile < side and tile - overlap < stride:
+        raise SettingsError(
+            f"features.tile_overlap is {overlap}: tiles of {tile} pixels lie {stride} apart at least, the "
+            f"network's coarsest stride, and share {tile - stride} at most; set it to {tile - stride}, or "
+            f"features.tile to {tile + stride} or more"
         )
     rest = (side - tile) % stride
     if rest:

@@ -17,7 +17,7 @@ from scipy.stats import norm, rankdata
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from reconpatch.errors import DataError
-from reconpatch.scoring.held_out import LOOKS
+from reconpatch.scoring.held_out import LOOKS, with_looks
 
 _FIRST = 999  # deals of a first look, which spares the many where nothing stands out
 _BATCH = 2_000  # deals at a time; bounds the memory
@@ -64,23 +64,28 @@ def find_drift(
     """Compare new images with held-out nominal ones, both scored by the detector that ships.
 
     Where something changed a while ago, many new images are still as ever: the latest ones are looked at on
-    their own, too.
+    their own, too. An image whose brightness, contrast or sharpness is not known is left out of every
+    statistic: a deal is fair only where each image may lie on either side of all of them.
 
     Args:
         reference: an image a row: ``group``, ``score``, ``is_anomalous`` (null: not calibrated),
-            ``brightness``, ``contrast``, ``sharpness``, ``embedding`` ((E,) float).
+            ``brightness``, ``contrast``, ``sharpness`` (null: not known), ``embedding`` ((E,) float).
         window: the same of the new images.
         level: probability of an alarm where nothing has drifted, in (0, 1).
         seed: of the deals, and of the choice of an image a group.
         latest: so many rows at the window's end are its latest images; 0: none are told apart.
 
     Raises:
-        DataError: a side has fewer than five groups, or embeddings are of other widths.
+        DataError: of the images left a side has fewer than five groups, embeddings are of other widths, or a
+            score or an embedding is not finite.
     """
     timed = window.assign(latest=np.arange(len(window)) >= len(window) - latest)
     before, after = _one_a_group(reference, seed), _one_a_group(timed, seed).sort_values("latest")
     if min(len(before), len(after)) < _FEWEST:
-        raise DataError(f"drift: {len(before)} held-out and {len(after)} new groups; each needs {_FEWEST}")
+        raise DataError(
+            f"drift: {len(before)} held-out and {len(after)} new groups of known {', '.join(LOOKS)}; each "
+            f"side needs {_FEWEST}"
+        )
     statistics = _statistics(pd.concat([before, after], ignore_index=True))
     ends = [len(after)]
     if _FEWEST <= (last := int(after["latest"].sum())) < len(after):
@@ -93,8 +98,8 @@ def find_drift(
 
 
 def _one_a_group(table: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """One image a group: a mean over a larger group would vary less, which is no drift."""
-    return table.sample(frac=1, random_state=seed).drop_duplicates("group")
+    """One image a group, of known looks: a mean over a larger group would vary less, which is no drift."""
+    return with_looks(table).sample(frac=1, random_state=seed).drop_duplicates("group")
 
 
 def _statistics(rows: pd.DataFrame) -> dict[str, _Statistic]:
@@ -102,8 +107,14 @@ def _statistics(rows: pd.DataFrame) -> dict[str, _Statistic]:
     widths = {len(one) for one in rows["embedding"]}
     if len(widths) != 1:
         raise DataError(f"drift: embeddings of {sorted(widths)} numbers; score both sides with one version")
+    embeddings = np.stack(list(rows["embedding"])).astype(np.float64)
+    broken = ~(np.isfinite(rows["score"].to_numpy(float)) & np.isfinite(embeddings).all(axis=1))
+    if broken.any():
+        raise DataError(
+            f"drift: {broken.sum()} image(s) with a score or an embedding that is not finite; score anew"
+        )
     score = _shares(rows["score"])
-    embedding = _Components.of(_standardised(np.stack(list(rows["embedding"])).astype(np.float64)))
+    embedding = _Components.of(_standardised(embeddings))
     odd = norm.ppf(_shares(embedding.oddness())) + norm.ppf(score)
     found = {
         "score": _Statistic(norm.ppf(score)[:, None]),

@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reconpatch.evaluation.figures import DEFECTIVE, MUTED, NOMINAL, new_figure, tidy
+from reconpatch.evaluation.figures import DEFECTIVE, MUTED, NOMINAL, headline, new_figure, tidy
 from reconpatch.monitoring.looks import Look
-from reconpatch.scoring.held_out import LOOKS
+from reconpatch.scoring.held_out import LOOKS, with_looks
 
 _BINS = 24
 _SHOWN = 10  # statistics, those that stand out most
@@ -22,21 +22,20 @@ def drift_figure(
     """Distributions of held-out and new images, p-values of the statistics, p-values of the checks over time.
 
     Args:
-        reference: as for `find_drift`.
+        reference: as for `find_drift`; images whose looks are not known are left out here too.
         window: likewise.
         looks: the checks so far; the last one is that of these images.
         threshold: image-score threshold; None: not calibrated.
         title: what it is of.
     """
     look = looks[-1]
+    reference, window = with_looks(reference), with_looks(window)
     figure = new_figure(11.0, 6.4, layout="constrained")
     verdict = f"ALARM: {look.moved}" if look.alarm else "no alarm"
-    figure.suptitle(
+    headline(
+        figure,
         f"{title}: {verdict}   p = {look.p_value:.2g}, level {look.level:.2g}",
         fontsize=12,
-        fontweight="bold",
-        x=0.01,
-        ha="left",
         color=DEFECTIVE if look.alarm else "black",
     )
     axes = figure.subplots(2, 3)

@@ -17,6 +17,7 @@ from PIL import Image
 from reconpatch.data.appearance import Appearance, measure_appearance
 from reconpatch.data.groups import group_of_image
 from reconpatch.data.images import ImageProbe, probe_image
+from reconpatch.data.listing import printable
 from reconpatch.errors import DataError
 from reconpatch.monitoring.prediction_log import LoggedPrediction, split_rows, write_predictions
 from reconpatch.prediction import Prediction
@@ -79,7 +80,7 @@ def row_of_file(
     Raises:
         DataError: the probe has a problem.
     """
-    path = str(prediction.path)
+    path = printable(str(prediction.path))
     if probe.sha256 is None or probe.problem is not None:
         raise DataError(f"{path}: {probe.problem}; it was there when it was scored")
     looks = Appearance(

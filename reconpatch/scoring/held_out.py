@@ -67,6 +67,11 @@ def looks_of(table: pd.DataFrame | None) -> dict[str, Looks]:
     return {str(name): (a, b, c) for name, (a, b, c) in zip(known[digest], values, strict=True)}
 
 
+def with_looks(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose brightness, contrast and sharpness are all known."""
+    return table.dropna(subset=list(LOOKS))
+
+
 def write_held_out(path: Path, table: pd.DataFrame) -> None:
     """Write the table; equal tables are equal bytes."""
     columns = [pa.array(table[field.name].tolist(), field.type, from_pandas=True) for field in SCHEMA]

@@ -46,8 +46,8 @@ def load_settings(
         preset: name of a preset; what it states goes before the params file.
 
     Raises:
-        SettingsError: the file is missing or no YAML mapping, there is no such preset, or a key or value
-            is wrong.
+        SettingsError: the file is missing, not UTF-8 or no YAML mapping, there is no such preset, or a key
+            or value is wrong.
     """
     values: dict[str, Any] = base.model_dump(mode="json", by_alias=True) if base is not None else {}
     if path is not None:
@@ -56,6 +56,11 @@ def load_settings(
         except OSError as error:
             raise SettingsError(
                 f"{path}: cannot be read ({error.strerror}); give an existing params file"
+            ) from None
+        except UnicodeDecodeError as error:
+            raise SettingsError(
+                f"{path}: is not UTF-8 (byte {error.start + 1} is 0x{error.object[error.start]:02x}); "
+                "save it in the encoding UTF-8"
             ) from None
         except yaml.YAMLError as error:
             raise SettingsError(f"{path}: is not valid YAML: {error}") from None

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from reconpatch.evaluation.figures import DEFECTIVE, new_figure
+from reconpatch.evaluation.figures import DEFECTIVE, headline, new_figure
 from reconpatch.studies.embedding import Patches, Stage
 
 _CORNERS = ("#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e")  # top left, top right, bottom left, bottom right
@@ -26,10 +26,11 @@ def embedding_figure(patches: Patches, stages: Sequence[Stage], title: str) -> F
     """
     across = len(stages)
     figure = new_figure(3.2 * across + 1.9, 7.0)
-    figure.suptitle(
+    headline(
+        figure,
         f"{title}: {len(patches.features)} patches of test images in f's space, laid out by UMAP",
-        fontsize=11, fontweight="bold", x=0.02, ha="left",
-    )  # fmt: skip
+        x=0.02,
+    )
     grid = figure.add_gridspec(
         2, across + 1, width_ratios=[3.2] * across + [1.5], left=0.05, right=0.95, top=0.9, bottom=0.06,
         wspace=0.08, hspace=0.14,

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from reconpatch.evaluation.figures import DEFECTIVE, MUTED, NOMINAL, new_figure, tidy
+from reconpatch.evaluation.figures import DEFECTIVE, MUTED, NOMINAL, headline, new_figure, tidy
 from reconpatch.studies.nominal import OBJECTIVES, REPORTED
 
 _FEWEST = 4
@@ -64,7 +64,7 @@ def ranking_figure(
         title: what it is of.
     """
     figure = new_figure(10.2, 3.8, layout="constrained")
-    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    headline(figure, title)
     for place, (axis, name) in enumerate(zip(figure.subplots(1, 3, sharey=True), OBJECTIVES, strict=True)):
         axis.scatter(trials[name], 100 * trials[REPORTED], s=28, color=NOMINAL, alpha=0.8, label="trial")
         start = trials.iloc[0]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reconpatch.evaluation.figures import DEFECTIVE, MUTED, new_figure, png_bytes, tidy
+from reconpatch.evaluation.figures import DEFECTIVE, MUTED, headline, new_figure, png_bytes, tidy
 from reconpatch.files import atomic_file
 from reconpatch.studies.grid import METHODS, PATCHCORE, RECONPATCH, TITLES, Cell
 
@@ -116,10 +116,7 @@ def study_figure(summary: pd.DataFrame, study: str, category: str, cells: Sequen
     settings = list(dict.fromkeys(cell.setting for cell in cells if cell.study == study))
     figure = new_figure(9.6, 3.9, layout="constrained")
     seeds = int(chosen["n"].max()) if len(chosen) else 0
-    figure.suptitle(
-        f"{TITLES[study]}: {category}, {seeds} seed{'s' * (seeds != 1)}",
-        fontsize=11, fontweight="bold", x=0.01, ha="left",
-    )  # fmt: skip
+    headline(figure, f"{TITLES[study]}: {category}, {seeds} seed{'s' * (seeds != 1)}")
     for axis, metric in zip(figure.subplots(1, 3), LABELS, strict=True):
         for offset, method in zip((-0.06, 0.06), METHODS, strict=True):
             _draw(axis, chosen[chosen["method"] == method], metric, settings, offset, method)

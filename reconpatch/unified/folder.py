@@ -35,12 +35,12 @@ from reconpatch.model_folder import (
     read_calibration,
     read_config,
     read_region_file,
+    read_settings,
     read_training_set,
-    with_weights,
     write_calibration,
 )
 from reconpatch.modulation.head import Modulation
-from reconpatch.settings import Settings, parse_settings
+from reconpatch.settings import Settings
 from reconpatch.unified.parts import CategoryParts, UnifiedParts, together
 
 
@@ -78,7 +78,7 @@ def read_unified(folder: Path) -> UnifiedParts:
     check_files(folder, config)
     files = config["files"]
     try:
-        settings = with_weights(folder, parse_settings(config["settings"], source=str(folder / CONFIG)))
+        settings = read_settings(folder, config)
         names = [str(name) for name in config["categories"]]
         shared = MemoryBank.load(folder / BANK) if settings.unified.bank == "shared" else None
         categories = {

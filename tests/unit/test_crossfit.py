@@ -67,6 +67,10 @@ def test_the_same_folds_every_time(folder, tmp_path):
     [
         ({}, r"3 held-out groups .* hold out 99 or more"),
         ({"calibrate.calibration": "crossfit"}, r"20 held-out groups .* hold out 99 or more"),
+        (
+            {"calibrate.calibration": "crossfit", "calibrate.holdout": 0},
+            r"20 held-out groups .* hold out 99 or more",
+        ),
     ],
 )
 def test_one_percent_from_twenty_images_is_refused_before_any_training(

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from reconpatch.data.training import TrainingSet
 from reconpatch.errors import ModelError
 from reconpatch.memory.bank import MemoryBank
-from reconpatch.model_folder import BackboneReference, FittedParts, read_model, write_model
+from reconpatch.model_folder import BackboneReference, FittedParts, add_weights, read_model, write_model
 from reconpatch.modulation.training import train_modulation
 from reconpatch.scoring.calibration import calibrate_scores
 from reconpatch.settings import load_settings
@@ -60,6 +61,37 @@ def test_equal_detectors_are_equal_bytes_whatever_the_machine(tmp_path, parts):
     write_model(tmp_path / "b", FittedParts(other, *list(vars(parts).values())[1:]))
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes(), file.name
+
+
+def _with_weights(parts, file):
+    settings = load_settings(None, {"features.weights": str(file)}, base=parts.settings)
+    return replace(parts, settings=settings)
+
+
+def test_weights_that_travel_are_named_without_their_place(tmp_path, parts):
+    for person in ("ann", "bob"):
+        file = tmp_path / person / "weights" / "w.safetensors"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"weights")
+        write_model(tmp_path / person / "m", _with_weights(parts, file))
+    config = (tmp_path / "ann/m/config.json").read_bytes()
+    assert config == (tmp_path / "bob/m/config.json").read_bytes()
+    loaded = read_model(tmp_path / "ann/m")
+    assert loaded.settings.features.weights == tmp_path / "ann/m/weights/w.safetensors"
+    write_model(tmp_path / "again", loaded)
+    assert (tmp_path / "again/config.json").read_bytes() == config
+    assert (tmp_path / "again/weights/w.safetensors").read_bytes() == b"weights"
+
+
+def test_the_place_of_weights_that_do_not_travel_is_kept_until_they_do(tmp_path, parts):
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(b"weights")
+    write_model(tmp_path / "m", _with_weights(parts, file))
+    assert read_model(tmp_path / "m").settings.features.weights == file
+    # As the registry does, and as folders of earlier versions are: the whole path is in config.json.
+    add_weights(tmp_path / "m", file)
+    file.unlink()
+    assert read_model(tmp_path / "m").settings.features.weights == tmp_path / "m/weights/w.safetensors"
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,13 @@ def test_overrides_reach_nested_sections_and_keep_the_base():
     assert base.coreset.ratio == Settings().coreset.ratio
 
 
+def test_a_params_file_in_another_encoding_is_named_with_what_to_do(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_bytes("seed: 0  # f\xfcr Linie 3\n".encode("latin-1"))
+    with pytest.raises(SettingsError, match=r"p\.yaml: is not UTF-8 \(byte 13 is 0xfc\); save it in"):
+        load_settings(path)
+
+
 def test_dump_and_parse_are_inverse():
     settings = load_settings(None, ["validate.min_train_images=3", "features.levels=[1, 2, 3]"])
     assert parse_settings(settings.model_dump(mode="json", by_alias=True)) == settings

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 
 from PIL import Image
@@ -62,6 +63,22 @@ def test_predict_prints_a_line_an_image_with_its_path_as_given(run, model, categ
     assert [row["path"] for row in rows] == [str(image) for image in images]
     assert rows[1]["is_anomalous"] is True
     assert len(list((tmp_path / "maps").rglob("*.png"))) == 2
+
+
+def test_a_file_whose_name_is_not_utf_8_is_told_in_escapes(run, model, category, tmp_path):
+    file = tmp_path / os.fsdecode(b"caf\xe9.png")
+    shutil.copy(category / "test/good/0.png", file)
+    more = ("--maps", tmp_path / "maps", "--json", tmp_path / "p.json", "--log", tmp_path / "log")
+    done = run("predict", f"nut={model}", file, *more)
+    shown = str(tmp_path / r"caf\udce9.png")
+    assert done.status == 0
+    assert done.out.startswith(f"{shown}\t")
+    assert json.loads((tmp_path / "p.json").read_text())[0]["path"] == shown
+    assert [os.fsencode(path.name) for path in (tmp_path / "maps").iterdir()] == [b"caf\xe9.png"]
+    version = f"sha256:{sha256_file(model / 'config.json')[:16]}"
+    assert read_predictions(tmp_path / "log", model_version=version)["image"].tolist() == [shown]
+    file.write_bytes(b"")
+    assert_one_line(run("predict", model, file), 1, f"{shown}: ")
 
 
 def test_predict_logs_where_it_is_told_to_under_the_name_and_version_that_a_server_gives(

@@ -133,6 +133,19 @@ def test_names_written_with_combining_accents_still_match(tmp_path):
     assert rows(tmp_path)[0][4] == "ground_truth/cut/Pru\u0308fling_mask.png"
 
 
+def test_masks_of_images_that_differ_in_case_alone_stay_apart(tmp_path):
+    tree(tmp_path, "train/good/0.png", "test/cut/A.png", "test/cut/a.png", "test/cut/b.png", "test/cut/B.png")
+    tree(
+        tmp_path, "ground_truth/cut/A_mask.png", "ground_truth/cut/a_MASK.png", "ground_truth/cut/b_mask.png"
+    )
+    assert {row[0]: row[4] for row in rows(tmp_path) if row[1] == "test"} == {
+        "test/cut/A.png": "ground_truth/cut/A_mask.png",
+        "test/cut/a.png": "ground_truth/cut/a_MASK.png",
+        "test/cut/b.png": "ground_truth/cut/b_mask.png",
+        "test/cut/B.png": None,
+    }
+
+
 def test_a_mask_of_a_nominal_image_is_kept_visible(tmp_path):
     tree(tmp_path, "train/good/0.png", "test/good/0.png", "ground_truth/good/0_mask.png")
     assert rows(tmp_path)[0] == ("test/good/0.png", "test", 0, "good", "ground_truth/good/0_mask.png")

@@ -1,4 +1,5 @@
 import json
+import os
 import weakref
 
 import numpy as np
@@ -84,6 +85,15 @@ def test_equal_runs_are_equal_bytes(detector, manifest, settings, tmp_path):
     assert "seconds_per_image" not in (tmp_path / "a" / "metrics.json").read_text()
 
 
+def test_a_category_whose_name_is_not_utf_8_is_told_in_escapes(detector, category, settings, tmp_path):
+    renamed = category.rename(category.with_name(os.fsdecode(b"caf\xe9 $\\foo$")))
+    found = evaluate(detector, build_manifest(renamed, settings.data), settings)
+    assert found.category == r"caf\udce9 $\foo$"
+    found.write(tmp_path / "out")
+    assert r"caf\udce9 $\foo$" in (tmp_path / "out/report.html").read_text()
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["category"] == found.category
+
+
 def test_no_picture_of_an_earlier_evaluation_stays(detector, manifest, settings, tmp_path):
     evaluate(detector, manifest, settings).write(tmp_path)
     evaluate(detector, only(manifest, manifest["label"] == 0), settings).write(tmp_path)
@@ -142,6 +152,30 @@ def test_without_a_defect(detector, manifest, settings):
     assert found.metrics["synthetic_n"] == 8 * 3
     assert 0 <= found.metrics["stability"] <= 1
     assert found.defect_types == {}
+
+
+def test_good_images_that_a_person_judged_bad_are_no_base_of_the_figures_without_defects(
+    detector, manifest, settings
+):
+    held = manifest["path"][manifest["sha256"].isin(detector.training_set.holdout)].iloc[0]
+    good = only(manifest, manifest["label"] == 0)
+    good.loc[good["path"].isin([held, "test/good/00.png"]), "verdict"] = "bad"
+    found = evaluate(detector, good, settings)
+    assert (found.metrics["n_test"], found.metrics["n_contradicted"]) == (7, 1)
+    assert found.metrics["synthetic_n"] == 7 * 3
+    assert str(manifest.attrs["root"] + "/" + held) not in map(str, detector.asked)
+    untested = evaluate(detector, only(good, good["split"] == "train"), settings)
+    assert untested.metrics["synthetic_n"] == 5 * 3
+
+
+def test_images_that_choose_thresholds_are_no_base_of_the_figures_without_defects(
+    detector, manifest, settings
+):
+    half = settings.model_copy(
+        update={"evaluate": settings.evaluate.model_copy(update={"choose_share": 0.5})}
+    )
+    found = evaluate(detector, only(manifest, manifest["label"] == 0), half)
+    assert found.metrics["synthetic_n"] == found.metrics["n_test"] * 3 == 4 * 3
 
 
 def test_without_any_test_image(detector, manifest, settings, tmp_path):

@@ -1,4 +1,6 @@
 import io
+import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -146,6 +148,28 @@ def test_heat_map_of_a_prediction(detector, category, tmp_path):
     assert write_heatmap(folder, dent, detector) == folder / "00.png"
     (folder / "00-2.png").write_text("not ours")
     assert write_heatmap(folder, stain, detector) == folder / "00-3.png"
+
+
+def test_names_with_dollars_are_no_formulas():
+    name = r"$\foo$"
+    drawn = [
+        histogram_figure(a_table().replace({"defect_type": {"dent": name}}), 1.4, 2.5, name),
+        curves_figure(a_table(), 1.4, name),
+        losses_figure([TrainingRecord(1, 10.0, None, None)], name),
+        heatmap_figure([replace(an_example(), path=f"test/{name}.png", defect_type=name)], SCALE, name),
+    ]
+    for figure in drawn:
+        assert png_bytes(figure)
+
+
+def test_heat_map_of_a_file_whose_name_is_not_utf_8(detector, category, tmp_path):
+    file = category / os.fsdecode(b"caf\xe9.png")
+    shutil.copy(category / "test/dent/00.png", file)
+    (prediction,) = detector.stream([file])
+    written = write_heatmap(tmp_path, prediction, detector)
+    assert os.fsencode(written.name) == b"caf\xe9.png"
+    assert Image.open(written).info["source"].endswith(r"caf\udce9.png")
+    assert write_heatmap(tmp_path, prediction, detector) == written
 
 
 def test_scale_of_a_detector(detector):

@@ -68,6 +68,13 @@ def test_each_detector_sees_the_same_bytes_and_drops_are_against_the_plain_image
     assert rows[2].drops[0] == pytest.approx(0.5)
 
 
+def test_an_image_whose_label_a_person_contradicts_is_left_out(table):
+    table.loc[table["path"] == "test/good/0.png", "verdict"] = "bad"
+    detector = Brightness()
+    measure_robustness({"a": detector}, table, SETTINGS, [])
+    assert len(detector.seen) == 7
+
+
 def test_without_masks_pixel_figures_are_not_available(table):
     rows = measure_robustness({"a": Brightness()}, table.assign(mask_path=pd.NA), SETTINGS, [])
     assert rows[0].figures == (1.0, None, None)

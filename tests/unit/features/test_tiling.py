@@ -44,6 +44,13 @@ def test_sides_that_do_not_fit_the_network_are_refused_with_sides_that_do(featur
         PatchExtractor(FeatureSettings(**features), _CPU)
 
 
+def test_tiles_of_one_coarsest_cell_cannot_overlap():
+    with pytest.raises(SettingsError, match=r"tile_overlap is 16: .* set it to 0, or features\.tile to 64"):
+        plan_tiles(64, 32, 16, 4, 1)
+    assert (plan_tiles(64, 32, 0, 4, 1).weights == 1).all()
+    assert (plan_tiles(32, 32, 16, 4, 1).weights == 1).all()
+
+
 @pytest.mark.parametrize(
     ("features", "message"),
     [

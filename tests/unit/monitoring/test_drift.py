@@ -89,6 +89,20 @@ def test_an_uncalibrated_detector_has_no_share_of_rejects() -> None:
     assert "rejects" in find_drift(reference, _images(random, 30), level=0.05, seed=0).shifts
 
 
+def test_images_of_unknown_looks_are_left_out_and_hide_no_shift() -> None:
+    random = np.random.default_rng(8)
+    reference, new = _images(random, 40), _images(random, 40, darker=3)
+    reference.loc[3, "brightness"] = np.nan
+    new.loc[[0, 5], "sharpness"] = np.nan
+    found = find_drift(reference, new, level=0.001, seed=0)
+    assert found.alarm
+    assert found.shifts["brightness"] == min(found.shifts.values())
+    assert (found.reference, found.window) == (39, 38)
+    # Another image of the group, whose looks are known, stands for it.
+    twice = pd.concat([reference, reference.iloc[[3]].assign(brightness=120.0)], ignore_index=True)
+    assert find_drift(twice, new, level=0.001, seed=0).reference == 40
+
+
 def test_what_cannot_be_compared_is_an_error_that_says_why() -> None:
     random = np.random.default_rng(6)
     reference = _images(random, 40)
@@ -97,4 +111,10 @@ def test_what_cannot_be_compared_is_an_error_that_says_why() -> None:
     other = _images(random, 40)
     other["embedding"] = [one[:5] for one in other["embedding"]]
     with pytest.raises(DataError, match=r"embeddings of \[5, 12\] numbers"):
+        find_drift(reference, other, level=0.05, seed=0)
+    with pytest.raises(DataError, match="0 held-out and 40 new groups of known brightness"):
+        find_drift(reference.assign(contrast=np.nan), _images(random, 40), level=0.05, seed=0)
+    other = _images(random, 40)
+    other.loc[7, "score"] = np.nan
+    with pytest.raises(DataError, match=r"1 image\(s\) with a score or an embedding that is not finite"):
         find_drift(reference, other, level=0.05, seed=0)

@@ -31,7 +31,15 @@ def test_an_alarm_is_named_and_earlier_checks_are_shown() -> None:
     assert png_bytes(figure).startswith(b"\x89PNG")
 
 
+def test_images_of_unknown_looks_are_not_drawn() -> None:
+    reference = _images(40, 120)
+    reference.loc[3, "brightness"] = np.nan
+    told = drift_figure(reference, _images(60, 130), [LOOK], None, "nut").axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in told] == ["held out (n = 39)", "new (n = 60)"]
+
+
 def test_a_first_check_of_an_uncalibrated_detector_can_be_drawn() -> None:
     quiet = replace(LOOK, p_value=0.5)
-    figure = drift_figure(_images(40, 120), _images(60, 120), [quiet], None, "nut")
-    assert figure.get_suptitle().startswith("nut: no alarm")
+    figure = drift_figure(_images(40, 120), _images(60, 120), [quiet], None, r"$\nut$")
+    assert figure.get_suptitle().startswith(r"$\nut$: no alarm")
+    assert png_bytes(figure)

@@ -37,7 +37,7 @@ def test_too_few_trials_have_no_correlation():
 def test_the_figure_marks_the_start_and_patchcore():
     table = trials(test_image_auroc=[0.7, 0.8, 0.9, 0.6], synthetic_image_auroc=[2.0, 3.0, 4.0, 1.0])
     patchcore = dict.fromkeys(table.columns, 0.5)
-    figure = ranking_figure(table, patchcore, rank(table), "nut")
+    figure = ranking_figure(table, patchcore, rank(table), r"$\nut$")
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert labels == ["trial", "parameters given", "PatchCore"]
     assert [axis.get_title("left") for axis in figure.axes] == [
