@@ -14,6 +14,7 @@ from reconpatch.errors import ModelError, ReConPatchError
 from reconpatch.evaluation.heatmaps import detector_scale
 from reconpatch.evaluation.result import ColourScale
 from reconpatch.prediction import Prediction
+from reconpatch.redaction import without_user_info
 from reconpatch.server.metrics import Metrics
 from reconpatch.server.options import ServerOptions
 from reconpatch.server.sources import ModelSource
@@ -96,9 +97,10 @@ class Slot:
             new = self._load(old)
         except Exception as error:  # whatever a broken model or registry raises, the line goes on
             self._failed = version, time.monotonic() + _RETRY_SECONDS
-            if self._problem != str(error):
-                _log.warning("%s: keeps %s: %s", category, old.version, error)
-            self._problem = str(error)
+            reason = without_user_info(str(error))
+            if self._problem != reason:
+                _log.warning("%s: keeps %s: %s", category, old.version, reason)
+            self._problem = reason
             self._metrics.follow_failed(category)
             return
         self.served = new

@@ -132,3 +132,10 @@ def test_what_several_detectors_calibrate_needs_held_out_images(asked, calibrate
 def test_what_cannot_be_unified(changes, message):
     with pytest.raises(SettingsError, match=message):
         parse_settings({"pipeline": {"backbones": ["net"]} | changes})
+
+
+def test_what_may_be_shown_holds_no_secret_and_makes_the_same_results():
+    secret = ["retrain.webhook=https://hooks.example/SECRET", "register.tracking_uri=https://a:SECRET@host"]
+    shown = load_settings(None, [*secret, "coreset.ratio=0.5"]).without_secrets()
+    assert "SECRET" not in str(shown)
+    assert parse_settings(shown) == load_settings(None, ["coreset.ratio=0.5"])
