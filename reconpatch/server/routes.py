@@ -38,6 +38,7 @@ _MULTIPART: dict[str, Any] = {
 }
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "no image, a damaged one, or a request that cannot be read"},
+    403: {"description": "sent by another site's page, to a server without a key"},
     404: {"description": "no such category or image"},
     413: {"description": "too many bytes, pixels or images"},
     503: {"description": "too many images wait; come again"},
