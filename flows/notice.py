@@ -1,6 +1,7 @@
 """What a retrain says at its end: to Prefect a table and heat maps, and word to a webhook."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ import httpx
 from prefect.artifacts import create_table_artifact
 
 from flows.artifacts import artifact_key, publish_picture
+from reconpatch.redaction import origin_of
 from reconpatch.settings import Settings
 from tasks.arrivals import Arrivals
 from tasks.evaluation_output import registered_name
 
+WEBHOOK = "RECONPATCH_WEBHOOK"
 _WEBHOOK_SECONDS = 10.0
 
 _LOG = logging.getLogger("tasks.notice")
@@ -85,8 +88,9 @@ class Outcome:
 
 
 def publish(outcomes: Sequence[Outcome], failures: Sequence[str], settings: Settings) -> None:
-    """Keep the outcomes with their heat maps in the flow run, and post them where ``retrain.webhook`` says.
+    """Keep the outcomes with their heat maps in the flow run, and post them where RECONPATCH_WEBHOOK says.
 
+    Without that variable ``retrain.webhook`` says it.
     A listener that does not answer is logged: the candidate is registered whoever hears of it.
     """
     dataset = settings.pipeline.dataset
@@ -99,7 +103,7 @@ def publish(outcomes: Sequence[Outcome], failures: Sequence[str], settings: Sett
         if outcome.heat_maps is not None:
             key = artifact_key("retrain-heat-maps", dataset, outcome.category)
             publish_picture(key, outcome.heat_maps, str(outcome))
-    url = settings.retrain.webhook
+    url = os.environ.get(WEBHOOK) or settings.retrain.webhook
     if url is None or all(outcome.decision == "nothing new" for outcome in outcomes):
         return
     body = {
@@ -111,5 +115,12 @@ def publish(outcomes: Sequence[Outcome], failures: Sequence[str], settings: Sett
     }
     try:
         httpx.post(url, json=body, timeout=_WEBHOOK_SECONDS).raise_for_status()
-    except httpx.HTTPError as error:
-        _LOG.warning("retrain.webhook %s: not told (%s)", url, error)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        # The whole URL may let whoever reads the log post there; httpx's own text repeats it.
+        _LOG.warning("retrain.webhook %s: not told (%s)", origin_of(url), _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"HTTP {error.response.status_code}"
+    return type(error).__name__

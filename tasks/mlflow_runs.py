@@ -78,7 +78,7 @@ def log_detector(
     }
     name = f"{evaluation.category}-{evaluation.backbone}"
     with open_run(experiment, name, tags | {"mlflow.parentRunId": parent}) as run_id:
-        log_params(experiment, run_id, flatten(evaluation.settings.model_dump(mode="json", by_alias=True)))
+        log_params(experiment, run_id, flatten(evaluation.settings.without_secrets()))
         dataset = _dataset(evaluation, table, tags["dvc_data_hash"])
         context = [InputTag("mlflow.data.context", "training and test")]
         client.log_inputs(run_id, [DatasetInput(dataset, context)])
@@ -86,7 +86,7 @@ def log_detector(
         client.log_artifacts(run_id, str(evaluation.checks), "data")
         if evaluation.nominal_check is not None:
             client.log_artifact(run_id, str(evaluation.nominal_check), "data")
-        values = evaluation.parameters.model_dump(mode="json", by_alias=True)
+        values = evaluation.parameters.without_secrets()
         client.log_text(run_id, yaml.safe_dump(values, sort_keys=False), f"{KEPT}/{PARAMS}")
         if evaluation.data_record is not None:
             # Under another ending: DVC takes every *.dvc below the project, MLflow's files too, as its own.

@@ -92,7 +92,7 @@ def log_once(
             return str(run.info.run_id)
         client.set_terminated(run.info.run_id, "KILLED")
     with open_run(experiment, name, tags | {KEY: key, "mlflow.parentRunId": parent}) as run_id:
-        log_params(experiment, run_id, flatten(settings.model_dump(mode="json", by_alias=True)))
+        log_params(experiment, run_id, flatten(settings.without_secrets()))
         known = {key: float(value) for key, value in metrics.items() if value is not None}
         log_metrics(experiment, run_id, known)
     return run_id

@@ -4,6 +4,7 @@ Exit status: 0 done, 1 the data or the model failed a check, 2 wrong usage.
 """
 
 import logging
+import os
 import sys
 from typing import NoReturn
 
@@ -57,9 +58,19 @@ def main() -> None:
         _fail(error, 2)
     except ReConPatchError as error:
         _fail(error, 1)
+    except OSError as error:
+        _fail(_told(error), 1)
 
 
-def _fail(error: ReConPatchError, status: int) -> NoReturn:
+def _told(error: OSError) -> str:
+    # Files are written beside their place and then renamed: the second name is the one that was asked for.
+    path = error.filename2 or error.filename
+    if path is None:
+        return str(error) or type(error).__name__
+    return f"{os.fsdecode(path)}: {error.strerror}"
+
+
+def _fail(error: ReConPatchError | str, status: int) -> NoReturn:
     from reconpatch.data.listing import printable
 
     line = " ".join(part.strip() for part in printable(str(error)).splitlines())

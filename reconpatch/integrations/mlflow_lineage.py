@@ -8,6 +8,7 @@ from reconpatch.errors import ModelError
 from reconpatch.integrations.extras import import_extra
 from reconpatch.integrations.mlflow_reproduction import UNKNOWN, Made, ancestry, commands_for, problem_of
 from reconpatch.integrations.mlflow_uri import find_version, require_store
+from reconpatch.redaction import without_user_info
 
 PROMOTIONS = "reconpatch-promotions"
 _ORIGIN = {
@@ -91,9 +92,8 @@ def trace(uri: str) -> Lineage:
         aliases = client.get_registered_model(version.name).aliases
         approvals = _approvals(client, version.name, str(version.version))
     except mlflow.MlflowException as error:
-        raise ModelError(
-            f"{uri}: cannot be traced in {mlflow.get_tracking_uri()} ({error.message})"
-        ) from None
+        reason = f"cannot be traced in {mlflow.get_tracking_uri()} ({error.message})"
+        raise ModelError(without_user_info(f"{uri}: {reason}")) from None
     origin = {
         room: {name: str(made.tags.get(name, UNKNOWN)) for name in names} for room, names in _ORIGIN.items()
     }

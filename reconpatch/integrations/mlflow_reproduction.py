@@ -159,5 +159,5 @@ def _update(step: Made, champion: int) -> list[str]:
     return [
         f"sed 's/^  webhook: .*/  webhook: null/' {KEPT}/{PARAMS} > {PARAMS}",
         f'.venv/bin/python -c "import mlflow; mlflow.MlflowClient().{alias}"',
-        f".venv/bin/python -m flows.retrain --category {step.tags['category']}",
+        f"RECONPATCH_WEBHOOK= .venv/bin/python -m flows.retrain --category {step.tags['category']}",
     ]

@@ -5,11 +5,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
 from reconpatch.server.guard import Guard
+from reconpatch.server.invalid import answer_invalid
 from reconpatch.server.options import ServerOptions
 from reconpatch.server.patience import patient
 from reconpatch.server.routes import make_router
@@ -44,6 +46,7 @@ def create_app(state: ServerState) -> "FastAPI":
             headers={"Content-Security-Policy": _PAGE_POLICY, "X-Content-Type-Options": "nosniff"},
         )
 
+    app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_middleware(Guard, options=state.options, metrics=state.metrics)
     return app
 

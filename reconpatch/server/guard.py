@@ -1,4 +1,4 @@
-"""What stands before every request: the key, the size, the time."""
+"""What stands before every request: the key, the page it comes from, the size, the time."""
 
 import asyncio
 import hmac
@@ -20,6 +20,9 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 # Open without a key: the page itself, which asks for it, what probes need, and the description of the API.
 _OPEN = ("/", "/health", "/ready", "/docs", "/openapi.json")
 _OPEN_FOLDERS = ("/static/", "/static-offline-docs/")
+_READS = ("GET", "HEAD", "OPTIONS")
+# Senders choose the method too: made-up ones share one label.
+_METHODS = (*_READS, "POST", "PUT", "PATCH", "DELETE")
 # A refused sender is listened to for so long, else it may not get to read the refusal.
 _LINGER_SECONDS = 5.0
 
@@ -54,7 +57,8 @@ class Guard:
         finally:
             # Before the route is known nothing of the path may become a label: senders choose paths.
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(scope["method"], route, str(exchange.status)).inc()
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.requests.labels(method, route, str(exchange.status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - start)
 
     def _refusal(self, scope: MutableMapping[str, Any]) -> tuple[int, str] | None:
@@ -63,6 +67,8 @@ class Guard:
             # Without a key a page elsewhere on the web could reach in under a name of its own.
             if not _names_loopback(headers.get(b"host", b"").decode("latin-1")):
                 return 400, "this server answers to localhost alone; start it with --host and an API key"
+            if scope["method"] not in _READS and _is_foreign(headers):
+                return 403, "a page of another site may not send this; start the server with an API key"
         elif not _is_open(scope["path"]) and not self._has_key(headers):
             return 401, "give the server's key as the header X-API-Key or as a bearer token"
         length = headers.get(b"content-length", b"0")
@@ -137,6 +143,15 @@ def _is_open(path: str) -> bool:
 def _names_loopback(host: str) -> bool:
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     return name in ("localhost", "127.0.0.1", "[::1]")
+
+
+def _is_foreign(headers: dict[bytes, bytes]) -> bool:
+    """Whether a browser says that another site's page sends the request; scripts say nothing."""
+    origin = headers.get(b"origin")
+    elsewhere = (
+        origin is not None and origin.lower().rpartition(b"://")[2] != headers.get(b"host", b"").lower()
+    )
+    return elsewhere or headers.get(b"sec-fetch-site", b"").lower() == b"cross-site"
 
 
 def _too_large(most: int) -> str:

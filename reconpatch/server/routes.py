@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 import matplotlib as mpl
 from fastapi import APIRouter, HTTPException, Request, Response
-from starlette.datastructures import UploadFile
 
 from reconpatch.data.reviews import Review, append_review
 from reconpatch.errors import DataError
 from reconpatch.evaluation.heatmaps import COLOURS
 from reconpatch.server.batching import OverloadedError
-from reconpatch.server.intake import TooLargeError, Upload, upload_name
+from reconpatch.server.form import read_form
+from reconpatch.server.intake import TooLargeError, Upload
 from reconpatch.server.recent import RecentImage
 from reconpatch.server.schemas import Categories, Category, ImageResult, Paths, Results, Status, Verdict
 from reconpatch.server.slot import Slot
@@ -38,6 +38,7 @@ _MULTIPART: dict[str, Any] = {
 }
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "no image, a damaged one, or a request that cannot be read"},
+    403: {"description": "sent by another site's page, to a server without a key"},
     404: {"description": "no such category or image"},
     413: {"description": "too many bytes, pixels or images"},
     503: {"description": "too many images wait; come again"},
@@ -51,17 +52,8 @@ def make_router(state: ServerState) -> APIRouter:
     @router.post("/api/categories/{category}/predict", openapi_extra=_MULTIPART)
     async def predict(category: str, request: Request) -> Results:
         """Score the images of a multipart form, in its order; when one is refused, all are."""
-        slot, most = _slot(state, category), state.options.limits.images
-        if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-            raise HTTPException(415, "send the images as multipart/form-data, in fields called `images`")
-        async with request.form(max_files=most, max_fields=most, max_part_size=4096) as form:
-            if any(name != "images" or not isinstance(part, UploadFile) for name, part in form.multi_items()):
-                raise HTTPException(400, "every field must be a file called `images`")
-            uploads = [
-                Upload(upload_name(part.filename), await part.read())
-                for part in form.getlist("images")
-                if isinstance(part, UploadFile)
-            ]
+        slot = _slot(state, category)
+        uploads = await read_form(request, state.options.limits)
         return await _score(state, slot, uploads)
 
     @router.post("/api/categories/{category}/predict-paths")

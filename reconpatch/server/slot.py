@@ -1,7 +1,7 @@
 """One category of a server: the detector in use, and how a newer one takes its place."""
 
-import asyncio
 import logging
+import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from reconpatch.errors import ModelError, ReConPatchError
 from reconpatch.evaluation.heatmaps import detector_scale
 from reconpatch.evaluation.result import ColourScale
 from reconpatch.prediction import Prediction
+from reconpatch.redaction import without_user_info
 from reconpatch.server.metrics import Metrics
 from reconpatch.server.options import ServerOptions
 from reconpatch.server.sources import ModelSource
@@ -21,6 +22,8 @@ from reconpatch.server.sources import ModelSource
 _log = logging.getLogger(__name__)
 # A version that failed is tried again after so long: its failure may have been the machine's.
 _RETRY_SECONDS = 60.0
+# MLflow's client tries for a quarter of an hour before it gives up on a server that hangs.
+_SILENCE_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,6 @@ class Slot:
     Attributes:
         source: where its detectors come from.
         served: the one in use.
-        problem: why the source's present version is not in use; None when it is.
     """
 
     def __init__(self, source: ModelSource, options: ServerOptions, metrics: Metrics) -> None:
@@ -56,42 +58,62 @@ class Slot:
             ModelError: it cannot be loaded, or fails its self-test.
         """
         self.source = source
-        self.problem: str | None = None
+        self._problem: str | None = None
+        self._asked: float | None = None
         self._options = options
         self._metrics = metrics
         self._failed: tuple[str, float] | None = None
         self.served = self._load(None)
         metrics.model_loaded(source.category, None, self.served.version)
 
-    async def follow(self) -> None:
-        """Ask the source again and again, and take over what is new there; ends when cancelled."""
-        while True:
-            await asyncio.sleep(self._options.follow_seconds)
-            await asyncio.to_thread(self.refresh)
+    @property
+    def problem(self) -> str | None:
+        """Why the source's present version is not in use; None when it is."""
+        asked = self._asked
+        silence = 0.0 if asked is None else time.monotonic() - asked
+        if silence > _SILENCE_SECONDS:
+            return f"{self.source.source}: has not said for {silence:.0f} s which version it is now"
+        return self._problem
+
+    def follow(self, stop: threading.Event) -> None:
+        """Ask the source again and again, and take over what is new there, until told to stop.
+
+        It blocks for as long as a source hangs, so it needs a thread that nothing else waits for.
+        """
+        while not stop.wait(self._options.follow_seconds):
+            self.refresh()
 
     def refresh(self) -> None:
         """Take over another version if there is one; on any failure the old one stays in use."""
         category, old = self.source.category, self.served
         version = ""
         try:
-            version = self.source.version()
+            version = self._ask()
             if version == old.version:
-                self.problem = None
+                self._problem = None
                 return
             if self._failed is not None and self._failed[0] == version and time.monotonic() < self._failed[1]:
                 return
             new = self._load(old)
         except Exception as error:  # whatever a broken model or registry raises, the line goes on
             self._failed = version, time.monotonic() + _RETRY_SECONDS
-            if self.problem != str(error):
-                _log.warning("%s: keeps %s: %s", category, old.version, error)
-            self.problem = str(error)
+            reason = without_user_info(str(error))
+            if self._problem != reason:
+                _log.warning("%s: keeps %s: %s", category, old.version, reason)
+            self._problem = reason
             self._metrics.follow_failed(category)
             return
         self.served = new
-        self.problem, self._failed = None, None
+        self._problem, self._failed = None, None
         self._metrics.model_loaded(category, old.version, new.version)
         _log.info("%s: %s is in use now, after %s", category, new.version, old.version)
+
+    def _ask(self) -> str:
+        self._asked = time.monotonic()
+        try:
+            return self.source.version()
+        finally:
+            self._asked = None
 
     def _load(self, old: Served | None) -> Served:
         detector, version = self.source.load(device=self._options.device, threads=self._options.threads)

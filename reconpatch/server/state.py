@@ -1,6 +1,8 @@
 """The parts of a running server, made before it listens and put away after."""
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -17,6 +19,9 @@ from reconpatch.server.schemas import ImageResult
 from reconpatch.server.slot import Served, Slot
 from reconpatch.server.sources import ModelSource
 from reconpatch.settings import FeatureSettings
+
+# A detector that is being loaded at the end may finish; a source that hangs is left alone.
+_FOLLOWERS_SECONDS = 3.0
 
 
 class ServerState:
@@ -50,15 +55,22 @@ class ServerState:
     async def running(self) -> AsyncIterator[None]:
         """Score and follow while the block lasts; images that wait at its end are still scored."""
         self.batcher.start()
-        followers = [asyncio.create_task(slot.follow()) for slot in self.slots.values()]
+        stop = threading.Event()
+        # Not the event loop's own threads: a registry that hangs would take them from the requests. And
+        # daemons, since the process must end though one still waits for an answer.
+        followers = [
+            threading.Thread(target=slot.follow, args=(stop,), name=f"reconpatch-follow-{name}", daemon=True)
+            for name, slot in self.slots.items()
+        ]
+        for follower in followers:
+            follower.start()
         try:
             yield
         finally:
-            for follower in followers:
-                follower.cancel()
-            await asyncio.gather(*followers, return_exceptions=True)
+            stop.set()
             await self.batcher.stop()
             self.intake.close()
+            await asyncio.to_thread(_join, followers, _FOLLOWERS_SECONDS)
             if self.recorder is not None:
                 await asyncio.to_thread(self.recorder.close)
 
@@ -80,6 +92,12 @@ class ServerState:
             self.recorder.record(subject, prediction, picture.pixels)
         self.metrics.images.labels(slot.source.category, prediction.band or "uncalibrated").inc()
         return image.result
+
+
+def _join(threads: Sequence[threading.Thread], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
 
 
 def _remembered(

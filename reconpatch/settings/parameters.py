@@ -1,5 +1,7 @@
 """All parameters, section by section."""
 
+from typing import Any
+
 from pydantic import Field, model_validator
 
 from reconpatch.settings.library import (
@@ -23,6 +25,8 @@ from reconpatch.settings.pipeline import (
 )
 from reconpatch.settings.section import Section
 
+_SECRET = {"register_": {"tracking_uri"}, "retrain": {"webhook"}}
+
 
 class Settings(Section):
     """All parameters of the library and the pipeline."""
@@ -45,6 +49,10 @@ class Settings(Section):
     monitor: MonitorSettings = MonitorSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()
     pipeline: PipelineSettings = PipelineSettings()
+
+    def without_secrets(self) -> dict[str, Any]:
+        """All values as JSON by full name, but for URLs that may carry a secret and change no result."""
+        return self.model_dump(mode="json", by_alias=True, exclude=_SECRET)
 
     @model_validator(mode="after")
     def _check(self) -> "Settings":

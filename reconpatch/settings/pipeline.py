@@ -95,7 +95,9 @@ class RetrainSettings(Section):
         "wait", description="what a retrain does while another one of the same category runs"
     )
     webhook: str | None = Field(
-        None, pattern=r"^https?://", description="URL that is told how a retrain ended; None: nobody"
+        None,
+        pattern=r"^https?://",
+        description="URL that is told how a retrain ended; RECONPATCH_WEBHOOK goes before it; None: nobody",
     )
 
 

@@ -1,6 +1,7 @@
 import json
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from reconpatch.errors import ReConPatchError
 from reconpatch.files import sha256_json
+from reconpatch.settings import load_settings
 from tasks import mlflow_runs
 from tasks.evaluation_output import FinishedEvaluation
 from tasks.register import choose_candidates, register_run
@@ -50,6 +52,20 @@ def test_the_same_outputs_are_registered_once(run: PipelineRun) -> None:
     assert first[0].uri == f"models:/{NAME}/1"
     assert len(run.client.search_model_versions(f"name = '{NAME}'")) == 1
     assert len(_runs(run)) == logged == 3  # the pipeline run, its detector, and the first champion's event
+
+
+def test_no_secret_is_logged_and_the_rest_still_makes_the_same_version(run: PipelineRun) -> None:
+    store = f"sqlite:///{run.root / 'mlflow.db'}"
+    settings = run.settings("retrain.webhook=https://hooks.example/SECRET", f"register.tracking_uri={store}")
+    finished = run.finish()
+    finished = replace(finished, job=replace(finished.job, settings=settings))
+    (model,) = register_run(settings, [finished])
+    params = run.client.get_run(model.run_id).data.params
+    assert {"retrain.mode", "register.experiment"} <= params.keys()
+    assert not {"retrain.webhook", "register.tracking_uri"} & params.keys()
+    kept = Path(run.client.download_artifacts(model.run_id, "reproduce/params.yaml", str(run.root)))
+    assert "SECRET" not in kept.read_text()
+    assert load_settings(kept) == run.settings()
 
 
 def test_a_new_version_is_challenger_and_champion_only_when_there_is_none(run: PipelineRun) -> None:

@@ -148,3 +148,10 @@ def test_a_message_names_the_options_that_came_beside_the_file(tmp_path):
         load_settings(file, ["modulaton.steps=10"])
     with pytest.raises(SettingsError, match=r"^--set modulaton\.steps: unknown"):
         load_settings(None, ["modulaton.steps=10"])
+
+
+def test_what_may_be_shown_holds_no_secret_and_makes_the_same_results():
+    secret = ["retrain.webhook=https://hooks.example/SECRET", "register.tracking_uri=https://a:SECRET@host"]
+    shown = load_settings(None, [*secret, "coreset.ratio=0.5"]).without_secrets()
+    assert "SECRET" not in str(shown)
+    assert parse_settings(shown) == load_settings(None, ["coreset.ratio=0.5"])

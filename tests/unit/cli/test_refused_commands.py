@@ -71,3 +71,20 @@ def test_an_error_is_printed_as_it_is_on_one_line(monkeypatch, run, tmp_path):
     done = run("data", "demo", tmp_path)
     assert done.err == "error /data/[old]/:dog:/[/b].png: is broken" + " and long" * 30 + "\n"
     assert done.status == 1
+
+
+def test_places_that_cannot_be_written(run, model, category, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    image, below = category / "test/good/0.png", tmp_path / "file" / "x"
+    for arguments, named in (
+        (("data", "check", category, "--json", tmp_path / "folder"), tmp_path / "folder"),
+        (("data", "demo", below), tmp_path / "file"),
+        (("predict", model, image, "--maps", tmp_path / "file"), tmp_path / "file"),
+        (("predict", model, image, "--json", below), tmp_path / "file"),
+        (("fit", category, "--out", below, *SET), tmp_path / "file"),
+    ):
+        done = run(*arguments)
+        assert (done.status, "Traceback" in done.err) == (1, False), arguments
+        assert done.err.splitlines()[-1].startswith(f"error {named}"), done.err
+        assert done.err.splitlines()[-1].endswith(("Is a directory", "Not a directory", "File exists"))

@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from flows import notice
@@ -44,3 +45,34 @@ def test_the_candidates_heat_maps_are_shown_with_the_verdict_and_not_sent(
     assert pictures == [("retrain-heat-maps-line-3-nut", drawn, str(shown))]
     assert [row["category"] for row in tables[0]["table"]] == ["nut", "bolt"]
     assert all("heat_maps" not in row for row in tables[0]["table"])
+
+
+@pytest.mark.parametrize("place", ["settings", "environment"])
+@pytest.mark.parametrize(
+    "answer", [httpx.Response(404), httpx.ConnectError("no"), httpx.InvalidURL("SECRET")]
+)
+def test_a_webhook_that_fails_is_logged_without_its_path(
+    place: str,
+    answer: httpx.Response | Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    url, told = "https://hooks.example/services/SECRET", []
+
+    def post(url: str, **_: object) -> httpx.Response:
+        told.append(url)
+        if isinstance(answer, Exception):
+            raise answer
+        answer.request = httpx.Request("POST", url)
+        return answer
+
+    monkeypatch.setattr(notice, "create_table_artifact", lambda **_: None)
+    monkeypatch.setattr(notice.httpx, "post", post)
+    if place == "environment":
+        monkeypatch.setenv("RECONPATCH_WEBHOOK", url)
+    settings = parse_settings({"retrain": {"webhook": url if place == "settings" else "https://other"}})
+    with caplog.at_level("WARNING"):
+        notice.publish([Outcome.of(ARRIVED, [])], [], settings)
+    assert told == [url]
+    assert "https://hooks.example" in caplog.text
+    assert "SECRET" not in caplog.text

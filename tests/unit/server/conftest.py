@@ -37,14 +37,15 @@ def loaded(detector_folder: Path) -> ReConPatch:
 def connect(
     detector_folder: Path, loaded: ReConPatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., TestClient]]:
-    """Starts servers with the options given; each ends with the test."""
+    """Starts servers with the options given, of one category or several; each ends with the test."""
     clients = []
     source = ModelSource("nut", str(detector_folder))
     monkeypatch.setattr(ModelSource, "load", lambda *_, **__: (loaded, source.version()))
 
-    def start(**options: object) -> TestClient:
+    def start(*more: str, **options: object) -> TestClient:
+        sources = [source, *(ModelSource(name, source.source) for name in more)]
         chosen = ServerOptions(**{"reviews": tmp_path / "reviews.jsonl", "threads": 1, **options})  # type: ignore[arg-type]
-        client = TestClient(create_app(ServerState([source], chosen)), base_url="http://localhost")
+        client = TestClient(create_app(ServerState(sources, chosen)), base_url="http://localhost")
         client.__enter__()
         clients.append(client)
         return client
