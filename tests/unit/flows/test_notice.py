@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from flows import notice
@@ -44,3 +45,19 @@ def test_the_candidates_heat_maps_are_shown_with_the_verdict_and_not_sent(
     assert pictures == [("retrain-heat-maps-line-3-nut", drawn, str(shown))]
     assert [row["category"] for row in tables[0]["table"]] == ["nut", "bolt"]
     assert all("heat_maps" not in row for row in tables[0]["table"])
+
+
+def test_a_webhook_that_is_no_address_hides_no_failure_and_failures_alone_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(notice, "create_table_artifact", lambda **_: None)
+    settings = parse_settings({"retrain": {"webhook": "http://127.0.0.1:80a/hook"}})
+    notice.publish([Outcome.failed("nut")], ["nut: no champion"], settings)
+
+    posted = []
+    answer = httpx.Response(200, request=httpx.Request("POST", "http://hook"))
+    monkeypatch.setattr(httpx, "post", lambda *_, json, **__: posted.append(json) or answer)
+    quiet = Outcome.nothing_new(ARRIVED)
+    notice.publish([quiet], [], settings)
+    notice.publish([quiet], ["the commit failed"], settings)
+    assert [body["failures"] for body in posted] == [["the commit failed"]]
