@@ -24,7 +24,10 @@ from tasks.champion import Champion, champion_folder, find_champion
 
 FOLDER = "drift"
 _SHOWN = 200  # checks before this one in its picture
-_AHEAD = timedelta(minutes=5)  # the clocks of the machines that log and check may lie so far apart
+# What the clocks of the machines that log, check and register may lie apart: a prediction further ahead is of
+# times to come, and none of a version is further before it.
+_AHEAD = timedelta(minutes=5)
+_BEFORE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -138,16 +141,21 @@ def _rows(
     """
     assert settings.monitor.log is not None  # noqa: S101 (for the reader: check_drift says so)
     log, window = project / settings.monitor.log, settings.monitor.window
+    since = alarm
+    # Of a version that has logged little, all that was logged before it would be read too.
+    if champion.created is not None and champion.created <= now:
+        first = champion.created - _BEFORE
+        since = first if alarm is None else max(alarm, first)
 
     def read(since: datetime | None, most: int | None) -> pd.DataFrame:
         version = f"{champion.model}/{champion.version}"
         return read_predictions(log, model_version=version, since=since, most=most)
 
-    rows, limit = read(alarm, window), now + _AHEAD
+    rows, limit = read(since, window), now + _AHEAD
     if rows.empty or rows["time"].iloc[-1] <= limit:
         return rows, ""
     ahead = read(limit, None)
-    rows = read(alarm, window + len(ahead))
+    rows = read(since, window + len(ahead))
     told = (
         f"; {len(ahead)} predictions are left out, dated in times to come (up to "
         f"{ahead['time'].iloc[-1]:%Y-%m-%d %H:%M}): set the clock of the machine that logs"

@@ -11,6 +11,7 @@ import pytest
 from reconpatch.errors import DataError
 from reconpatch.files import sha256_file, write_json
 from reconpatch.model_folder import CONFIG, SCHEMA_VERSION, write_calibration
+from reconpatch.monitoring import prediction_log
 from reconpatch.monitoring.looks import append_look, read_looks
 from reconpatch.monitoring.prediction_log import LoggedPrediction, write_predictions
 from reconpatch.scoring.calibration import calibrate_scores
@@ -149,6 +150,20 @@ def test_a_check_that_took_times_to_come_for_its_end_is_got_over(check) -> None:
     append_look(looks, replace(look, time=MONDAY + 300 * day, until=MONDAY + 365 * day))
     log(check.project, 60, MONDAY + day + timedelta(hours=1), darker=2)
     assert check(MONDAY + 2 * day).look.alarm
+
+
+@pytest.mark.parametrize(("created", "opened"), [(MONDAY, 2), (None, 30), (MONDAY + timedelta(days=99), 30)])
+def test_of_a_new_version_only_the_days_since_it_was_registered_are_read(
+    check, monkeypatch: pytest.MonkeyPatch, created: datetime | None, opened: int
+) -> None:
+    for days in range(30):
+        log(check.project, 1, MONDAY - timedelta(days=days), version="2")
+    read = []
+    one = prediction_log._open
+    monkeypatch.setattr(prediction_log, "_open", lambda path, *rest: read.append(path) or one(path, *rest))
+    monkeypatch.setattr(monitor, "find_champion", lambda *_: replace(NUT, created=created))
+    assert "0 new images of version 3" in check(MONDAY + timedelta(hours=1)).note
+    assert len(read) == opened
 
 
 def test_a_killed_check_announces_again_rather_than_never(check, monkeypatch) -> None:
