@@ -15,6 +15,7 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.command_line import read_params
 from flows.summary import publish_gate
 from reconpatch.errors import ReConPatchError
 from reconpatch.settings import Settings, load_settings
@@ -113,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; exit status 1 when the champion stays who it was, 2 for wrong usage."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    settings = load_settings(PROJECT / PARAMS)
+    settings = read_params(parser)
     if given.watch:
         try:
             watch(given.every, settings, PROJECT)
