@@ -61,20 +61,28 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Several servers in the foreground: all end when one does, or when make is told to end (TERM) or hears Ctrl-C. Each is
+# a process group of its own (set -m), so that its workers end with it, and nothing else of whoever called make does.
+ui serve-flows: SHELL := bash
+TOGETHER = set -m; trap 'for group in $$(jobs -p); do kill -- -$$group 2>/dev/null; done; wait' EXIT; \
+	trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
+UNTIL_ONE_ENDS = wait -n; echo "make $@: a server has ended (see above), so all end" >&2; exit 1
+# A Prefect server that answers already, such as that of the other one of the two targets, is used.
+PREFECT_SERVER = if ! $(BIN)/python -c "import urllib.request as u; u.urlopen('$(FLOWS_API)/health', timeout=5)" \
+	2>/dev/null; then $(BIN)/prefect server start --host 127.0.0.1 --port $(FLOWS_PORT) & fi
+
 ui: setup ## MLflow and Prefect UIs on loopback, aliases moved there are logged; Ctrl-C ends all
 	@echo "MLflow  http://127.0.0.1:5000"; echo "Prefect http://127.0.0.1:$(FLOWS_PORT)"
-	@trap 'kill 0' INT TERM EXIT; \
+	@$(TOGETHER); $(PREFECT_SERVER); \
 	$(BIN)/mlflow server --backend-store-uri "$(MLFLOW_TRACKING_URI)" --artifacts-destination "$(CURDIR)/mlartifacts" \
 	  --host 127.0.0.1 --port 5000 --workers 1 & \
-	$(BIN)/prefect server start --host 127.0.0.1 --port $(FLOWS_PORT) & \
 	$(BIN)/python -m flows.promote --watch & \
-	wait
+	$(UNTIL_ONE_ENDS)
 
-# A server that answers at the port already, such as that of `make ui`, is used: the second one then ends at once.
 serve-flows: setup ## a Prefect server on loopback and every deployment of prefect.yaml; Ctrl-C ends both
-	@trap 'kill 0' INT TERM EXIT; \
-	$(BIN)/prefect server start --host 127.0.0.1 --port $(FLOWS_PORT) & \
-	PREFECT_API_URL=$(FLOWS_API) $(BIN)/python -m flows.serve
+	@$(TOGETHER); $(PREFECT_SERVER); \
+	PREFECT_API_URL=$(FLOWS_API) $(BIN)/python -m flows.serve & \
+	$(UNTIL_ONE_ENDS)
 
 deploy: setup ## the deployments of prefect.yaml for workers of the pool `reconpatch`, at the server FLOWS_API
 	PREFECT_API_URL=$(FLOWS_API) $(BIN)/prefect work-pool inspect reconpatch >/dev/null 2>&1 || \

@@ -14,9 +14,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
 from flows.artifacts import artifact_key
-from flows.failures import FlowFailedError, raise_failures
+from flows.command_line import read_params
+from flows.failures import raise_failures
 from flows.retries import RETRY_REGISTRY
 from flows.run_stages import failure_of
+from reconpatch.errors import ReConPatchError
 from reconpatch.settings import Settings, load_settings
 from tasks.batch import Batch, Request, score_folder
 from tasks.job import PARAMS, PROJECT
@@ -90,10 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--maps", action="store_true", help="write heat maps too")
     parser.add_argument("--log", action=argparse.BooleanOptionalAction, default=True, help="monitor.log")
     given = parser.parse_args(arguments)
+    read_params(parser)
     try:
         done = batch(given.model, given.folder, given.output, given.category, given.maps, given.log)
-    except FlowFailedError as error:
-        sys.exit(str(error))
+    except ReConPatchError as error:
+        sys.exit(f"batch failed: {error}")
     for path, problem in done.problems.items():
         print(f"{path}: {problem}")
     print(done)

@@ -7,10 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from flows.by_category import choose_categories
-from flows.failures import FlowFailedError
 from reconpatch.errors import ReConPatchError, SettingsError
-from reconpatch.settings import load_settings
+from reconpatch.settings import Settings, load_settings
 from tasks.job import PARAMS, PROJECT
+
+
+def read_params(
+    parser: argparse.ArgumentParser,
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    categories: Sequence[str] = (),
+    **named: Any,
+) -> Settings:
+    """The parameters (default: params.yaml) before a flow starts a server; exit status 2 for wrong ones."""
+    try:
+        settings = load_settings(file or PROJECT / PARAMS, overrides, **named)
+        choose_categories(settings, categories)
+    except SettingsError as error:
+        parser.error(str(error))
+    return settings
 
 
 def run_by_category(
@@ -27,10 +42,7 @@ def run_by_category(
     parser = argparse.ArgumentParser(prog=f"python -m flows.{name}", description=description)
     parser.add_argument("--category", dest="categories", action="append", default=[])
     given = parser.parse_args(arguments)
-    try:
-        choose_categories(load_settings(PROJECT / PARAMS), given.categories)
-    except SettingsError as error:
-        parser.error(str(error))
+    read_params(parser, categories=given.categories)
     try:
         for outcome in flow(given.categories):
             print(show(outcome))
@@ -57,11 +69,8 @@ def run_with_params(
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     given = parser.parse_args(arguments)
     named = {"preset": given.preset} if presets else {}
-    try:
-        load_settings(given.params or PROJECT / PARAMS, given.overrides, **named)
-    except SettingsError as error:
-        parser.error(str(error))
+    read_params(parser, given.params, given.overrides, **named)
     try:
         return flow(given.params, given.overrides, **named)
-    except FlowFailedError as error:
-        sys.exit(str(error))
+    except ReConPatchError as error:
+        sys.exit(f"{name} failed: {error}")

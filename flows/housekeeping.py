@@ -14,6 +14,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
+from flows.command_line import read_params
 from reconpatch.errors import ReConPatchError
 from reconpatch.settings import load_settings
 from tasks.housekeeping import Removal, find_removals, remove
@@ -53,12 +54,13 @@ def describe(found: Sequence[Removal], dry_run: bool) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; exit status 1 when MLflow cannot be asked."""
+    """Command line; exit status 1 when MLflow cannot be asked, 2 for wrong parameters."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.housekeeping", description="Throw away what nobody needs."
     )
     parser.add_argument("--dry-run", action=argparse.BooleanOptionalAction, default=True)
     given = parser.parse_args(arguments)
+    read_params(parser)
     try:
         found = housekeeping(given.dry_run)
     except ReConPatchError as error:

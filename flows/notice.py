@@ -65,6 +65,11 @@ class Outcome:
         return cls(arrivals.category, arrivals.new, arrivals.gone, None, "busy", note)
 
     @classmethod
+    def failed(cls, category: str) -> "Outcome":
+        """What is new for it cannot be told."""
+        return cls(category, 0, 0, None, "failed", "not looked at; the failures say why")
+
+    @classmethod
     def of(cls, arrivals: Arrivals, models: Sequence[Any]) -> "Outcome":
         """What registration made of it; of several backbones the candidate counts."""
         own = [model for model in models if model.category == arrivals.category]
@@ -104,7 +109,7 @@ def publish(outcomes: Sequence[Outcome], failures: Sequence[str], settings: Sett
             key = artifact_key("retrain-heat-maps", dataset, outcome.category)
             publish_picture(key, outcome.heat_maps, str(outcome))
     url = os.environ.get(WEBHOOK) or settings.retrain.webhook
-    if url is None or all(outcome.decision == "nothing new" for outcome in outcomes):
+    if url is None or not (failures or any(outcome.decision != "nothing new" for outcome in outcomes)):
         return
     body = {
         "dataset": dataset,

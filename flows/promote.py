@@ -15,6 +15,7 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.command_line import read_params
 from flows.summary import publish_gate
 from reconpatch.errors import ReConPatchError
 from reconpatch.settings import Settings, load_settings
@@ -65,8 +66,8 @@ def watch_once(settings: Settings, project: Path) -> list[Promotion]:
     for model in promoted_models(settings, project):
         try:
             changes += reconcile(model, settings=settings, project=project)
-        except ReConPatchError as error:
-            print(f"{model}: {error}", file=sys.stderr, flush=True)
+        except Exception as error:  # whatever it is, it is of this model
+            print(f"{model}: {_told(error)}", file=sys.stderr, flush=True)
     return changes
 
 
@@ -77,9 +78,14 @@ def watch(every: float, settings: Settings, project: Path) -> None:
         try:
             for change in watch_once(settings, project):
                 print(describe(change), flush=True)
-        except ReConPatchError as error:  # the server may be back at the next look
-            print(error, file=sys.stderr, flush=True)
+        except Exception as error:  # the server may be back at the next look
+            print(_told(error), file=sys.stderr, flush=True)
         time.sleep(every)
+
+
+def _told(error: Exception) -> str:
+    """With its kind where its text was not written for people."""
+    return str(error) if isinstance(error, ReConPatchError) else f"{type(error).__name__}: {error}"
 
 
 def describe(change: Promotion) -> str:
@@ -108,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; exit status 1 when the champion stays who it was, 2 for wrong usage."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    settings = load_settings(PROJECT / PARAMS)
+    settings = read_params(parser)
     if given.watch:
         try:
             watch(given.every, settings, PROJECT)

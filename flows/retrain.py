@@ -45,32 +45,34 @@ def retrain(categories: Sequence[str] = (), project: Path = PROJECT) -> State[li
 
     Raises:
         SettingsError: there is no such category.
-        FlowFailedError: a stage, the registration or the commit failed.
+        FlowFailedError: a look at a category, a stage, the registration or the commit failed; what could be
+            done for the others was.
     """
     settings = load_settings(project / PARAMS)
     chosen = choose_categories(settings, categories)
     note_code(project)
-    arrived = [look(settings, project, category) for category in chosen]
+    failures: list[str] = []
+    arrived = [_look(settings, project, category, failures) for category in chosen]
     late = unrecorded(settings.pipeline.dataset, project) if settings.pipeline.commit else set()
-    outcomes = [Outcome.nothing_new(one) for one in arrived if not (one.any or one.category in late)]
+    outcomes: list[Outcome] = []
     with ExitStack() as held:
         todo, untold = [], []
-        for one in arrived:
-            if not (one.any or one.category in late):
-                continue
-            if not _occupy(held, settings, one.category):
-                outcomes.append(Outcome.busy(one))
-                continue
-            # Whoever had the slot before may have dealt with these images, and made another champion.
-            now = look(settings, project, one.category)
-            if now.any:
-                todo.append(now)
-                continue
-            outcomes.append(Outcome.nothing_new(now))
-            if one.category in late:
-                untold.append(one.category)
-        done, failures = _work(settings, project, todo)
-        failures += _record_late(settings, project, untold)
+        for category, one in zip(chosen, arrived, strict=True):
+            if one is not None and (one.any or category in late):
+                if not _occupy(held, settings, category):
+                    outcomes.append(Outcome.busy(one))
+                    continue
+                # Whoever had the slot before may have dealt with these images, and made another champion.
+                one = _look(settings, project, category, failures)
+            if one is None:
+                outcomes.append(Outcome.failed(category))
+            elif one.any:
+                todo.append(one)
+            else:
+                outcomes.append(Outcome.nothing_new(one))
+                untold += [category] if category in late else []
+        done, failed = _work(settings, project, todo)
+        failures += failed + _record_late(settings, project, untold)
     outcomes += done
     publish(outcomes, failures, settings)
     raise_failures(failures)
@@ -87,6 +89,13 @@ def retrain(categories: Sequence[str] = (), project: Path = PROJECT) -> State[li
 def look(settings: Settings, project: Path, category: str) -> Arrivals:
     """What the category's champion does not know."""
     return find_arrivals(settings, project, category)
+
+
+def _look(settings: Settings, project: Path, category: str, failures: list[str]) -> Arrivals | None:
+    """What is new; None where that cannot be told, which is noted among the failures."""
+    state = look(settings, project, category, return_state=True)
+    failures += failure_of(f"arrivals {category}", state)
+    return state.result() if state.is_completed() else None
 
 
 def _occupy(held: ExitStack, settings: Settings, category: str) -> bool:

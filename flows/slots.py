@@ -6,15 +6,21 @@ not run, so it is done here whenever a slot is waited for.
 """
 
 import json
+import logging
 import os
 import socket
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID
 
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME
@@ -22,8 +28,31 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 DVC = "dvc"  # DVC's own lock fails at once when it is taken
 
 _LEASE_SECONDS = 60.0  # the shortest that Prefect allows
+_LONGEST_LEASE_SECONDS = 3600.0  # more than Prefect itself asks for: of deployments it takes 300
 _LOOK_SECONDS = 15.0
 _PATIENCE_SECONDS = 60.0  # a slow server is not a taken slot
+_MOST_LIMITS = 200  # that Prefect lists at once
+
+_LOG = logging.getLogger("tasks.slots")
+
+
+@dataclass(frozen=True)
+class _Lease:
+    id: UUID
+    slots: Counter[UUID]
+    expiration: datetime
+
+    @classmethod
+    def read(cls, file: Path) -> "_Lease | None":
+        """What Prefect wrote; None where it holds no lease (a power cut or a full disk leaves such files)."""
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+            count = int(values["metadata"]["slots"])
+            slots = Counter({UUID(one): count for one in values["resource_ids"]})
+            end = datetime.fromisoformat(values["expiration"])
+            return cls(UUID(values["id"]), slots, end.replace(tzinfo=end.tzinfo or UTC))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
 
 
 def gpu(index: int | None) -> str:
@@ -76,12 +105,12 @@ def _taking_back() -> Iterator[None]:
 
     def watch() -> None:
         while not acquired.wait(_LOOK_SECONDS):
-            _take_back_expired()
+            _look()
 
     # A server that runs for itself does this itself.
     ours = not PREFECT_API_URL.value()
     if ours:
-        _take_back_expired()
+        _look()
     watcher = threading.Thread(target=watch, daemon=True) if ours else None
     if watcher is not None:
         watcher.start()
@@ -93,13 +122,46 @@ def _taking_back() -> Iterator[None]:
             watcher.join()
 
 
+def _look() -> None:
+    try:
+        _take_back_expired()
+    except Exception as error:
+        # Whoever waits goes on to wait; a server that is gone is told of by the request for the slot.
+        _LOG.warning("expired leases of slots: not taken back (%s: %s)", type(error).__name__, error)
+
+
 def _take_back_expired() -> None:
     now = datetime.now(UTC)
+    held: Counter[UUID] = Counter()
+    lost: list[Path] = []
     with get_client(sync_client=True) as client:
         for file in (PREFECT_HOME.value() / "concurrency_leases").glob("*-*.json"):
-            try:
-                lease = json.loads(file.read_text(encoding="utf-8"))
-            except FileNotFoundError:
-                continue  # given back meanwhile
-            if datetime.fromisoformat(lease["expiration"]) < now:
-                client.release_concurrency_slots_with_lease(UUID(lease["id"]))
+            lease = _Lease.read(file)
+            if lease is None:
+                lost += [file] if _is_overdue(file) else []
+            elif lease.expiration < now:
+                client.release_concurrency_slots_with_lease(lease.id)
+            else:
+                held += lease.slots
+        if lost:
+            _free_all_but(held, client)
+    # Last, so that a kill in between leaves them to the next look.
+    for file in lost:
+        _LOG.warning("%s: holds no lease that can be read; removed, and what it had taken is free", file)
+        file.unlink(missing_ok=True)
+
+
+def _is_overdue(file: Path) -> bool:
+    """Whether a lease of this age was renewed by nobody; False for one that was given back meanwhile."""
+    try:
+        return time.time() - file.stat().st_mtime > _LONGEST_LEASE_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+def _free_all_but(held: Counter[UUID], client: SyncPrefectClient) -> None:
+    """Free slots that no lease tells of: which ones a lease that cannot be read had taken, nobody knows."""
+    for slot in client.read_global_concurrency_limits(limit=_MOST_LIMITS):
+        if slot.active_slots > held[slot.id]:
+            told = GlobalConcurrencyLimitUpdate(active_slots=held[slot.id])
+            client.update_global_concurrency_limit(slot.name, told)

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from reconpatch.errors import ModelError
@@ -25,6 +26,7 @@ class Champion:
         is_ensemble: whether it is made of several detectors.
         output_digest: of the detector and its figures.
         training_set_sha256: digest of the images that it knows.
+        created: when it was registered, with its zone; None: not known.
     """
 
     model: str
@@ -34,6 +36,7 @@ class Champion:
     is_ensemble: bool
     output_digest: str
     training_set_sha256: str
+    created: datetime | None = None
 
 
 def find_champion(settings: Settings, project: Path, category: str) -> Champion | None:
@@ -60,6 +63,7 @@ def find_champion(settings: Settings, project: Path, category: str) -> Champion 
             version.tags["kind"] == ENSEMBLE,
             version.tags[OUTPUT_DIGEST],
             version.tags["training_set_sha256"],
+            datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
         )
     except KeyError as error:
         raise ModelError(

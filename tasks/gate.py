@@ -129,11 +129,15 @@ class GateReport:
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> "GateReport | None":
-        """What `to_tags` wrote; None when the version was never judged."""
-        if "gate_report" not in tags:
+        """What `to_tags` wrote; None when the version was never judged.
+
+        None too where something else stands there, which another release or a person wrote: judge it anew.
+        """
+        try:
+            values = json.loads(tags["gate_report"])
+            return cls(**values | {"results": tuple(RuleResult(**row) for row in values["results"])})
+        except (KeyError, TypeError, ValueError):
             return None
-        values = json.loads(tags["gate_report"])
-        return cls(**values | {"results": tuple(RuleResult(**row) for row in values["results"])})
 
 
 def judge(rules: Rules, evidence: Evidence) -> tuple[RuleResult, ...]:

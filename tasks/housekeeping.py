@@ -23,7 +23,9 @@ from reconpatch.features.extract import PatchExtractor
 from reconpatch.model_folder import member_folders, read_config, read_settings, read_training_set
 from reconpatch.monitoring.prediction_log import old_days
 from reconpatch.settings import Settings
+from reconpatch.settings.pipeline import ALL
 from tasks.champion_change import hold_model
+from tasks.evaluation_output import registered_name
 from tasks.mlflow_store import fetch_detector, mlflow_errors, open_client
 from tasks.monitor import FOLDER as DRIFT
 from tasks.promotion_log import EXPERIMENT
@@ -91,16 +93,24 @@ def remove(settings: Settings, project: Path, now: float | None = None) -> list[
 
 
 def _versions(client: MlflowClient, settings: Settings) -> list[ModelVersion]:
-    prefix = f"reconpatch-{settings.pipeline.dataset}-"
-    found = client.search_model_versions(f"name LIKE '{prefix}%'", max_results=_PAGE)
+    """All of this data set, those of categories too that the parameters no longer name."""
+    # The names of another data set may begin the same (demo, demo-line2), and _ stands for any character.
+    asked = f"name LIKE '{registered_name(settings.pipeline.dataset, '')}%'"
+    found = client.search_model_versions(asked, max_results=_PAGE)
     listed: list[ModelVersion] = []
     while True:
-        listed += found
+        listed += (one for one in found if _is_own(one, settings))
         if not found.token:
             return listed
-        found = client.search_model_versions(
-            f"name LIKE '{prefix}%'", max_results=_PAGE, page_token=found.token
-        )
+        found = client.search_model_versions(asked, max_results=_PAGE, page_token=found.token)
+
+
+def _is_own(version: ModelVersion, settings: Settings) -> bool:
+    """Whether it is of this data set; without a tag that says so, by the model of a known category."""
+    dataset, categories = settings.pipeline.dataset, (*settings.pipeline.categories, ALL)
+    if "dataset" in version.tags:
+        return bool(version.tags["dataset"] == dataset)
+    return version.name in {registered_name(dataset, category) for category in categories}
 
 
 def _is_protected(client: MlflowClient, version: ModelVersion) -> bool:

@@ -27,6 +27,8 @@ from tasks.git_commit import commit_files
 from tasks.job import probe_cache
 from tasks.lineage import data_hash, data_record
 
+_AHEAD = 60.0  # seconds that clocks differ anyway
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -172,8 +174,7 @@ def _plan(settings: Settings, category: str, project: Path, places: Places, judg
     verdicts = read_reviews(project / settings.ingest.reviews)
     released = list(_released(places.quarantine, verdicts))
     new = read_inbox(places.inbox, places.root, settings.data) if places.inbox.is_dir() else []
-    young = time.time() - settings.ingest.settle_seconds
-    arrivals = [*released, *(item for item in new if item.file.stat().st_mtime <= young)]
+    arrivals = [*released, *(item for item in new if _is_settled(item.file, settings.ingest.settle_seconds))]
     if not arrivals and verdicts.empty:
         return None
     known = build_manifest(places.root, settings.data, cache=probe_cache(settings, category, project))
@@ -198,6 +199,24 @@ def _plan(settings: Settings, category: str, project: Path, places: Places, judg
         return None
     plan.write(places.plan)
     return plan
+
+
+def _is_settled(file: Path, seconds: float) -> bool:
+    """Whether a file was last written so long ago.
+
+    A copy that keeps times, such as from a camera, brings the time of another machine's clock. Where that is
+    ahead, when the file came here is told by its inode, whose time no copy sets.
+    """
+    stat, now = file.stat(), time.time()
+    written = stat.st_mtime if stat.st_mtime <= now else stat.st_ctime
+    if written > now + _AHEAD:
+        _LOG.warning(
+            "%s: is left in the inbox until %s, when it was written by the clock of the machine it lies on; "
+            "set that clock, or this machine's, and write the file again",
+            file,
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(written)),
+        )
+    return written <= now - seconds
 
 
 def _with_heatmaps(

@@ -5,7 +5,7 @@ No stage: it looks at what was logged since, and keeps what it found under drift
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +23,10 @@ from tasks.champion import Champion, champion_folder, find_champion
 
 FOLDER = "drift"
 _SHOWN = 200  # checks before this one in its picture
+# What the clocks of the machines that log, check and register may lie apart: a prediction further ahead is of
+# times to come, and none of a version is further before it.
+_AHEAD = timedelta(minutes=5)
+_BEFORE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -89,23 +93,22 @@ def _check(
     now: datetime,
     announce: Callable[[Checked], None],
 ) -> Checked:
-    category, looks = champion.category, read_looks(folder / "looks.json")
+    category = champion.category
+    looks = [look for look in read_looks(folder / "looks.json") if look.time <= now + _AHEAD]
     version = f"{champion.model}/{champion.version}"
     own = [look for look in looks if look.model_version == version]
-    alarm = next((look.until for look in reversed(own) if look.alarm), None)
-    assert settings.monitor.log is not None  # noqa: S101 (for the reader: check_drift says so)
-    rows = read_predictions(
-        project / settings.monitor.log, model_version=version, since=alarm, most=settings.monitor.window
-    )
-    fresh = rows[rows["time"] > own[-1].until] if own else rows
+    alarm = next((_end(look) for look in reversed(own) if look.alarm), None)
+    rows, aside = _rows(settings, champion, project, alarm, now)
+    fresh = rows[rows["time"] > _end(own[-1])] if own else rows
     count, needed = fresh["group"].nunique(), settings.monitor.new_images
     if count < needed:
         return Checked(
-            category, f"nothing to check: {count} new images of version {champion.version}, {needed} needed"
+            category,
+            f"nothing to check: {count} new images of version {champion.version}, {needed} needed{aside}",
         )
     level = next_level(settings.monitor.rate, looks, rows["time"].iloc[0].to_pydatetime(), now)
     if level is None:
-        return Checked(category, "nothing to check: the last check was less than half an hour ago")
+        return Checked(category, f"nothing to check: the last check was less than half an hour ago{aside}")
     reference, threshold = _reference(settings, champion, project)
     seed = settings.seed + len(looks)
     found = find_drift(reference, rows, level=level, seed=seed, latest=len(fresh))
@@ -120,11 +123,48 @@ def _check(
     figure = drift_figure(reference, rows, [*looks[-_SHOWN:], look], threshold, title)
     with atomic_file(picture) as temporary:
         temporary.write_bytes(png_bytes(figure))
-    checked = Checked(category, _told(look, champion.version), look, picture)
+    checked = Checked(category, _told(look, champion.version) + aside, look, picture)
     if look.alarm:
         announce(checked)
     append_look(folder / "looks.json", look)
     return checked
+
+
+def _rows(
+    settings: Settings, champion: Champion, project: Path, alarm: datetime | None, now: datetime
+) -> tuple[pd.DataFrame, str]:
+    """The latest predictions of a champion since an alarm, and what is said of those left out.
+
+    Left out are those of times to come, which a clock that was wrong has dated: compared, they would be the
+    latest for as long as that time has not come, and no image would be new.
+    """
+    assert settings.monitor.log is not None  # noqa: S101 (for the reader: check_drift says so)
+    log, window = project / settings.monitor.log, settings.monitor.window
+    since = alarm
+    # Of a version that has logged little, all that was logged before it would be read too.
+    if champion.created is not None and champion.created <= now:
+        first = champion.created - _BEFORE
+        since = first if alarm is None else max(alarm, first)
+
+    def read(since: datetime | None, most: int | None) -> pd.DataFrame:
+        version = f"{champion.model}/{champion.version}"
+        return read_predictions(log, model_version=version, since=since, most=most)
+
+    rows, limit = read(since, window), now + _AHEAD
+    if rows.empty or rows["time"].iloc[-1] <= limit:
+        return rows, ""
+    ahead = read(limit, None)
+    rows = read(since, window + len(ahead))
+    told = (
+        f"; {len(ahead)} predictions are left out, dated in times to come (up to "
+        f"{ahead['time'].iloc[-1]:%Y-%m-%d %H:%M}): set the clock of the machine that logs"
+    )
+    return rows[rows["time"] <= limit].tail(window).reset_index(drop=True), told
+
+
+def _end(look: Look) -> datetime:
+    """Where a check ended; one whose last image was of times to come compared what was there then."""
+    return min(look.until, look.time + _AHEAD)
 
 
 def _told(look: Look, version: str) -> str:

@@ -4,6 +4,8 @@ import getpass
 import os
 from pathlib import Path
 
+from mlflow import MlflowClient
+
 from reconpatch.errors import ModelError, SettingsError
 from reconpatch.settings import Settings
 from tasks.champion_change import BY_POLICY, Promotion, alias_of, hold_model, versions_of
@@ -144,10 +146,9 @@ def reconcile(model: str, *, settings: Settings, project: Path) -> list[Promotio
 
 
 def promoted_models(settings: Settings, project: Path) -> list[str]:
-    """Names of the registered models of this project's data sets."""
+    """Names of all models of ReConPatch that are registered, whatever project or data set they are of."""
     with mlflow_errors("a look into the registry"):
-        found = open_client(settings, project).search_registered_models("name LIKE 'reconpatch-%'")
-        return sorted(str(model.name) for model in found)
+        return _model_names(open_client(settings, project), "name LIKE 'reconpatch-%'")
 
 
 def read_log(model: str, *, settings: Settings, project: Path) -> list[Entry]:
@@ -173,7 +174,7 @@ def check_promotion(model: str, version: str, why: str, *, settings: Settings, p
     with mlflow_errors("a look into the registry"):
         client = open_client(settings, project)
         versions = versions_of(client, model)
-        known = sorted(found.name for found in client.search_registered_models())
+        known = [] if versions else _model_names(client)
         champion = alias_of(client, model, CHAMPION) if versions else None
     if not versions:
         raise ModelError(f"{model}: no such registered model; there are {', '.join(known) or 'none yet'}")
@@ -183,6 +184,18 @@ def check_promotion(model: str, version: str, why: str, *, settings: Settings, p
     if champion == version:
         raise ModelError(f"{model}: version {version} is the champion already")
     return champion
+
+
+def _model_names(client: MlflowClient, asked: str | None = None) -> list[str]:
+    """All names, however many: MLflow gives a page at a time."""
+    names: list[str] = []
+    token: str | None = None
+    while True:
+        found = client.search_registered_models(asked, page_token=token)
+        names += (str(model.name) for model in found)
+        token = found.token
+        if not token:
+            return sorted(names)
 
 
 def check_reason(why: str) -> None:

@@ -1,11 +1,12 @@
 """Folders on their way between machines that share no file system: by content, through the shared store."""
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from reconpatch.errors import DataError
 from reconpatch.files import atomic_folder, dump_json, sha256_file, sha256_json
@@ -41,7 +42,7 @@ def fetch(digest: str, folder: Path, store: Store, hasher: Hasher) -> None:
     if sha256_json(before) == digest:
         return
     there = {content: name for name, content in before.items()}
-    listing = json.loads(_get(_tree(digest), store, folder))
+    listing = _listing(digest, store, folder)
     with atomic_folder(folder) as temporary:
         for name, content in listing.items():
             target = temporary / name
@@ -107,6 +108,22 @@ def _get(key: str, store: Store, folder: Path) -> bytes:
     if content is None:
         raise DataError(f"{store.url}: lacks {key} of {folder}; run the flow again")
     return content
+
+
+def _listing(digest: str, store: Store, folder: Path) -> dict[str, str]:
+    """The tree of this digest, as `publish` wrote it."""
+    content = _get(_tree(digest), store, folder)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise DataError(f"{store.url}: {_tree(digest)} is damaged; remove it and run this again")
+    listing: dict[str, str] = json.loads(content)
+    # The digest says that nothing was lost, not who made the tree.
+    for name in listing:
+        if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise DataError(
+                f"{store.url}: {_tree(digest)} names {name!r}, which lies outside {folder}; find out "
+                "who writes to the store"
+            )
+    return listing
 
 
 def _file(digest: str) -> str:

@@ -1,12 +1,14 @@
 """How the command lines of flows end."""
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from flows import batch, housekeeping, promote
 from flows.command_line import run_by_category, run_with_params
 from flows.failures import FlowFailedError, raise_failures
-from reconpatch.errors import ReConPatchError
+from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.settings import load_settings
 from tasks.job import PARAMS, PROJECT
 
@@ -49,3 +51,37 @@ def test_a_flow_without_failures_goes_on() -> None:
     raise_failures([])
     with pytest.raises(FlowFailedError, match="one"):
         raise_failures(["one"])
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (promote, ["--model", "reconpatch-demo-nut", "--log"]),
+        (promote, ["--watch"]),
+        (promote, ["--model", "reconpatch-demo-nut", "--version", "1", "--why", "better"]),
+        (batch, ["images", "--model", "model"]),
+        (housekeeping, []),
+    ],
+)
+def test_wrong_parameters_are_wrong_usage_and_start_no_flow(
+    capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: ModuleType, arguments: list[str]
+) -> None:
+    (tmp_path / PARAMS).write_text("sed: 3\n")
+    monkeypatch.setattr("flows.command_line.PROJECT", tmp_path)
+    for flow in {"promote", "batch", "housekeeping"} & vars(command).keys():
+        monkeypatch.setattr(command, flow, lambda *_: pytest.fail("a flow starts a server"))
+    with pytest.raises(SystemExit) as wrong:
+        command.main(arguments)
+    assert wrong.value.code == 2
+    assert "did you mean `seed`" in capsys.readouterr().err
+
+
+def test_an_error_that_a_flow_did_not_collect_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise SettingsError("params changed meanwhile")
+
+    monkeypatch.setattr(batch, "batch", broken)
+    with pytest.raises(SystemExit, match="batch failed: params changed meanwhile"):
+        batch.main(["images", "--model", "model"])
+    with pytest.raises(SystemExit, match="toy failed: params changed meanwhile"):
+        run_with_params("toy", "A toy.", broken, [])

@@ -76,3 +76,19 @@ def test_a_webhook_that_fails_is_logged_without_its_path(
     assert told == [url]
     assert "https://hooks.example" in caplog.text
     assert "SECRET" not in caplog.text
+
+
+def test_a_webhook_that_is_no_address_hides_no_failure_and_failures_alone_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(notice, "create_table_artifact", lambda **_: None)
+    settings = parse_settings({"retrain": {"webhook": "http://127.0.0.1:80a/hook"}})
+    notice.publish([Outcome.failed("nut")], ["nut: no champion"], settings)
+
+    posted = []
+    answer = httpx.Response(200, request=httpx.Request("POST", "http://hook"))
+    monkeypatch.setattr(httpx, "post", lambda *_, json, **__: posted.append(json) or answer)
+    quiet = Outcome.nothing_new(ARRIVED)
+    notice.publish([quiet], [], settings)
+    notice.publish([quiet], ["the commit failed"], settings)
+    assert [body["failures"] for body in posted] == [["the commit failed"]]

@@ -102,3 +102,20 @@ def test_the_verdict_survives_the_registry():
     assert GateReport.from_tags(report.to_tags()) == report
     assert json.loads(report.to_tags()["gate_table"]) == report.table
     assert GateReport.from_tags({}) is None
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        '{"champion": "8", "evaluation_set": "x", "policy": "y", "results": [], "schema": 2}',
+        '{"champion": "8", "evaluation_set": "x", "policy": "y"}',
+        '{"champion": "8", "evaluation_set": "x", "policy": "y", "results": [{"verdict": "passed"}]}',
+        '{"champion": "8", "evaluation_set": "x", "policy": "y", "results": 3}',
+        "[]",
+        "null",
+        "passed",
+        "",
+    ],
+)
+def test_a_verdict_that_cannot_be_read_is_none(kept: str) -> None:
+    assert GateReport.from_tags({"gate": "passed", "gate_report": kept}) is None

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -181,6 +182,24 @@ def test_an_inbox_that_is_kept_is_taken_once_and_young_files_wait(project: Path)
     assert (batch.count, batch.quarantined) == (1, 1)
     assert ingest(settings(keep_inbox=True), "nut", project, judge=judge_with()) == []
     assert len(list((project / "inbox/nut").iterdir())) == 2
+
+
+def test_a_file_dated_in_times_to_come_joins_once_it_is_settled_here(
+    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    camera = picture(project / "inbox/nut/camera.png", "a")
+    ahead = time.time() + 365 * 24 * 3600
+    os.utime(camera, (ahead, ahead))
+    assert ingest(settings(settle_seconds=1000.0), "nut", project, judge=judge_with()) == []
+    (batch,) = ingest(settings(), "nut", project, judge=judge_with())
+    assert (batch.count, caplog.messages) == (1, [])
+
+    picture(project / "inbox/nut/share.png", "b")  # on a share whose server's clock is a day ahead
+    behind = SimpleNamespace(**{**vars(time), "time": lambda: time.time() - 24 * 3600})
+    monkeypatch.setattr("tasks.ingest.time", behind)
+    assert ingest(settings(), "nut", project, judge=judge_with()) == []
+    (told,) = set(caplog.messages)
+    assert "inbox/nut/share.png: is left in the inbox until" in told
 
 
 def test_a_camera_share_that_dvc_imports_is_taken_as_it_grows(project: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A category's checks for drift: when there is one, what it sees, what it says."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from reconpatch.errors import DataError
 from reconpatch.files import sha256_file, write_json
 from reconpatch.model_folder import CONFIG, SCHEMA_VERSION, write_calibration
-from reconpatch.monitoring.looks import read_looks
+from reconpatch.monitoring import prediction_log
+from reconpatch.monitoring.looks import append_look, read_looks
 from reconpatch.monitoring.prediction_log import LoggedPrediction, write_predictions
 from reconpatch.scoring.calibration import calibrate_scores
 from reconpatch.scoring.held_out import held_out_table
@@ -122,6 +124,46 @@ def test_nominal_images_raise_no_alarm_and_darker_ones_do_once_until_they_go_on(
     looks = read_looks(check.project / "drift/demo/nut/looks.json")
     assert [look.alarm for look in looks] == [False, True, False]
     assert all(look.rejects is not None for look in looks)
+
+
+def test_predictions_of_times_to_come_are_told_and_hide_nothing(check) -> None:
+    day = timedelta(days=1)
+    log(check.project, 60, MONDAY)
+    log(check.project, 600, MONDAY + 365 * day)  # more than a window, by a clock that was a year ahead
+    quiet = check(MONDAY + day)
+    assert (quiet.look.window, quiet.look.alarm) == (60, False)
+    assert quiet.look.until < MONDAY + day
+    assert "600 predictions are left out, dated in times to come (up to 2027-11-23 06:09)" in quiet.note
+    log(check.project, 60, MONDAY + day, darker=2)
+    alarm = check(MONDAY + 2 * day)
+    assert alarm.look.alarm
+    assert "600 predictions are left out" in check(MONDAY + 2 * day + timedelta(hours=1)).note
+
+
+def test_a_check_that_took_times_to_come_for_its_end_is_got_over(check) -> None:
+    day = timedelta(days=1)
+    log(check.project, 60, MONDAY)
+    look = check(MONDAY + day).look
+    looks = check.project / "drift/demo/nut/looks.json"
+    looks.unlink()
+    append_look(looks, replace(look, until=MONDAY + 365 * day))
+    append_look(looks, replace(look, time=MONDAY + 300 * day, until=MONDAY + 365 * day))
+    log(check.project, 60, MONDAY + day + timedelta(hours=1), darker=2)
+    assert check(MONDAY + 2 * day).look.alarm
+
+
+@pytest.mark.parametrize(("created", "opened"), [(MONDAY, 2), (None, 30), (MONDAY + timedelta(days=99), 30)])
+def test_of_a_new_version_only_the_days_since_it_was_registered_are_read(
+    check, monkeypatch: pytest.MonkeyPatch, created: datetime | None, opened: int
+) -> None:
+    for days in range(30):
+        log(check.project, 1, MONDAY - timedelta(days=days), version="2")
+    read = []
+    one = prediction_log._open
+    monkeypatch.setattr(prediction_log, "_open", lambda path, *rest: read.append(path) or one(path, *rest))
+    monkeypatch.setattr(monitor, "find_champion", lambda *_: replace(NUT, created=created))
+    assert "0 new images of version 3" in check(MONDAY + timedelta(hours=1)).note
+    assert len(read) == opened
 
 
 def test_a_killed_check_announces_again_rather_than_never(check, monkeypatch) -> None:

@@ -1,11 +1,14 @@
 """Folders go from machine to machine by content."""
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reconpatch.errors import DataError
+from reconpatch.files import dump_json, sha256_json
 from reconpatch.settings import load_settings
 from reconpatch.storage import Store
 from tasks.hashing import Hasher
@@ -45,6 +48,32 @@ def test_a_fetched_folder_is_the_published_one_and_a_damaged_one_is_refused(tmp_
     kept.unlink()
     with pytest.raises(DataError, match="lacks"):
         fetch(digest, tmp_path / "there", store, hasher)
+
+
+def test_a_listing_that_lost_a_line_is_refused(tmp_path: Path) -> None:
+    store, hasher = Store((tmp_path / "share").as_uri()), Hasher(tmp_path)
+    _write(tmp_path / "here", {"one": b"1", "two": b"2"})
+    digest = publish(tmp_path / "here", store, hasher)
+    tree = tmp_path / "share" / "trees" / digest
+    for damaged in (dump_json({"one": json.loads(tree.read_text())["one"]}), "{", ""):
+        tree.write_text(damaged)
+        with pytest.raises(DataError, match=f"trees/{digest} is damaged"):
+            fetch(digest, tmp_path / "there", store, hasher)
+        assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.parametrize("name", ["../../evil.txt", "/evil.txt", "model/../../evil.txt", ""])
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    store = Store((tmp_path / "share").as_uri())
+    content = hashlib.sha256(b"x").hexdigest()
+    name = name if name != "/evil.txt" else str(tmp_path / "evil.txt")
+    tree = {name: content, "one": content}
+    store.put(f"files/{content[:2]}/{content}", b"x")
+    store.put(f"trees/{sha256_json(tree)}", dump_json(tree).encode())
+    with pytest.raises(DataError, match="outside"):
+        fetch(sha256_json(tree), tmp_path / "project" / "outputs" / "model", store, Hasher(tmp_path))
+    assert list(tmp_path.rglob("evil.txt")) == []
+    assert list(tmp_path.rglob("one")) == []
 
 
 def test_a_machine_gets_images_and_stages_but_its_own_images_are_never_replaced(tmp_path: Path) -> None:

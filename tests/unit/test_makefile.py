@@ -1,0 +1,103 @@
+"""The servers that make keeps in the foreground end together."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+_LIMIT = 300.0  # what does not end would never end
+ROOT = Path(__file__).resolve().parents[2]
+# Stands for every program: a server with a worker in its process group, which notes both.
+_SERVER = """#!/bin/bash
+case "$*" in
+  -c*) [ -e "$(dirname "$0")/answers" ]; exit ;;
+esac
+sleep 600 &
+echo $$ $! > "$0.noted"
+mv "$0.noted" "$0.running"
+wait
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+    """Starts a target of the Makefile with programs that do nothing, and ends what is left."""
+    folder = tmp_path / "venv" / "bin"
+    folder.mkdir(parents=True)
+    for name in ("python", "prefect", "mlflow"):
+        (folder / name).write_text(_SERVER)
+        (folder / name).chmod(0o755)
+    (tmp_path / "venv" / ".ready").touch()
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(target: str) -> subprocess.Popen[bytes]:
+        command = ["make", target, f"VENV={tmp_path / 'venv'}"]
+        started.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True))
+        return started[-1]
+
+    yield run
+    for make in started:
+        if make.poll() is None:
+            make.kill()
+    for process in _running(tmp_path, 0):
+        if _is_alive(process):
+            os.kill(process, signal.SIGKILL)
+
+
+def _running(folder: Path, servers: int) -> list[int]:
+    """Process ids of at least so many servers and their workers, once all of them run."""
+    while len(found := list((folder / "venv" / "bin").glob("*.running"))) < servers:
+        time.sleep(0.02)
+    return [int(process) for file in found for process in file.read_text().split()]
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _end(processes: list[int]) -> None:
+    limit = time.monotonic() + _LIMIT
+    while any(_is_alive(process) for process in processes):
+        assert time.monotonic() < limit, "a server or its worker was left"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("target", "servers"), [("serve-flows", 2), ("ui", 3)])
+def test_told_to_end_make_ends_every_server_and_its_workers(
+    start, tmp_path: Path, target: str, servers: int
+) -> None:
+    make = start(target)
+    processes = _running(tmp_path, servers)
+    make.send_signal(signal.SIGTERM)
+    assert make.wait(_LIMIT) != 0
+    _end(processes)
+
+
+@pytest.mark.parametrize(("target", "servers", "dies"), [("serve-flows", 2, "python"), ("ui", 3, "mlflow")])
+def test_none_stays_up_when_one_has_ended(
+    start, tmp_path: Path, target: str, servers: int, dies: str
+) -> None:
+    make = start(target)
+    processes = _running(tmp_path, servers)
+    dead = [int(process) for process in (tmp_path / f"venv/bin/{dies}.running").read_text().split()]
+    os.kill(dead[0], signal.SIGKILL)
+    assert make.wait(_LIMIT) != 0
+    _end([one for one in processes if one not in dead])
+
+
+def test_a_prefect_server_that_answers_is_used(start, tmp_path: Path) -> None:
+    (tmp_path / "venv/bin/answers").touch()
+    make = start("serve-flows")
+    processes = _running(tmp_path, 1)
+    assert make.poll() is None
+    assert not (tmp_path / "venv/bin/prefect.running").exists()
+    make.send_signal(signal.SIGTERM)
+    make.wait(_LIMIT)
+    _end(processes)
