@@ -1,10 +1,14 @@
 """The application put together, and the process that serves it."""
 
+import logging
+import socket
+import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import uvicorn
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
@@ -21,6 +25,8 @@ from reconpatch.server.state import ServerState
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+_log = logging.getLogger(__name__)
+_NOT_STARTED = 3  # the status that uvicorn ends with
 _STATIC = Path(__file__).parent / "static"
 _DESCRIPTION = "Scores images with fitted ReConPatch detectors. The page for people is at [/](/)."
 # The page needs nothing from elsewhere, and nothing else may be loaded into it.
@@ -57,10 +63,8 @@ def serve(sources: Sequence[ModelSource], options: ServerOptions) -> None:
     Raises:
         ModelError: a model cannot be loaded, or fails its self-test.
     """
-    import uvicorn
-
     app = create_app(ServerState(sources, options))
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         http=patient(options.limits.head_seconds),
         host=options.host,
@@ -70,3 +74,18 @@ def serve(sources: Sequence[ModelSource], options: ServerOptions) -> None:
         server_header=False,
         timeout_graceful_shutdown=int(options.limits.seconds) + 1,
     )
+    server = _Server(config)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(_NOT_STARTED)
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens, once it does."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            address, port = self.servers[0].sockets[0].getsockname()[:2]
+            _log.info("the page and the API are at http://%s:%d", address, port)

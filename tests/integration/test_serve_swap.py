@@ -130,6 +130,7 @@ def test_the_champion_moves_under_load_and_no_request_is_lost(
 @pytest.mark.server
 def test_a_stopped_server_answers_what_it_has_taken(project: PipelineRun, server: ServedProcess) -> None:
     image = (project.images / "test" / "good" / "0.png").read_bytes()
+    assert f"at http://127.0.0.1:{server.port}\n" in server.log.read_text()
     with ThreadPoolExecutor(3) as pool:
         under_way = [pool.submit(server.predict, "tiny-nut", *([image] * 30)) for _ in range(3)]
         # Until the first image of each was scored, so that all are under way.
