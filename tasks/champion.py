@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from reconpatch.errors import ModelError
@@ -26,7 +25,7 @@ class Champion:
         is_ensemble: whether it is made of several detectors.
         output_digest: of the detector and its figures.
         training_set_sha256: digest of the images that it knows.
-        created: when it was registered, with its zone; None: not known.
+        created: when it was registered, in seconds since 1970; None: not known.
     """
 
     model: str
@@ -36,7 +35,7 @@ class Champion:
     is_ensemble: bool
     output_digest: str
     training_set_sha256: str
-    created: datetime | None = None
+    created: float | None = None
 
 
 def find_champion(settings: Settings, project: Path, category: str) -> Champion | None:
@@ -63,7 +62,7 @@ def find_champion(settings: Settings, project: Path, category: str) -> Champion 
             version.tags["kind"] == ENSEMBLE,
             version.tags[OUTPUT_DIGEST],
             version.tags["training_set_sha256"],
-            datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
+            version.creation_timestamp / 1000,
         )
     except KeyError as error:
         raise ModelError(

@@ -5,7 +5,7 @@ No stage: it looks at what was logged since, and keeps what it found under drift
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -142,8 +142,8 @@ def _rows(
     log, window = project / settings.monitor.log, settings.monitor.window
     since = alarm
     # Of a version that has logged little, all that was logged before it would be read too.
-    if champion.created is not None and champion.created <= now:
-        first = champion.created - _BEFORE
+    if champion.created is not None and champion.created <= now.timestamp():
+        first = datetime.fromtimestamp(champion.created, UTC) - _BEFORE
         since = first if alarm is None else max(alarm, first)
 
     def read(since: datetime | None, most: int | None) -> pd.DataFrame:

@@ -161,7 +161,9 @@ def test_of_a_new_version_only_the_days_since_it_was_registered_are_read(
     read = []
     one = prediction_log._open
     monkeypatch.setattr(prediction_log, "_open", lambda path, *rest: read.append(path) or one(path, *rest))
-    monkeypatch.setattr(monitor, "find_champion", lambda *_: replace(NUT, created=created))
+    monkeypatch.setattr(
+        monitor, "find_champion", lambda *_: replace(NUT, created=created and created.timestamp())
+    )
     assert "0 new images of version 3" in check(MONDAY + timedelta(hours=1)).note
     assert len(read) == opened
 
