@@ -50,9 +50,11 @@ def summarise(evaluations: Sequence[Finished]) -> list[dict[str, str]]:
 
 
 def _row(category: str, backbone: str, metrics: Mapping[str, Any], mark: str = "") -> dict[str, str]:
-    values = {name: metrics.get(f"{mark}{name}") for name in _COLUMNS | _UNLABELLED}
-    told = {name: _ABSENT if value is None else f"{value:.4f}" for name, value in values.items()}
-    return told | {"category": category, "backbone": backbone}
+    row = {"category": category, "backbone": backbone}
+    for name in [name for name in _COLUMNS | _UNLABELLED if name not in row]:
+        value = metrics.get(f"{mark}{name}")
+        row[name] = _ABSENT if value is None else f"{value:.4f}"
+    return row
 
 
 def print_table(rows: Sequence[dict[str, str]], title: str) -> None:

@@ -12,7 +12,7 @@ from tasks.stage import Finished
 def _finish(name: str, job: Job, **metrics: float | None) -> Finished:
     found = Finished(name, job, job.folder(name), ran=True)
     found.evaluation.mkdir(parents=True, exist_ok=True)
-    (found.evaluation / "metrics.json").write_text(json.dumps(metrics))
+    (found.evaluation / "metrics.json").write_text(json.dumps({"category": job.category, **metrics}))
     return found
 
 
