@@ -68,7 +68,7 @@ TOGETHER = set -m; trap 'for group in $$(jobs -p); do kill -- -$$group 2>/dev/nu
 	trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
 UNTIL_ONE_ENDS = wait -n; echo "make $@: a server has ended (see above), so all end" >&2; exit 1
 # A Prefect server that answers already, such as that of the other one of the two targets, is used.
-PREFECT_SERVER = if ! $(BIN)/python -c "import urllib.request as u; u.urlopen('$(FLOWS_API)/health', timeout=5)" \
+PREFECT_SERVER = if ! $(BIN)/python -c "import urllib.request as u; u.build_opener(u.ProxyHandler({})).open('$(FLOWS_API)/health', timeout=5)" \
 	2>/dev/null; then $(BIN)/prefect server start --host 127.0.0.1 --port $(FLOWS_PORT) & fi
 
 ui: setup ## MLflow and Prefect UIs on loopback, aliases moved there are logged; Ctrl-C ends all

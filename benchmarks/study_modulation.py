@@ -126,6 +126,8 @@ def main() -> None:
     parser.add_argument("--against", nargs="*", default=[], choices=list(VARIANTS))
     parser.add_argument("--set", action="append", default=[], metavar="features.KEY=VALUE")
     given = parser.parse_args()
+    if missing := set(given.against) - set(given.variants):
+        parser.error(f"--against {', '.join(missing)}: name it among --variants too")
     given.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     features = load_settings(None, given.set).features
@@ -181,8 +183,9 @@ def differences(log: Path, reference: str, variants: list[str], features: str) -
     The last column is that of the tasks' mean, with its 95 % interval by Student's t over the seeds.
     """
     results = pd.DataFrame(_rows(log))
+    results = results[results["features"] == features]
     results[METRICS] *= 100
-    values = results[results["features"] == features].set_index(["variant", "seed", "task"])[METRICS]
+    values = results.set_index(["variant", "seed", "task"])[METRICS]
     lines = [f"minus {reference}|{'|'.join(results['task'].unique())}|mean|seeds"]
     for variant in (name for name in variants if name != reference):
         paired = (values.loc[variant] - values.loc[reference]).unstack("task").dropna()

@@ -47,11 +47,11 @@ class _Lease:
         """What Prefect wrote; None where it holds no lease (a power cut or a full disk leaves such files)."""
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
-            count = int(values["metadata"]["slots"])
+            count = int((values["metadata"] or {}).get("slots", 1))
             slots = Counter({UUID(one): count for one in values["resource_ids"]})
             end = datetime.fromisoformat(values["expiration"])
             return cls(UUID(values["id"]), slots, end.replace(tzinfo=end.tzinfo or UTC))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
 
@@ -132,19 +132,15 @@ def _look() -> None:
 
 def _take_back_expired() -> None:
     now = datetime.now(UTC)
-    held: Counter[UUID] = Counter()
     lost: list[Path] = []
     with get_client(sync_client=True) as client:
-        for file in (PREFECT_HOME.value() / "concurrency_leases").glob("*-*.json"):
-            lease = _Lease.read(file)
+        for file, lease in _leases():
             if lease is None:
                 lost += [file] if _is_overdue(file) else []
             elif lease.expiration < now:
                 client.release_concurrency_slots_with_lease(lease.id)
-            else:
-                held += lease.slots
-        if lost:
-            _free_all_but(held, client)
+        if lost and not _free_unheld(client, now):
+            return  # somebody took or gave back a slot meanwhile; the next look sees it
     # Last, so that a kill in between leaves them to the next look.
     for file in lost:
         _LOG.warning("%s: holds no lease that can be read; removed, and what it had taken is free", file)
@@ -159,9 +155,28 @@ def _is_overdue(file: Path) -> bool:
         return False
 
 
-def _free_all_but(held: Counter[UUID], client: SyncPrefectClient) -> None:
-    """Free slots that no lease tells of: which ones a lease that cannot be read had taken, nobody knows."""
-    for slot in client.read_global_concurrency_limits(limit=_MOST_LIMITS):
-        if slot.active_slots > held[slot.id]:
-            told = GlobalConcurrencyLimitUpdate(active_slots=held[slot.id])
-            client.update_global_concurrency_limit(slot.name, told)
+def _leases() -> Iterator[tuple[Path, _Lease | None]]:
+    for file in (PREFECT_HOME.value() / "concurrency_leases").glob("*-*.json"):
+        yield file, _Lease.read(file)
+
+
+def _free_unheld(client: SyncPrefectClient, now: datetime) -> bool:
+    """Free slots that no lease tells of: which ones a lease that cannot be read had taken, nobody knows.
+
+    Prefect counts a slot first and writes its lease after; one that is counted otherwise now is let be.
+
+    Returns:
+        Whether all could be freed.
+    """
+    counted = client.read_global_concurrency_limits(limit=_MOST_LIMITS)
+    valid = (lease for _, lease in _leases() if lease is not None and lease.expiration >= now)
+    held = sum((lease.slots for lease in valid), Counter[UUID]())
+    unheld = [slot for slot in counted if slot.active_slots > held[slot.id]]
+    quiet = True
+    for slot in unheld:
+        if client.read_global_concurrency_limit_by_name(slot.name).active_slots != slot.active_slots:
+            quiet = False
+            continue
+        told = GlobalConcurrencyLimitUpdate(active_slots=held[slot.id])
+        client.update_global_concurrency_limit(slot.name, told)
+    return quiet

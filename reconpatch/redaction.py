@@ -3,8 +3,11 @@
 import re
 
 # A database driver takes a slash in a password as it is, where only a port tells it from a path.
-_USER_INFO = re.compile(r"://(?:[^\s/?#'\"]*|[^\s/?#@:'\"]*:(?!\d{1,5}/)[^\s@'\"]*)@")
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*://)(?:[^/?#]*@)?([^/?#@]+)", re.IGNORECASE)
+_USER_INFO = re.compile(r"://(?:[^\s/?#\"]*|[^\s/?#@:\"]*:(?!\d{1,5}/)[^\s@\"]*)@")
+# A sound host and port alone: what an odd URL has there may be a part of its password.
+_ORIGIN = re.compile(
+    r"([a-z][a-z0-9+.-]*://)(?:[^/?#]*@)?((?:[\w.-]+|\[[0-9a-f:.]+\])(?::\d+)?)(?=[/?#]|$)", re.IGNORECASE
+)
 
 
 def without_user_info(text: str) -> str:

@@ -65,7 +65,7 @@ def main() -> None:
 def _told(error: OSError) -> str:
     # Files are written beside their place and then renamed: the second name is the one that was asked for.
     path = error.filename2 or error.filename
-    if path is None:
+    if path is None or error.strerror is None:
         return str(error) or type(error).__name__
     return f"{os.fsdecode(path)}: {error.strerror}"
 

@@ -3,6 +3,7 @@
 import csv
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from reconpatch.data.listing import Stray
+from reconpatch.data.listing import IMAGE_ENDINGS, Stray
 from reconpatch.errors import DataError, SettingsError
 
 GROUPS_FILE = "groups.csv"
@@ -22,9 +23,9 @@ class Grouping:
     """The groups of a category's images.
 
     Attributes:
-        groups: one a path, in order; an image that file or pattern do not name is its own group. A name that
-            ends with the image's file name is without its ending: `cam1/p7.png` of group `p7.png` is of `p7`,
-            since a group that reads as the end of a path stands for the image itself.
+        groups: one a path, in order; an image that file or pattern do not name is its own group. A name
+            like a file's is without its ending (`p7` for `p7.png`), since a group that reads as the end of a
+            path stands for the image itself.
         strays: what does not fit: images without a line and lines without an image, or images that the
             pattern does not match.
         faults: why ``groups.csv``, or lines of it, cannot be used.
@@ -78,11 +79,17 @@ def find_groups(paths: Sequence[str], root: Path, pattern: str | None = None) ->
         return Grouping(list(paths), [], [])
     if named or not faults:  # of a table that cannot be read at all, every image would lack its line
         strays += [Stray(path, missing) for path in paths if path not in named]
-    return Grouping([_unlike_path(named.get(path, path), path) for path in paths], strays, faults)
+    members = Counter(named.values())
+    named = {
+        path: group if group == path and members[group] == 1 else _unlike_file(group)
+        for path, group in named.items()
+    }
+    return Grouping([named.get(path, path) for path in paths], strays, faults)
 
 
-def _unlike_path(group: str, path: str) -> str:
-    return group.removesuffix(PurePosixPath(path).suffix) if path.endswith(f"/{group}") else group
+def _unlike_file(group: str) -> str:
+    ending = PurePosixPath(group).suffix
+    return group.removesuffix(ending) if ending.lower() in IMAGE_ENDINGS else group
 
 
 def group_of_image(name: str, digest: str, pattern: str | None) -> str:
@@ -97,7 +104,8 @@ def group_of_image(name: str, digest: str, pattern: str | None) -> str:
         SettingsError: the pattern is no regular expression with exactly one capture.
     """
     match = _compile(pattern).search(name) if pattern is not None else None
-    return (match[1] if match else None) or digest
+    group = (match[1] if match else None) or digest
+    return group if group == name else _unlike_file(group)
 
 
 def hold_out_groups(groups: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:

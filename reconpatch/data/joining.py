@@ -5,9 +5,11 @@ leaves a plan that the next one finishes before it looks at the inbox.
 """
 
 import csv
+import errno
 import json
 import logging
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -198,9 +200,24 @@ def _staging(plan: Plan, category_root: Path) -> Path:
     root, target = category_root.resolve(), (category_root / plan.folder).parent.resolve()
     outside = root.parent.parent
     # Outside the data set, whose every file DVC and the stages would take for theirs; but it may be a mount.
-    place = outside if outside.stat().st_dev == target.stat().st_dev else target
+    place = outside if _can_rename(outside, target) else target
     # Of this batch alone: another category of the data set may be joined at the same time.
     return place / f".{root.parent.name}.{root.name}.{plan.batch}.arrivals"
+
+
+def _can_rename(source: Path, target: Path) -> bool:
+    # Asked of the kernel: of a bind mount of the same disk no number of a device tells.
+    probe = Path(tempfile.mkdtemp(prefix=".rename-", dir=source))
+    moved = target / probe.name
+    try:
+        probe.replace(moved)
+    except OSError as error:
+        probe.rmdir()
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    moved.rmdir()
+    return True
 
 
 @contextmanager

@@ -88,4 +88,5 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             address, port = self.servers[0].sockets[0].getsockname()[:2]
-            _log.info("the page and the API are at http://%s:%d", address, port)
+            host = f"[{address}]" if ":" in address else address
+            _log.info("the page and the API are at http://%s:%d", host, port)

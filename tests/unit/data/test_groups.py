@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconpatch.data.groups import assign_groups, find_groups, hold_out_groups
+from reconpatch.data.groups import assign_groups, find_groups, group_of_image, hold_out_groups
 from reconpatch.errors import DataError, SettingsError
 
 PATHS = ["train/good/A1_0.png", "train/good/A1_1.png", "train/good/B7_0.png"]
@@ -162,3 +162,12 @@ def test_magnetic_tile_holds_out_whole_tiles(real_images):
 def test_a_group_named_like_a_file_is_no_image_of_its_own(tmp_path):
     paths = ["cam1/p7.png", "cam2/p7.png", "p8.png"]
     assert assign_groups(paths, tmp_path, r"([^/]+)$")[0] == ["p7", "p7", "p8.png"]
+    assert [group_of_image(path, "d", r"([^/]+)$") for path in paths] == ["p7", "p7", "p8.png"]
+
+
+def test_whoever_shares_a_group_named_like_a_file_stays_in_it(tmp_path):
+    lines = ["path,group", "p7.png,p7.png", "p7_b.png,p7.png", "q.png,q.png"]
+    (tmp_path / "groups.csv").write_text("\n".join(lines) + "\n")
+    for paths in (["p7.png", "p7_b.png", "q.png"], ["p7.png"], ["p7_b.png", "q.png"]):
+        groups, _ = assign_groups(paths, tmp_path)
+        assert groups == ["q.png" if path == "q.png" else "p7" for path in paths]

@@ -24,6 +24,7 @@ class _Server:
     def __init__(self) -> None:
         self.released: list[UUID] = []
         self.freed: list[tuple[str, int]] = []
+        self.counted_now: dict[str, int] = {}
 
     def release_concurrency_slots_with_lease(self, lease: UUID) -> None:
         self.released.append(lease)
@@ -31,6 +32,9 @@ class _Server:
     def read_global_concurrency_limits(self, limit: int) -> list[SimpleNamespace]:
         assert limit
         return [BUSY, STALE]
+
+    def read_global_concurrency_limit_by_name(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(active_slots=self.counted_now.get(name, 1))
 
     def update_global_concurrency_limit(self, name: str, told) -> None:
         self.freed.append((name, told.active_slots))
@@ -80,6 +84,11 @@ def test_an_unreadable_lease_stops_nobody_and_goes_once_it_must_be_over(
     assert (server.released, server.freed, broken.exists()) == ([expired], [], True)
     long_ago = time.time() - 24 * 3600
     os.utime(broken, (long_ago, long_ago))
+    server.counted_now = {"stale": 2}  # somebody took it since, and the lease is not written yet
+    with slots.hold("stale"):
+        pass
+    assert (server.freed, broken.exists()) == ([], True)
+    server.counted_now = {}
     with slots.hold("stale"):
         pass
     # What the broken one had taken is told by nothing but that no other lease tells of it.
