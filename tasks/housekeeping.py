@@ -26,7 +26,7 @@ from reconpatch.settings import Settings
 from reconpatch.settings.pipeline import ALL
 from tasks.champion_change import hold_model
 from tasks.evaluation_output import registered_name
-from tasks.mlflow_store import fetch_detector, mlflow_errors, open_client
+from tasks.mlflow_store import every_page, fetch_detector, mlflow_errors, open_client
 from tasks.monitor import FOLDER as DRIFT
 from tasks.promotion_log import EXPERIMENT
 
@@ -96,13 +96,8 @@ def _versions(client: MlflowClient, settings: Settings) -> list[ModelVersion]:
     """All of this data set, those of categories too that the parameters no longer name."""
     # The names of another data set may begin the same (demo, demo-line2), and _ stands for any character.
     asked = f"name LIKE '{registered_name(settings.pipeline.dataset, '')}%'"
-    found = client.search_model_versions(asked, max_results=_PAGE)
-    listed: list[ModelVersion] = []
-    while True:
-        listed += (one for one in found if _is_own(one, settings))
-        if not found.token:
-            return listed
-        found = client.search_model_versions(asked, max_results=_PAGE, page_token=found.token)
+    found = every_page(client.search_model_versions, asked, max_results=_PAGE)
+    return [one for one in found if _is_own(one, settings)]
 
 
 def _is_own(version: ModelVersion, settings: Settings) -> bool:

@@ -3,10 +3,11 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
@@ -38,6 +39,17 @@ def open_client(settings: Settings, project: Path) -> MlflowClient:
     """A client bound to the store, for runs and registry alike."""
     uri = tracking_uri(settings, project)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def every_page(search: Callable[..., Any], *asked: Any, **named: Any) -> Iterator[Any]:
+    """All that a search of a client finds: MLflow gives a page at a time."""
+    token: str | None = None
+    while True:
+        page = search(*asked, **named, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from reconpatch.errors import ModelError, SettingsError
 from reconpatch.settings import Settings
 from tasks.champion_change import BY_POLICY, Promotion, alias_of, hold_model, versions_of
 from tasks.gate import PASSED, REFUSED, GateReport
-from tasks.mlflow_store import CHALLENGER, CHAMPION, mlflow_errors, open_client, open_experiment
+from tasks.mlflow_store import CHALLENGER, CHAMPION, every_page, mlflow_errors, open_client, open_experiment
 from tasks.promotion_log import (
     EXPERIMENT,
     FIRST,
@@ -187,15 +187,7 @@ def check_promotion(model: str, version: str, why: str, *, settings: Settings, p
 
 
 def _model_names(client: MlflowClient, asked: str | None = None) -> list[str]:
-    """All names, however many: MLflow gives a page at a time."""
-    names: list[str] = []
-    token: str | None = None
-    while True:
-        found = client.search_registered_models(asked, page_token=token)
-        names += (str(model.name) for model in found)
-        token = found.token
-        if not token:
-            return sorted(names)
+    return sorted(str(model.name) for model in every_page(client.search_registered_models, asked))
 
 
 def check_reason(why: str) -> None:

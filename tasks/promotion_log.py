@@ -17,7 +17,7 @@ from mlflow.entities import Run, RunStatus, ViewType
 
 from reconpatch.errors import ModelError
 from reconpatch.files import sha256_json
-from tasks.mlflow_store import Experiment
+from tasks.mlflow_store import Experiment, every_page
 
 EXPERIMENT = "reconpatch-promotions"
 HEAD = "promotion_head"  # tag of the registered model
@@ -165,20 +165,8 @@ class PromotionLog:
             self._experiment.client.set_registered_model_tag(self.model, HEAD, entries[-1].event.hash)
 
     def _runs(self) -> list[Run]:
-        runs: list[Run] = []
-        token = None
-        while True:
-            page = self._experiment.client.search_runs(
-                [self._experiment.id],
-                f"tags.model = '{self.model}'",
-                ViewType.ACTIVE_ONLY,
-                _PAGE,
-                page_token=token,
-            )
-            runs += page
-            token = page.token
-            if not token:
-                return runs
+        search, asked = self._experiment.client.search_runs, f"tags.model = '{self.model}'"
+        return list(every_page(search, [self._experiment.id], asked, ViewType.ACTIVE_ONLY, _PAGE))
 
 
 def champions(entries: Sequence[Entry]) -> list[str]:
