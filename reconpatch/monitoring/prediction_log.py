@@ -90,17 +90,7 @@ def write_predictions(log: Path, rows: Sequence[LoggedPrediction], token: str | 
         DataError: the log cannot be written; the message names the file.
     """
     for part in split_rows(rows):
-        category, day = part[0].category, part[0].time.astimezone(UTC).date().isoformat()
-        first = part[0].time.astimezone(UTC).strftime("%H%M%S-%f")
-        path = log / category / day / f"{first}-{token or secrets.token_hex(4)}.parquet"
-        table = pa.Table.from_pylist([asdict(row) for row in part], SCHEMA)
-        try:
-            with atomic_file(path) as temporary:
-                pq.write_table(table, temporary, compression="zstd")
-        except OSError as error:
-            raise DataError(
-                f"{path}: cannot be written ({error.strerror or error}); look at space and permissions"
-            ) from None
+        write_part(log, part, token)
 
 
 def split_rows(rows: Iterable[LoggedPrediction]) -> list[list[LoggedPrediction]]:
@@ -109,6 +99,21 @@ def split_rows(rows: Iterable[LoggedPrediction]) -> list[list[LoggedPrediction]]
     for row in rows:
         parts.setdefault((row.category, row.time.astimezone(UTC).date()), []).append(row)
     return list(parts.values())
+
+
+def write_part(log: Path, part: Sequence[LoggedPrediction], token: str | None = None) -> None:
+    """Append one of `split_rows`; arguments and errors are those of `write_predictions`."""
+    first = part[0].time.astimezone(UTC)
+    name = f"{first:%H%M%S-%f}-{token or secrets.token_hex(4)}.parquet"
+    path = log / part[0].category / first.date().isoformat() / name
+    table = pa.Table.from_pylist([asdict(row) for row in part], SCHEMA)
+    try:
+        with atomic_file(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror or error}); look at space and permissions"
+        ) from None
 
 
 def read_predictions(

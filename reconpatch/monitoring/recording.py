@@ -19,7 +19,7 @@ from reconpatch.data.groups import group_of_image
 from reconpatch.data.images import ImageProbe, probe_image
 from reconpatch.data.listing import printable
 from reconpatch.errors import DataError
-from reconpatch.monitoring.prediction_log import LoggedPrediction, split_rows, write_predictions
+from reconpatch.monitoring.prediction_log import LoggedPrediction, split_rows, write_part
 from reconpatch.prediction import Prediction
 
 _LOG = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class LogBuffer:
         problem: DataError | None = None
         for part in split_rows(self._rows):
             try:
-                write_predictions(self._log, part)
+                write_part(self._log, part)
             except DataError as error:
                 refused += part
                 problem = problem or error
