@@ -5,7 +5,6 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from PIL import Image
@@ -15,8 +14,6 @@ from reconpatch.data.arrivals import read_inbox
 from reconpatch.data.joining import Plan, carry_out, make_plan
 from reconpatch.data.manifest import build_manifest
 from reconpatch.settings import DataSettings
-
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (a file system of its own)
 
 
 def pictures(folder: Path, *names: str) -> None:
@@ -81,14 +78,6 @@ def test_what_the_pattern_tells_needs_no_table(tmp_path: Path, pattern: str | No
     assert not (root / "groups.csv").exists()
 
 
-@pytest.fixture
-def other_disk(tmp_path: Path):
-    if not SHARED_MEMORY.is_dir() or SHARED_MEMORY.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("needs a second file system")
-    with TemporaryDirectory(dir=SHARED_MEMORY) as folder:
-        yield Path(folder)
-
-
 @pytest.mark.parametrize("depth", ["data set", "category"])
 def test_the_data_set_or_a_category_may_lie_on_another_disk(
     other_disk: Path, tmp_path: Path, depth: str
@@ -108,7 +97,11 @@ def test_the_data_set_or_a_category_may_lie_on_another_disk(
     assert (root / path).is_file()
     assert read_groups(root)[1:] == [["train/good/a.png", "p1"], [path, path]]
     assert not list((tmp_path / "inbox").iterdir())
-    assert not [*root.rglob(".*"), *root.parent.resolve().glob(".*toy*"), *SHARED_MEMORY.glob(".*arrivals")]
+    assert not [
+        *root.rglob(".*"),
+        *root.parent.resolve().glob(".*toy*"),
+        *other_disk.parent.glob(".*arrivals"),
+    ]
 
 
 def test_a_batch_that_cannot_join_leaves_nothing_and_joins_later(
