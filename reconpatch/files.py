@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -103,8 +104,10 @@ def _replaceable(path: Path) -> Path:
     with suppress(FileNotFoundError):  # a process may outlive the folder that it works in
         if Path.cwd().is_relative_to(target):
             raise SettingsError(f"{path}: the process works in this folder; give another one to write")
-    if target.exists() and not target.is_dir():
-        raise SettingsError(f"{path}: is a file; remove it, or give another folder to write")
+    with suppress(FileNotFoundError):
+        # Asked once: another writer may move the folder aside between two questions.
+        if not stat.S_ISDIR(target.stat().st_mode):
+            raise SettingsError(f"{path}: is a file; remove it, or give another folder to write")
     return target
 
 

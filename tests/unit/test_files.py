@@ -1,6 +1,7 @@
 import fcntl
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,23 @@ def test_writers_at_the_same_time_leave_the_folder_of_one(tmp_path, monkeypatch)
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
     assert (tmp_path / "a/x").read_text() == (tmp_path / "a/y").read_text()
     assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+def test_a_folder_that_another_writer_moves_aside_after_a_look_is_no_file(tmp_path, monkeypatch):
+    folder, aside, look = tmp_path / "a", tmp_path / "aside", os.stat
+    folder.mkdir()
+
+    def look_then_move(path, **options):
+        found = look(path, **options)
+        if path == folder and not aside.exists():
+            folder.rename(aside)
+        return found
+
+    monkeypatch.setattr(os, "stat", look_then_move)
+    with atomic_folder(folder) as temporary:
+        (temporary / "x").touch()
+    assert (folder / "x").is_file()
+    assert aside.is_dir()
 
 
 def test_a_folder_is_written_through_a_link(tmp_path):
