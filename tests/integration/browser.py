@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from waiting import PATIENCE, wait_for
 from websockets.sync.client import ClientConnection, connect
 
-SECONDS = 90.0
 _KEYS = {"Enter": 13, "Tab": 9, "ArrowLeft": 37, "ArrowRight": 39}
 
 
@@ -36,7 +36,7 @@ class Tab:
         self._number += 1
         self._connection.send(json.dumps({"id": self._number, "method": method, "params": params}))
         while True:
-            message = json.loads(self._connection.recv(SECONDS))
+            message = json.loads(self._connection.recv(PATIENCE))
             if message.get("id") == self._number:
                 assert "error" not in message, (method, message)
                 return message["result"]
@@ -52,10 +52,7 @@ class Tab:
 
     def wait(self, expression: str) -> None:
         """Wait until an expression is true."""
-        end = time.monotonic() + SECONDS
-        while not self.run(expression):
-            assert time.monotonic() < end, f"{expression} is still {self.run(expression)!r}"
-            time.sleep(0.05)
+        wait_for(expression, lambda: self.run(expression))
 
     def open(self, url: str, width: int, height: int) -> None:
         """Load a page in a window of that size."""
@@ -90,7 +87,7 @@ class Tab:
             " const x = b.x + b.width / 2, y = b.y + b.height / 2;"
             " return [x, y, one.contains(document.elementFromPoint(x, y))] })()"
         )
-        before, end = None, time.monotonic() + SECONDS
+        before, end = None, time.monotonic() + PATIENCE
         while (now := self.run(place)) != before or not now[2]:
             assert time.monotonic() < end, f"{element} cannot be clicked at {now}"
             before = now
@@ -157,11 +154,12 @@ def browser(program: str, profile: Path) -> Iterator[Tab]:
     )
     try:
         told = profile / "DevToolsActivePort"
-        end = time.monotonic() + SECONDS
-        while not (told.exists() and told.read_text().strip()):
+
+        def listens() -> bool:
             assert process.poll() is None, "the browser ended"
-            assert time.monotonic() < end, "the browser did not start"
-            time.sleep(0.05)
+            return told.exists() and bool(told.read_text().strip())
+
+        wait_for("the browser", listens)
         port = told.read_text().splitlines()[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
             page = next(one for one in json.load(answer) if one["type"] == "page")

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from processes import free_port, running, wait_for
+from processes import free_port, running
+from waiting import PATIENCE, wait_for
 
 from flows import environment
 
 environment.apply()
 ROOT = Path(__file__).resolve().parents[2]
 SIDE = 72
-_SERVER_SECONDS = 300  # a server takes 10 s to start, and 90 s were seen on a busy machine
 # What the pipeline's records and dvc.yaml refer to; tests edit these copies.
 _SOURCES = ("reconpatch", "tasks", "flows", "mlflow")
 _FILES = ("dvc.yaml", ".dvcignore", "constraints.txt", "pyproject.toml")
@@ -33,7 +33,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=300):
+    with prefect_test_harness(server_startup_timeout=int(PATIENCE)):
         yield
 
 
@@ -45,13 +45,13 @@ def whole_server(tmp_path: Path) -> Iterator[str]:
     command = (sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
     home = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}
     with running(tmp_path / "prefect-server.log", *command, env=home):
-        wait_for("the Prefect server", lambda: _is_healthy(url), _SERVER_SECONDS)
+        wait_for("the Prefect server", lambda: _is_healthy(url))
         yield url
 
 
 def _is_healthy(url: str) -> bool:
     try:
-        return bool(httpx.get(f"{url}/health", timeout=5).status_code == 200)
+        return bool(httpx.get(f"{url}/health", timeout=60).status_code == 200)
     except httpx.TransportError:
         return False
 

@@ -3,12 +3,9 @@
 import os
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-PATIENCE = 600.0  # a busy machine starts a server slowly
 
 
 def free_port() -> int:
@@ -16,16 +13,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def wait_for(what: str, ready: Callable[[], bool], seconds: float = PATIENCE) -> float:
-    """Seconds until something is so."""
-    start = time.monotonic()
-    while time.monotonic() - start < seconds:
-        if ready():
-            return time.monotonic() - start
-        time.sleep(0.1)
-    raise AssertionError(f"{what}: not within {seconds} s")
 
 
 @contextmanager

@@ -6,14 +6,13 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from processes import PATIENCE
+from waiting import PATIENCE, wait_for
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class ServedProcess:
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> tuple[int, Any]:
         """Send one request; returns its status and the JSON of the answer, or its bytes."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.request(method, path, body or None, dict(headers or {}))
             answer = connection.getresponse()
@@ -94,19 +93,18 @@ def serving(
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(30)
+                process.wait(120)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
 
 
 def _await_ready(served: ServedProcess) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
+    def ready() -> bool:
         assert served.process.poll() is None, served.log.read_text()
         try:
-            if served.ask("GET", "/ready")[0] == 200:
-                return
+            return served.ask("GET", "/ready")[0] == 200
         except OSError:
-            time.sleep(0.1)
-    raise AssertionError(f"the server did not get ready: {served.log.read_text()}")
+            return False
+
+    wait_for("the server", ready)

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 from processes import free_port, running
+from waiting import PATIENCE
 
 from flows.train import train
-
-_SECONDS = 240  # until a cluster is there, on a busy machine
 
 
 def _trained(project, mlflow_template: Path, **pipeline: object) -> dict[str, bytes]:
@@ -55,8 +54,8 @@ def _running(runner: str, folder: Path) -> Iterator[str]:
         if runner == "dask":
             from distributed import Client
 
-            with Client(address, timeout=_SECONDS) as client:
-                client.wait_for_workers(2, timeout=_SECONDS)
+            with Client(address, timeout=PATIENCE) as client:
+                client.wait_for_workers(2, timeout=PATIENCE)
         yield address
         assert all(process.poll() is None for process in processes)  # the flow has ended none
 

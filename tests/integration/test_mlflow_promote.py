@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from waiting import PATIENCE
 
 from flows.promote import watch_once
 from reconpatch.errors import ModelError, ReConPatchError, SettingsError
@@ -272,7 +273,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
     lock = registry.root / ".cache" / f"promote-{NAME}.lock"
     with file_lock(lock), pytest.raises(ModelError, match="another change of its champion"):
         registry.promote("2")
-    monkeypatch.setattr(champion_change, "WAIT_SECONDS", 20)
+    monkeypatch.setattr(champion_change, "WAIT_SECONDS", PATIENCE)
     errors: list[str] = []
 
     def work(version: str) -> None:

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import mlflow
 import pandas as pd
 import pytest
 from finished_runs import PipelineRun, fit_detector, write_images
+from waiting import PATIENCE, wait_for
 
 from reconpatch import ReConPatch
 from reconpatch.errors import ModelError
@@ -178,18 +178,19 @@ def server(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
         yield address
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
+        process.wait()
 
 
 def _wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
-    for _ in range(240):
+    def answers() -> bool:
         assert process.poll() is None, log.read_text()
         try:
-            urllib.request.urlopen(f"{address}/ping", timeout=5)  # noqa: S310
-            return
+            urllib.request.urlopen(f"{address}/ping", timeout=60).close()  # noqa: S310
         except OSError:
-            time.sleep(0.5)
-    raise AssertionError(log.read_text())
+            return False
+        return True
+
+    wait_for("mlflow models serve", answers)
 
 
 def _invoke(address: str, column: str, value: str) -> tuple[int, dict]:
@@ -198,7 +199,7 @@ def _invoke(address: str, column: str, value: str) -> tuple[int, dict]:
         f"{address}/invocations", body, {"Content-Type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

@@ -15,7 +15,8 @@ import httpx
 import pytest
 from finished_runs import PipelineRun, fit_detector, write_images
 from mlflow import MlflowClient
-from processes import free_port, running, wait_for
+from processes import free_port, running
+from waiting import wait_for
 
 from reconpatch import ReConPatch
 from reconpatch.integrations.mlflow_uri import registered_version

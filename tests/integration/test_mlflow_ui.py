@@ -9,7 +9,8 @@ import httpx
 import pytest
 from browser import Tab, browser
 from finished_runs import PARAMS, PipelineRun, fit_detector, write_images
-from processes import free_port, running, wait_for
+from processes import free_port, running
+from waiting import wait_for
 
 from reconpatch import ReConPatch
 from reconpatch.integrations.mlflow_uri import registered_version

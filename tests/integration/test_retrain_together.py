@@ -22,7 +22,7 @@ def work(settings, project, outputs, categories):
     begun = time.time()
     (root / f"begun-{category}").touch()
     while not all((root / f"begun-{one}").exists() for one in ("dents", "plain")):
-        assert time.time() < begun + 120, "alone"
+        assert time.time() < begun + 900, "alone"
         time.sleep(0.05)
     time.sleep(1)
     (root / f"{os.getpid()}.json").write_text(json.dumps([category, begun, time.time()]))
@@ -52,7 +52,7 @@ def test_of_one_category_one_waits_and_of_two_both_run(make_project, mlflow_temp
         for category in ("plain", "dents", "plain")
     ]
     for process in running:
-        printed, _ = process.communicate(timeout=400)
+        printed, _ = process.communicate()
         assert process.returncode == 0, printed.decode()
     spans = [json.loads(file.read_text()) for file in root.glob("*.json")]
     assert sorted(category for category, *_ in spans) == ["dents", "plain", "plain"]

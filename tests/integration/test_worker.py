@@ -12,6 +12,7 @@ import pytest
 from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from processes import running
+from waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,6 +34,6 @@ def test_a_worker_runs_what_was_deployed_in_its_own_copy_of_the_project(
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
     log = tmp_path / "worker.log"
     with running(log, *make, "worker", **given), temporary_settings({PREFECT_API_URL: whole_server}):
-        run = run_deployment("housekeeping/housekeeping", timeout=300)
+        run = run_deployment("housekeeping/housekeeping", timeout=PATIENCE)
     assert run.state.is_completed(), f"{run.state}\n{log.read_text()}"
     assert run.state.message == "nothing to remove"

@@ -3,13 +3,12 @@
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE, wait_for
 
-_LIMIT = 300.0  # what does not end would never end
 ROOT = Path(__file__).resolve().parents[2]
 # Stands for every program: a server with a worker in its process group, which notes both.
 _SERVER = """#!/bin/bash
@@ -50,9 +49,9 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
 
 def _running(folder: Path, servers: int) -> list[int]:
     """Process ids of at least so many servers and their workers, once all of them run."""
-    while len(found := list((folder / "venv" / "bin").glob("*.running"))) < servers:
-        time.sleep(0.02)
-    return [int(process) for file in found for process in file.read_text().split()]
+    noted = folder / "venv" / "bin"
+    wait_for("the servers", lambda: len(list(noted.glob("*.running"))) >= servers)
+    return [int(process) for file in noted.glob("*.running") for process in file.read_text().split()]
 
 
 def _is_alive(process: int) -> bool:
@@ -63,10 +62,7 @@ def _is_alive(process: int) -> bool:
 
 
 def _end(processes: list[int]) -> None:
-    limit = time.monotonic() + _LIMIT
-    while any(_is_alive(process) for process in processes):
-        assert time.monotonic() < limit, "a server or its worker was left"
-        time.sleep(0.02)
+    wait_for("the end of every server and worker", lambda: not any(map(_is_alive, processes)))
 
 
 @pytest.mark.parametrize(("target", "servers"), [("serve-flows", 2), ("ui", 3)])
@@ -76,7 +72,7 @@ def test_told_to_end_make_ends_every_server_and_its_workers(
     make = start(target)
     processes = _running(tmp_path, servers)
     make.send_signal(signal.SIGTERM)
-    assert make.wait(_LIMIT) != 0
+    assert make.wait(PATIENCE) != 0
     _end(processes)
 
 
@@ -88,7 +84,7 @@ def test_none_stays_up_when_one_has_ended(
     processes = _running(tmp_path, servers)
     dead = [int(process) for process in (tmp_path / f"venv/bin/{dies}.running").read_text().split()]
     os.kill(dead[0], signal.SIGKILL)
-    assert make.wait(_LIMIT) != 0
+    assert make.wait(PATIENCE) != 0
     _end([one for one in processes if one not in dead])
 
 
@@ -99,5 +95,5 @@ def test_a_prefect_server_that_answers_is_used(start, tmp_path: Path) -> None:
     assert make.poll() is None
     assert not (tmp_path / "venv/bin/prefect.running").exists()
     make.send_signal(signal.SIGTERM)
-    make.wait(_LIMIT)
+    make.wait(PATIENCE)
     _end(processes)

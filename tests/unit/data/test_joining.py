@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from waiting import PATIENCE
 
 from reconpatch.data import joining
 from reconpatch.data.arrivals import read_inbox
@@ -169,13 +170,13 @@ def test_two_categories_join_at_the_same_time(tmp_path: Path, monkeypatch: pytes
     def wait(source: Path, target: Path) -> None:
         copy(source, target)
         copied.set()
-        assert go_on.wait(120)
+        assert go_on.wait(PATIENCE)
 
     with monkeypatch.context() as patched:
         patched.setattr(joining, "_copy", wait)
         child = context.Process(target=carry_out, args=(first, slow, tmp_path / "quarantine"))
         child.start()
-    assert copied.wait(120)
+    assert copied.wait(PATIENCE)
     carry_out(second, fast, tmp_path / "quarantine")
     go_on.set()
     child.join()

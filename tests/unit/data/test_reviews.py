@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from waiting import wait_for
 
 from reconpatch.data.reviews import COLUMNS, Review, append_review, read_reviews
 from reconpatch.errors import DataError
@@ -100,9 +100,10 @@ def test_many_writers_lose_nothing_and_one_that_is_killed_harms_no_other(tmp_pat
     writers = [start(0, 60), start(1, 60), start(2, 10**6)]
     assert writers[2].stdout is not None
     writers[2].stdout.readline()
-    time.sleep(0.2)
+    # In the midst of its lines, with those of the others around them.
+    wait_for("some lines", lambda: path.stat().st_size > 100 * 3000)
     os.kill(writers[2].pid, signal.SIGKILL)
-    assert [writer.wait(timeout=60) for writer in writers] == [0, 0, -signal.SIGKILL]
+    assert [writer.wait() for writer in writers] == [0, 0, -signal.SIGKILL]
     for writer in writers:
         assert writer.stdout is not None
         writer.stdout.close()

@@ -1,9 +1,9 @@
 import threading
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
+from waiting import wait_for
 
 from reconpatch.data.images import read_image
 from reconpatch.errors import DataError
@@ -73,10 +73,7 @@ def test_look_ahead_is_bounded_and_work_goes_on_meanwhile():
 
     batches = prepared_batches(load, range(100), batch_size=4, workers=2)
     next(batches)
-    deadline = time.monotonic() + 60
-    while len(loaded) < 12 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.05)
+    wait_for("two batches more", lambda: len(loaded) >= 12)
     assert len(loaded) == 12  # the batch given and two more
     batches.close()
     assert len(loaded) < 100

@@ -3,12 +3,12 @@
 import hashlib
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from file_server import FileServer, serve
+from waiting import wait_for
 
 from reconpatch.errors import DataError
 from reconpatch.fetch.download import download
@@ -68,10 +68,7 @@ download({server.url!r}, Path({str(tmp_path / "set.zip")!r}), pause=1000.0)
 """
     part = tmp_path / "set.zip.part"
     with subprocess.Popen([sys.executable, "-c", code]) as process:
-        deadline = time.monotonic() + 60
-        while not (part.exists() and part.stat().st_size == len(CONTENT)):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for("all but a byte", lambda: part.exists() and part.stat().st_size == len(CONTENT))
         process.kill()
     server.announce = None
     fetch(server, tmp_path / "set.zip")

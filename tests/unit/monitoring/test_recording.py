@@ -93,7 +93,7 @@ def test_who_predicts_neither_waits_nor_fails(tmp_path, monkeypatch, caplog) -> 
     monkeypatch.setattr(recording, "_WAITING_BYTES", 10_000)
     measure, recorded = recording.measure_appearance, threading.Event()
     monkeypatch.setattr(
-        recording, "measure_appearance", lambda picture: (recorded.wait(60), measure(picture))[1]
+        recording, "measure_appearance", lambda picture: (recorded.wait(), measure(picture))[1]
     )
     recorder = Recorder(tmp_path)
     pixels = np.zeros((40, 80, 3), np.uint8)  # 9.6 kB: the second finds no room

@@ -6,19 +6,21 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from waiting import PATIENCE
 
 from reconpatch.server.batching import Batcher, OverloadedError
 from reconpatch.server.metrics import Metrics
 
 
 class Detector:
-    """Gives each image's first value back; holds its first batch until told to go on."""
+    """Gives each image's first value back; holds its first batch until ``go`` is set."""
 
     def __init__(self):
-        self.batches, self.go = [], threading.Event()
+        self.batches, self.begun, self.go = [], threading.Event(), threading.Event()
 
     def stream(self, images):
-        self.go.wait(5)
+        self.begun.set()
+        assert self.go.wait(PATIENCE)
         self.batches.append(len(images))
         for image in images:
             if image.flat[0] == 13:
@@ -32,6 +34,12 @@ def slot(detector):
 
 def image(value):
     return np.full((1, 1, 3), value, np.uint8)
+
+
+async def waiting(batcher, count):
+    """Until as many images wait."""
+    while len(batcher._waiting) < count:
+        await asyncio.sleep(0.001)
 
 
 def run(body, **options):
@@ -50,9 +58,9 @@ def test_images_that_arrive_meanwhile_go_together_and_each_gets_its_own_answer()
     async def body(batcher):
         asked = [asyncio.create_task(batcher.predict(one, image(value))) for value in range(10)]
         asked.append(asyncio.create_task(batcher.predict(two, image(99))))
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(detector.begun.wait)
         asked += [asyncio.create_task(batcher.predict(one, image(value))) for value in (20, 21)]
-        await asyncio.sleep(0.05)
+        await waiting(batcher, 9)  # four of the eleven are at work
         detector.go.set()
         other.go.set()
         answers = [answer for answer, _ in await asyncio.gather(*asked)]
@@ -71,7 +79,7 @@ def test_an_image_that_fails_does_not_take_the_others_with_it():
 
     async def body(batcher):
         asked = [asyncio.create_task(batcher.predict(slot_, image(value))) for value in (1, 13, 2)]
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(detector.begun.wait)
         detector.go.set()
         return await asyncio.gather(*asked, return_exceptions=True)
 
@@ -87,15 +95,15 @@ def test_too_many_are_refused_and_those_given_up_are_not_scored():
 
     async def body(batcher):
         first = asyncio.create_task(batcher.predict(slot_, image(0)))
-        await asyncio.sleep(0.05)
-        waiting = [asyncio.create_task(batcher.predict(slot_, image(value))) for value in (1, 2)]
-        await asyncio.sleep(0.01)
+        await asyncio.to_thread(detector.begun.wait)
+        others = [asyncio.create_task(batcher.predict(slot_, image(value))) for value in (1, 2)]
+        await waiting(batcher, 2)
         with pytest.raises(OverloadedError):
             await batcher.predict(slot_, image(3))
-        waiting[0].cancel()
+        others[0].cancel()
         detector.go.set()
         assert (await first)[0] == 0
-        assert (await waiting[1])[0] == 2
+        assert (await others[1])[0] == 2
         assert batcher.alive
         await batcher.stop()
         assert not batcher.alive
@@ -110,7 +118,7 @@ def test_stopping_answers_what_waits():
 
     async def body(batcher):
         asked = [asyncio.create_task(batcher.predict(slot_, image(value))) for value in range(6)]
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(detector.begun.wait)
         detector.go.set()
         await batcher.stop()
         return [answer for answer, _ in await asyncio.gather(*asked)]

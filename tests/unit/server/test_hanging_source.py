@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from starlette.testclient import TestClient
 from tiny_server import form, png
+from waiting import PATIENCE
 
 from reconpatch.server import slot
 from reconpatch.server.options import Limits
@@ -46,12 +47,12 @@ def test_it_takes_no_thread_from_the_requests_and_the_server_still_ends(
 ) -> None:
     monkeypatch.setattr(slot, "_SILENCE_SECONDS", 0.0)
     others = [f"nut{number}" for number in range(_SHARED_THREADS)]
-    client = connect(*others, follow_seconds=0.01, limits=Limits(seconds=20))
+    client = connect(*others, follow_seconds=0.01, limits=Limits(seconds=PATIENCE))
     try:
         (answer,) = client.post("/api/categories/nut/predict", files=form(png())).json()["results"]
         registry.hangs = True
         for _ in range(_SHARED_THREADS):
-            assert registry.asked.acquire(timeout=60)
+            assert registry.asked.acquire(timeout=PATIENCE)
         assert client.get(answer["map_png"]).status_code == 200
         said = client.post(f"/api/images/{answer['id']}/review", json={"verdict": "bad", "who": "Ann"})
         assert said.status_code == 200

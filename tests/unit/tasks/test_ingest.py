@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from waiting import wait_for
 
 from reconpatch.data.arrivals import SUSPICIOUS, Refusal
 from reconpatch.data.manifest import build_manifest
@@ -259,14 +260,15 @@ def test_killed_at_any_moment_and_run_again_nothing_is_lost_or_doubled(project: 
 
 def _run_again(project: Path) -> None:
     """As the flow does: a dvc that outlived the one who called it is waited for."""
-    for _ in range(60):
+
+    def free() -> bool:
         try:
             ingest(settings(), "nut", project, judge=lambda *_: Judged(None, frozenset(), {}))
         except DvcBusyError:
-            time.sleep(1)
-        else:
-            return
-    raise AssertionError("dvc stays busy")
+            return False
+        return True
+
+    wait_for("dvc", free)
 
 
 def _remove_locks(project: Path) -> None:
