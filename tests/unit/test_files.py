@@ -2,9 +2,11 @@ import fcntl
 import json
 import multiprocessing
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
+from forked import forked
 
 from reconpatch import files
 from reconpatch.errors import SettingsError
@@ -91,14 +93,9 @@ def _write_often(target, name, barrier):
 
 def test_writers_at_the_same_time_leave_the_folder_of_one(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_sync", lambda _: None)  # which would keep them apart
-    context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(3)
-    writers = [context.Process(target=_write_often, args=(tmp_path / "a", n, barrier)) for n in "123"]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    barrier = multiprocessing.get_context("fork").Barrier(3)
+    writers = [forked(partial(_write_often, tmp_path / "a", n, barrier)) for n in "123"]
+    assert [ended() for ended in writers] == [0, 0, 0]
     assert (tmp_path / "a/x").read_text() == (tmp_path / "a/y").read_text()
     assert list(tmp_path.iterdir()) == [tmp_path / "a"]
 

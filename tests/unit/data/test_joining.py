@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forked import forked
 from PIL import Image
 from waiting import PATIENCE
 
@@ -149,10 +150,7 @@ def _carry_out_until_killed(plan: Plan, root: Path, quarantine: Path) -> None:
 
 
 def _in_a_process(work: Callable[[], None]) -> None:
-    process = multiprocessing.get_context("fork").Process(target=work)
-    process.start()
-    process.join()
-    assert process.exitcode == 0
+    assert forked(work)() == 0
 
 
 def test_two_categories_join_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,13 +172,11 @@ def test_two_categories_join_at_the_same_time(tmp_path: Path, monkeypatch: pytes
 
     with monkeypatch.context() as patched:
         patched.setattr(joining, "_copy", wait)
-        child = context.Process(target=carry_out, args=(first, slow, tmp_path / "quarantine"))
-        child.start()
+        ended = forked(lambda: carry_out(first, slow, tmp_path / "quarantine"))
     assert copied.wait(PATIENCE)
     carry_out(second, fast, tmp_path / "quarantine")
     go_on.set()
-    child.join()
-    assert child.exitcode == 0
+    assert ended() == 0
     for root, plan in plans.items():
         assert {path.name for path in (root / plan.folder).iterdir()} == {"b.png", "c.png"}
     assert not list((tmp_path / "inbox").rglob("*.png"))

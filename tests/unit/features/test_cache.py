@@ -167,7 +167,7 @@ def test_several_processes_write_evict_and_read_without_a_wrong_block(tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert not [path for path in stored(tmp_path) if path.name.startswith(".")]
 

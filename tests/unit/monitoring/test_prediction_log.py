@@ -1,11 +1,13 @@
 """The prediction log: whole files by category and day, written by many at once, read by version."""
 
-import multiprocessing
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 import pytest
+from forked import forked
 from log_rows import row
 
 from reconpatch.errors import DataError
@@ -94,10 +96,10 @@ def _write_some(log, writer) -> None:
 
 
 def test_writers_at_the_same_time_lose_nothing_and_readers_see_whole_files(tmp_path) -> None:
-    context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=_write_some, args=(tmp_path, writer)) for writer in range(3)]
-    for writer in writers:
-        writer.start()
-    while any(writer.is_alive() for writer in writers):
-        read_predictions(tmp_path, model_version=VERSION)
+    writers = [forked(partial(_write_some, tmp_path, writer)) for writer in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        ends = [pool.submit(ended) for ended in writers]
+        while not all(end.done() for end in ends):
+            read_predictions(tmp_path, model_version=VERSION)
+    assert [end.result() for end in ends] == [0, 0, 0]
     assert sorted(read_predictions(tmp_path, model_version=VERSION)["score"]) == list(range(60))
