@@ -22,7 +22,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
 from reconpatch import ReConPatch
-from reconpatch.data.images import decode_image
+from reconpatch.data.decoding_pool import shared_pool
 from reconpatch.errors import DataError
 
 ALLOWED_ROOT = "RECONPATCH_ALLOWED_ROOT"
@@ -56,7 +56,7 @@ class DetectorModel(PythonModel):
         paths = list(model_input["path"]) if "path" in columns else [None] * len(model_input)
         try:
             if "image" in columns:
-                images: list[Any] = [_decode(row, data) for row, data in enumerate(model_input["image"])]
+                images: list[Any] = [self._decode(row, data) for row, data in enumerate(model_input["image"])]
             else:
                 images = [self._permit(row, path) for row, path in enumerate(paths)]
             # The maps, a megabyte an image, are let go one by one.
@@ -88,11 +88,11 @@ class DetectorModel(PythonModel):
             )
         return Path(path)
 
-
-def _decode(row: int, data: Any) -> NDArray[np.uint8]:
-    if not isinstance(data, bytes):
-        raise DataError(f"row {row}: `image` is empty")
-    return decode_image(data, f"row {row}")
+    def _decode(self, row: int, data: Any) -> NDArray[np.uint8]:
+        if not isinstance(data, bytes):
+            raise DataError(f"row {row}: `image` is empty")
+        # Callers may be strangers, whose images may never come to an end.
+        return shared_pool().image(data, f"row {row}", self.detector.settings.data.decode_seconds)
 
 
 mlflow.models.set_model(DetectorModel())

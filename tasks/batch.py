@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from reconpatch.data.images import probe_image
 from reconpatch.data.listing import list_files
+from reconpatch.data.probe_cache import ProbeCache
 from reconpatch.detector import ReConPatch
 from reconpatch.errors import DataError, ReConPatchError, SettingsError
 from reconpatch.evaluation.heatmaps import write_heatmap
@@ -126,7 +126,15 @@ def score_folder(request: Request, settings: Settings, project: Path) -> Batch:
     parts = parts_folder(output, known.version, request.category)
     # Loaded only when there is something to score: an hourly batch without new images ends in seconds.
     load = cache(lambda: choose_category(known.load(settings, project), request.category))
-    work = _Work(replace(request, folder=folder, output=output, log=log), known, load, output, parts, {})
+    work = _Work(
+        replace(request, folder=folder, output=output, log=log),
+        known,
+        load,
+        output,
+        parts,
+        {},
+        ProbeCache(None, settings.data.decode_seconds),
+    )
     try:
         with file_lock(output / ".lock", patience=0):
             check_owner(output, folder)
@@ -150,6 +158,7 @@ class _Work:
     output: Path
     parts: Path
     problems: dict[str, str]
+    probes: ProbeCache
 
     def log_what_a_kill_kept_from_it(self) -> None:
         # Each part is logged before the next one is written, so only the last may be missing.
@@ -191,7 +200,7 @@ class _Work:
     def _rows(self, images: list[Path]) -> Iterator[ScoredImage]:
         # Before the file is read: one that is being written then differs from its row, and is scored again.
         states = {image: _state(image) for image in images}
-        probes = {image: probe_image(image) for image in images}
+        probes = dict(zip(images, self.probes.images(images), strict=True))
         self.problems.update(
             {self._name(image): probe.problem for image, probe in probes.items() if probe.problem is not None}
         )

@@ -13,10 +13,10 @@ from pathlib import Path
 import pandas as pd
 
 from reconpatch.data.arrivals import REJECTED, SUSPICIOUS, Arrival, Refusal, judge_arrivals, read_inbox
-from reconpatch.data.images import probe_image
 from reconpatch.data.joining import HEATMAPS, Plan, carry_out, make_plan, quarantine_name
 from reconpatch.data.layouts import train_folder
 from reconpatch.data.manifest import build_manifest
+from reconpatch.data.probe_cache import ProbeCache
 from reconpatch.data.reviews import read_reviews
 from reconpatch.data.verdicts import Verdict, read_verdicts, verdicts_on
 from reconpatch.errors import DataError
@@ -172,7 +172,7 @@ def ask_champion(
 
 def _plan(settings: Settings, category: str, project: Path, places: Places, judge: Scorer) -> Plan | None:
     verdicts = read_reviews(project / settings.ingest.reviews)
-    released = list(_released(places.quarantine, verdicts))
+    released = list(_released(places.quarantine, verdicts, settings.data.decode_seconds))
     new = read_inbox(places.inbox, places.root, settings.data) if places.inbox.is_dir() else []
     arrivals = [*released, *(item for item in new if _is_settled(item.file, settings.ingest.settle_seconds))]
     if not arrivals and verdicts.empty:
@@ -247,14 +247,15 @@ def _new_verdicts(
     return None if list(said) == read_verdicts(root) else said
 
 
-def _released(quarantine: Path, verdicts: pd.DataFrame) -> Iterator[Arrival]:
+def _released(quarantine: Path, verdicts: pd.DataFrame, seconds: float) -> Iterator[Arrival]:
     """Images that the champion or a person refused, and that a person has judged good since."""
+    probes = ProbeCache(None, seconds)
     good = set(verdicts.loc[verdicts["verdict"] == "good", "image_sha256"])
     for record in sorted(quarantine.glob("*.json")):
         kept = json.loads(record.read_text(encoding="utf-8"))
         file = record.with_suffix("")
         if kept.get("reason") in (SUSPICIOUS, REJECTED) and kept["sha256"] in good and file.is_file():
-            yield Arrival(file, kept["name"], kept["group"], probe_image(file))
+            yield Arrival(file, kept["name"], kept["group"], probes.image(file))
 
 
 def _is_new(arrival: Arrival, known: pd.DataFrame, quarantine: Path) -> bool:

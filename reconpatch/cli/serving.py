@@ -27,6 +27,9 @@ def serve(
     max_megapixels: Annotated[float, typer.Option(min=0.01, help="largest image")] = 50.0,
     max_images: Annotated[int, typer.Option(min=1, help="most images in one request")] = 64,
     timeout: Annotated[float, typer.Option(min=0.1, help="seconds that a request may take")] = 60.0,
+    decode_seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="processor seconds that one image may take to decode")
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: every core")] = 0,
     device: Device = "auto",
 ) -> None:
@@ -44,7 +47,14 @@ def serve(
         import_extra(package, "reconpatch serve", extra="serve")
     from reconpatch.server.app import serve as run
 
-    limits = Limits(max_mib << 20, int(max_megapixels * 1e6), max_images, timeout, min(timeout, 10.0))
+    limits = Limits(
+        max_mib << 20,
+        int(max_megapixels * 1e6),
+        max_images,
+        timeout,
+        min(timeout, 10.0),
+        decode_seconds=decode_seconds or Limits.decode_seconds,
+    )
     options = ServerOptions(
         host=host,
         port=port,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.fft import dctn
 
 HASH_BITS = 256
 _HASH_SIDE = 16  # coefficients kept in each direction
@@ -58,6 +57,8 @@ def hash_bits(hashes: Sequence[str]) -> NDArray[np.uint8]:
 
 
 def _hash(grey: Image.Image) -> str:
+    from scipy.fft import dctn  # takes half a second, which who only decodes need not wait for
+
     small = grey.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)
     waves = dctn(np.asarray(small, dtype=np.float32), norm="ortho")[:_HASH_SIDE, :_HASH_SIDE].ravel()
     waves[0] = 0  # the mean: brightness tells it

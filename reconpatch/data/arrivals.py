@@ -7,10 +7,11 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from reconpatch.data.groups import GROUPS_FILE, assign_groups, group_of_image
-from reconpatch.data.images import ImageProbe, probe_image
+from reconpatch.data.images import ImageProbe
 from reconpatch.data.layouts import train_folder
 from reconpatch.data.listing import list_files
 from reconpatch.data.near_copies import find_pairs
+from reconpatch.data.probe_cache import ProbeCache
 from reconpatch.settings import DataSettings
 
 UNREADABLE, DUPLICATE, SUSPICIOUS, REJECTED = "unreadable", "duplicate", "suspicious", "rejected"
@@ -56,11 +57,13 @@ def read_inbox(inbox: Path, category_root: Path, settings: DataSettings) -> list
     Args:
         inbox: folder of new images, with subfolders if need be and a ``groups.csv`` where parts are known.
         category_root: the category that they are for.
-        settings: its layout and group pattern, which is searched in the path that the image would get.
+        settings: its layout and group pattern, which is searched in the path that the image would get; and
+            the seconds that an image may take.
 
     Raises:
         DataError: the inbox cannot be listed, or its ``groups.csv`` cannot be used.
         SettingsError: the group pattern cannot be used.
+        ReConPatchError: no process can be started to decode in.
     """
     entries, _ = list_files(inbox)
     names = [entry.path for entry in entries if entry.is_image and entry.problem is None]
@@ -69,9 +72,10 @@ def read_inbox(inbox: Path, category_root: Path, settings: DataSettings) -> list
     else:
         folder = "/".join((*train_folder(category_root, settings.layout), BATCH))
         groups = [patterned_group(name, folder, settings.group_pattern) for name in names]
+    probes = ProbeCache(None, settings.decode_seconds).images(inbox / name for name in names)
     return [
-        Arrival(inbox / name, name, "" if group == name else group, probe_image(inbox / name))
-        for name, group in zip(names, groups, strict=True)
+        Arrival(inbox / name, name, "" if group == name else group, probe)
+        for name, group, probe in zip(names, groups, probes, strict=True)
     ]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from reconpatch.data.refusals import first_scan, refuse_costly
 from reconpatch.errors import DataError
 
 # Formats by content, whatever the file is called. The list keeps out the ones whose decoders run other
@@ -23,6 +24,7 @@ MAX_BYTES = 1 << 30
 _EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 _ORIENTATION_TAG = 0x0112
 _PNG_END = b"IEND\xaeB`\x82"  # with its checksum
+_JPEG_END = b"\xff\xd9"
 _BITS_TAG, _PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 258, 262, 0
 
 
@@ -70,8 +72,10 @@ def image_size(data: bytes) -> tuple[int, int]:
     Raises:
         DataError: with the reason alone, where there is no header of a supported image.
     """
-    with _reasons(), Image.open(BytesIO(data), formats=FORMATS) as image:
-        return image.size
+    with _reasons():
+        refuse_costly(data)
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            return image.size
 
 
 def decode(data: bytes) -> Decoded:
@@ -81,6 +85,7 @@ def decode(data: bytes) -> Decoded:
         DataError: with the reason alone, for anything that is no single, complete, supported image.
     """
     with _reasons():
+        refuse_costly(data)
         return _decode(data)
 
 
@@ -105,10 +110,10 @@ def _decode(data: bytes) -> Decoded:
     image = Image.open(BytesIO(data), formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise DataError(f"{image.width} x {image.height}: {_too_large()}")
-    frames = getattr(image, "n_frames", 1)
-    # What Pillow calls MPO is a JPEG as phones write it: further views follow the one that viewers show.
-    if frames > 1 and image.format != "MPO":
-        raise DataError(f"is animated or has several pages ({frames}); save each as a file of its own")
+    # Whether there is a second frame; their number takes a look at each. What Pillow calls MPO is a JPEG as
+    # phones write it: further views follow the one that viewers show.
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise DataError("is animated or has several pages; save each as a file of its own")
     mode, bit_depth = image.mode, _bit_depth(image, data)
     orientation = int(image.getexif().get(_ORIENTATION_TAG, 1) or 1)
     inverted = mode.startswith("I;16") and _tag(image, _PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
@@ -156,19 +161,9 @@ def _check_complete(image_format: str | None, data: bytes) -> None:
             fresh.verify()
         if data.rfind(_PNG_END) < 0:
             raise DataError("is cut short (no end chunk); copy it again or remove it")
-    elif image_format in ("JPEG", "MPO") and not _jpeg_has_end(data):
+    # From the first scan, since a thumbnail in EXIF has an end marker of its own.
+    elif image_format in ("JPEG", "MPO") and data.find(_JPEG_END, first_scan(data)) < 0:
         raise DataError("is cut short (no end-of-image marker); copy it again or remove it")
-
-
-def _jpeg_has_end(data: bytes) -> bool:
-    # Segment by segment to the first scan, since a thumbnail in EXIF has an end marker of its own.
-    place = 2
-    while data[place] == 0xFF and data[place + 1] != 0xDA:
-        if data[place + 1] == 0xFF:  # fill byte
-            place += 1
-        else:
-            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return data.find(b"\xff\xd9", place) >= 0
 
 
 def _too_large() -> str:

@@ -63,8 +63,8 @@ def build_manifest(
 
     Args:
         category_root: folder of one category (`layouts` says which are recognised).
-        settings: layout, mask threshold and group pattern.
-        workers: threads that read and decode.
+        settings: layout, mask threshold, group pattern, and the seconds that an image may take.
+        workers: images and masks that are read at the same time, each in a process (`decoding_pool`).
         cache: file that remembers what was read (`probe_cache`): files that are unchanged since are not read
             again, and the table is the same; None: everything is read.
         tell_groups: for the data checks, which find every problem in one pass: what is wrong with a
@@ -79,6 +79,7 @@ def build_manifest(
         DataError: the folder is no category, holds no image, or its ``groups.csv`` or ``reviews.csv``
             cannot be used.
         SettingsError: the group pattern cannot be used.
+        ReConPatchError: no process can be started.
     """
     layout = detect_layout(category_root) if settings.layout == "auto" else settings.layout
     files = scan_category(category_root, layout)
@@ -87,7 +88,7 @@ def build_manifest(
     if grouping.faults and not tell_groups:
         raise DataError(f"{category_root / GROUPS_FILE}: {grouping.faults[0]}")
     said = {one.sha256: one.verdict for one in read_verdicts(category_root)}
-    probes = ProbeCache(cache)
+    probes = ProbeCache(cache, settings.decode_seconds)
     with ThreadPoolExecutor(workers) as pool:
         looks = pool.map(lambda file: _look(category_root, file, settings.mask_threshold, probes), files)
         looked = list(track(looks, "manifest", total=len(files)))

@@ -7,7 +7,8 @@ that reads images differs. Losing it costs time only.
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -15,35 +16,54 @@ from typing import Any, TypeVar
 
 import PIL
 
-from reconpatch.data import appearance, decoding, images
-from reconpatch.data.images import ImageProbe, MaskProbe, probe_image, probe_mask
+from reconpatch.data import appearance, decoding, images, refusals
+from reconpatch.data.decoding_pool import DecodingStoppedError, shared_pool
+from reconpatch.data.images import ImageProbe, MaskProbe
 from reconpatch.files import sha256_file, sha256_json, write_json
 
 # A file that was written this recently may be written again without its time stamps moving on.
 _SETTLED_SECONDS = 2.0
-_MODULES = (appearance, decoding, images)
+_MODULES = (appearance, decoding, images, refusals)
 _Probe = TypeVar("_Probe", ImageProbe, MaskProbe)
 
 
 class ProbeCache:
-    """Probes of files by path.
+    """Probes of files by path, taken in processes that are ended when a file takes too long.
+
+    A file that was stopped has a ``problem`` as a damaged one has, which is not kept.
 
     Attributes:
         path: the JSON file that keeps them; None: nothing is kept or looked up.
+        seconds: ``data.decode_seconds``.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, seconds: float) -> None:
         self.path = path
+        self.seconds = seconds
         self._known: dict[str, Any] = {} if path is None else _read(path)
         self._asked: dict[str, Any] = {}
 
     def image(self, path: Path) -> ImageProbe:
-        """As `probe_image`."""
-        return self._look("image", path, ImageProbe, lambda: probe_image(path))
+        """As `probe_image`.
+
+        Raises:
+            ReConPatchError: no process can be started.
+        """
+        return self._look("image", path, ImageProbe, lambda: shared_pool().probe_image(path, self.seconds))
+
+    def images(self, paths: Iterable[Path], threads: int = 2) -> list[ImageProbe]:
+        """The same of many, in order, ``threads`` at a time."""
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(self.image, paths))
 
     def mask(self, path: Path, threshold: int) -> MaskProbe:
-        """As `probe_mask`."""
-        return self._look(f"mask > {threshold}", path, MaskProbe, lambda: probe_mask(path, threshold))
+        """As `probe_mask`; errors as of `image`."""
+        return self._look(
+            f"mask > {threshold}",
+            path,
+            MaskProbe,
+            lambda: shared_pool().probe_mask(path, threshold, self.seconds),
+        )
 
     def save(self) -> None:
         """Keep what was asked for since this cache was opened, and nothing else."""
@@ -51,8 +71,12 @@ class ProbeCache:
             write_json(self.path, {"code": _code(), "files": self._asked})
 
     def _look(self, kind: str, path: Path, probe: type[_Probe], read: Callable[[], _Probe]) -> _Probe:
-        if self.path is None:
-            return read()
+        try:
+            return read() if self.path is None else self._look_up(kind, path, probe, read)
+        except DecodingStoppedError as error:
+            return probe(sha256=_digest(path), problem=str(error))
+
+    def _look_up(self, kind: str, path: Path, probe: type[_Probe], read: Callable[[], _Probe]) -> _Probe:
         name = f"{kind}: {os.path.abspath(path)}"  # noqa: PTH100 (links are not resolved: they may move)
         before = _state(path)
         known = self._known.get(name)
@@ -63,6 +87,13 @@ class ProbeCache:
         if before is not None and max(before[1], before[2]) < (time.time() - _SETTLED_SECONDS) * 1e9:
             self._asked[name] = [before, asdict(found)]
         return found
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return sha256_file(path)
+    except OSError:
+        return None
 
 
 def _state(path: Path) -> list[int] | None:

@@ -1,5 +1,6 @@
 """The application put together, and the process that serves it."""
 
+import asyncio
 import logging
 import socket
 import sys
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _log = logging.getLogger(__name__)
+# Of the requests under way at the end: an honest image needs a tenth.
+_DECODING_SECONDS = 10.0
 _NOT_STARTED = 3  # the status that uvicorn ends with
 _STATIC = Path(__file__).parent / "static"
 _DESCRIPTION = "Scores images with fitted ReConPatch detectors. The page for people is at [/](/)."
@@ -63,7 +66,8 @@ def serve(sources: Sequence[ModelSource], options: ServerOptions) -> None:
     Raises:
         ModelError: a model cannot be loaded, or fails its self-test.
     """
-    app = create_app(ServerState(sources, options))
+    state = ServerState(sources, options)
+    app = create_app(state)
     config = uvicorn.Config(
         app,
         http=patient(options.limits.head_seconds),
@@ -74,7 +78,7 @@ def serve(sources: Sequence[ModelSource], options: ServerOptions) -> None:
         server_header=False,
         timeout_graceful_shutdown=int(options.limits.seconds) + 1,
     )
-    server = _Server(config)
+    server = _Server(config, state)
     with suppress(KeyboardInterrupt):
         server.run()
     if not server.started:
@@ -82,7 +86,11 @@ def serve(sources: Sequence[ModelSource], options: ServerOptions) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens, once it does."""
+    """Says where it listens, once it does; at its end it does not wait for images that are hard to decode."""
+
+    def __init__(self, config: uvicorn.Config, state: ServerState) -> None:
+        super().__init__(config)
+        self._state = state
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -90,3 +98,7 @@ class _Server(uvicorn.Server):
             address, port = self.servers[0].sockets[0].getsockname()[:2]
             host = f"[{address}]" if ":" in address else address
             _log.info("the page and the API are at http://%s:%d", host, port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().call_later(_DECODING_SECONDS, self._state.intake.close)
+        await super().shutdown(sockets)

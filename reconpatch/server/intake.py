@@ -6,22 +6,27 @@ The pixels of all images at hand stay below a budget, so that memory does not gr
 import asyncio
 import hashlib
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reconpatch.data.decoding import image_size, read_bytes
-from reconpatch.data.images import decode_image
+from reconpatch.data.decoding import read_bytes
+from reconpatch.data.decoding_pool import DecodingPool, DecodingStoppedError
 from reconpatch.errors import DataError
+from reconpatch.server.batching import OverloadedError
 from reconpatch.server.options import ServerOptions
 
+# Twice as many as hostile images that come together can hold up: an image waits for a free process.
+_PROCESSES = 4
 _PICTURE_SIDE = 800
 _LONGEST_NAME = 120
+_T = TypeVar("_T")
 
 
 class TooLargeError(DataError):
@@ -78,16 +83,26 @@ class PixelBudget:
 
 
 class Intake:
-    """Reads, measures and decodes within the limits."""
+    """Reads, measures and decodes within the limits; decoding is done in processes that a deadline ends."""
 
-    def __init__(self, options: ServerOptions, threads: int = 2) -> None:
+    def __init__(self, options: ServerOptions) -> None:
         self._options = options
+        # Nobody waits longer for an answer.
+        self._seconds = min(options.limits.decode_seconds, options.limits.seconds)
         self._budget = PixelBudget(2 * options.limits.image_pixels)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reconpatch-decode")
+        self._processes = DecodingPool(_PROCESSES)
+        # Each waits for a process; the processes are started when they are needed.
+        self._threads = ThreadPoolExecutor(_PROCESSES, thread_name_prefix="reconpatch-decode")
 
     def close(self) -> None:
-        """End its threads."""
-        self._pool.shutdown(wait=True)
+        """End its processes, without waiting for what they are at."""
+        self._processes.close()
+        self._threads.shutdown(wait=False)
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether an image's time is over and its process is still there."""
+        return self._processes.is_overdue
 
     @asynccontextmanager
     async def decode(self, upload: Upload) -> AsyncIterator[Picture]:
@@ -95,17 +110,41 @@ class Intake:
 
         Raises:
             TooLargeError: it has too many pixels.
-            DataError: it is no image, or a damaged one.
+            DataError: it is no image, a damaged one, or one that takes too long.
+            OverloadedError: the server ends.
         """
-        loop = asyncio.get_running_loop()
-        width, height = await loop.run_in_executor(self._pool, _measure, upload)
+        width, height = await self._run(self._measure, upload)
         pixels, most = width * height, self._options.limits.image_pixels
         if pixels > most:
             raise TooLargeError(
                 f"{upload.name}: {width} x {height} pixels; at most {most / 1e6:g} million are taken"
             )
         async with self._budget.take(pixels):
-            yield await loop.run_in_executor(self._pool, _decode, upload)
+            yield await self._run(self._decode, upload)
+
+    async def _run(self, work: Callable[[Upload], _T], upload: Upload) -> _T:
+        if self._processes.is_closed:
+            raise OverloadedError
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work, upload)
+        except DecodingStoppedError:
+            if self._processes.is_closed:
+                raise OverloadedError from None
+            raise
+
+    def _measure(self, upload: Upload) -> tuple[int, int]:
+        try:
+            return self._processes.size(upload.data, self._seconds)
+        except DataError as error:
+            raise type(error)(f"{upload.name}: {error}") from None
+
+    def _decode(self, upload: Upload) -> Picture:
+        pixels = self._processes.image(upload.data, upload.name, self._seconds)
+        small = Image.fromarray(pixels)
+        small.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE), reducing_gap=2.0)
+        stream = io.BytesIO()
+        small.save(stream, "JPEG", quality=85)
+        return Picture(hashlib.sha256(upload.data).hexdigest(), pixels, stream.getvalue())
 
     def read_path(self, path: str) -> Upload:
         """An image by its path on this machine.
@@ -144,19 +183,3 @@ def upload_name(name: str | None) -> str:
 
 def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)[:_LONGEST_NAME]
-
-
-def _measure(upload: Upload) -> tuple[int, int]:
-    try:
-        return image_size(upload.data)
-    except DataError as error:
-        raise DataError(f"{upload.name}: {error}") from None
-
-
-def _decode(upload: Upload) -> Picture:
-    pixels = decode_image(upload.data, upload.name)
-    small = Image.fromarray(pixels)
-    small.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE), reducing_gap=2.0)
-    stream = io.BytesIO()
-    small.save(stream, "JPEG", quality=85)
-    return Picture(hashlib.sha256(upload.data).hexdigest(), pixels, stream.getvalue())

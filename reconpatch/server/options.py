@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconpatch.errors import SettingsError
-from reconpatch.settings import IngestSettings
+from reconpatch.settings import DataSettings, IngestSettings
 
 API_KEY = "RECONPATCH_API_KEY"
 _SHORTEST_KEY = 16
@@ -22,6 +22,7 @@ class Limits:
         seconds: from a request's whole head to the start of its answer.
         head_seconds: from a connection, or a request's first byte, to its whole head.
         waiting: images that may wait for the detector; beyond it the answer is 503 and to come again.
+        decode_seconds: processor seconds that one image may take to decode.
     """
 
     request_bytes: int = 64 << 20
@@ -30,6 +31,7 @@ class Limits:
     seconds: float = 60.0
     head_seconds: float = 10.0
     waiting: int = 512
+    decode_seconds: float = DataSettings().decode_seconds
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,9 @@ def make_router(state: ServerState) -> APIRouter:
         if state.batcher.busy_seconds > _STUCK_SECONDS:
             response.status_code = 503
             return Status(status="failed", reason="a batch hangs")
+        if state.intake.is_overdue:
+            response.status_code = 503
+            return Status(status="failed", reason="decoding an image hangs")
         return Status(status="ok")
 
     @router.get("/ready")
@@ -130,6 +133,9 @@ def make_router(state: ServerState) -> APIRouter:
         if not state.batcher.alive:
             response.status_code = 503
             return Status(status="failed", reason="starting or shutting down")
+        if state.intake.is_overdue:
+            response.status_code = 503
+            return Status(status="failed", reason="decoding an image hangs")
         return Status(status="ok")
 
     @router.get("/metrics", response_class=Response)

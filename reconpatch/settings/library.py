@@ -18,6 +18,11 @@ class DataSettings(Section):
     group_pattern: str | None = Field(
         None, description="regex with one capture on the relative path; images that share it are one group"
     )
+    decode_seconds: float = Field(
+        20.0,
+        gt=0,
+        description="processor seconds that one image of strangers may take to decode; then it is refused",
+    )
 
 
 class FeatureSettings(Section):

@@ -14,6 +14,7 @@ from prefect.client.orchestration import get_client
 from flows import batch as flow
 from flows.failures import FlowFailedError
 from reconpatch import ReConPatch
+from reconpatch.data.probe_cache import ProbeCache
 from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.files import file_lock
 from reconpatch.monitoring.prediction_log import read_predictions
@@ -166,15 +167,15 @@ def test_ended_anywhere_and_run_again_each_image_is_scored_and_logged_once(
 def test_one_that_fails_among_others_fails_alone(
     registered: PipelineRun, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = tasks_batch.probe_image
+    real = ProbeCache.image
 
-    def removed_later(path: Path):
-        probe = real(path)
+    def removed_later(probes: ProbeCache, path: Path):
+        probe = real(probes, path)
         if path.name == "c.png":
             path.unlink()
         return probe
 
-    monkeypatch.setattr(tasks_batch, "probe_image", removed_later)
+    monkeypatch.setattr(ProbeCache, "image", removed_later)
     done = score_folder(Request(URI, folder, tmp_path / "out"), _settings(registered), registered.root)
     assert done.scored == 4
     assert "c.png" in done.problems

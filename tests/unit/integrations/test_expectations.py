@@ -15,6 +15,7 @@ from reconpatch.errors import DataError, ReConPatchError
 from reconpatch.integrations import expectations
 from reconpatch.integrations.expectations import CheckReport, check_dataset, check_manifest
 from reconpatch.settings import DataSettings, ValidateSettings
+from tests.hostile_images import ascii_ppm, pages_tiff
 
 _SETTINGS = ValidateSettings(min_train_images=3)
 _TRAIN = [row(f"train/{i}", perceptual_hash="1" * 64 if i == 0 else None) for i in range(8)]
@@ -243,3 +244,15 @@ def test_bottle_passes_without_a_critical(real_images: Path) -> None:
     assert report.success
     assert report.images == 292
     assert len(report.problems) < 10
+
+
+def test_an_image_that_takes_too_long_is_a_problem_as_a_damaged_one_is(tmp_path: Path) -> None:
+    root = tmp_path / "nut"
+    write_sound(tmp_path)
+    (root / "train" / "good" / "slow.ppm").write_bytes(ascii_ppm(side=1_500))
+    (root / "train" / "good" / "pages.tif").write_bytes(pages_tiff(5_000))
+    (report,) = check_dataset(root, DataSettings(decode_seconds=0.5), _SETTINGS).values()
+    unreadable = {p.path: p.reason for p in report.problems if p.expectation == "readable"}
+    assert "took longer than 0.5 s to decode" in unreadable["train/good/slow.ppm"]
+    assert "several pages" in unreadable["train/good/pages.tif"]
+    assert len(unreadable) == 2

@@ -24,6 +24,7 @@ from reconpatch.files import sha256_file
 from reconpatch.settings import Settings, parse_settings
 from tasks.commit import DvcBusyError
 from tasks.ingest import Ingested, Judged, ingest
+from tests.hostile_images import ascii_ppm, scans_jpeg
 
 ROOT = Path(__file__).resolve().parents[3]
 KILLS = 20 if os.environ.get("RECONPATCH_SOAK") == "1" else 2
@@ -274,3 +275,17 @@ def _run_again(project: Path) -> None:
 def _remove_locks(project: Path) -> None:
     """A killed git leaves its lock, which a person removes."""
     (project / ".git/index.lock").unlink(missing_ok=True)
+
+
+def test_an_image_that_takes_too_long_is_put_aside_and_the_others_join(project: Path) -> None:
+    inbox = project / "inbox/nut"
+    picture(inbox / "part20_a.png", "new")
+    (inbox / "slow.ppm").write_bytes(ascii_ppm(side=1_500))
+    (inbox / "scans.jpg").write_bytes(scans_jpeg(200, side=64))
+    impatient = parse_settings({**_VALUES, "data": {**_VALUES["data"], "decode_seconds": 0.5}})
+    (batch,) = ingest(impatient, "nut", project, judge=judge_with())
+    assert (batch.count, batch.quarantined) == (1, 2)
+    found = (project / "quarantine/toy/nut").glob("*.json")
+    details = {record["name"]: record["detail"] for record in map(json.loads, (f.read_text() for f in found))}
+    assert "took longer than 0.5 s to decode" in details["slow.ppm"]
+    assert "more than 100 scans" in details["scans.jpg"]
