@@ -5,12 +5,15 @@ bytes are scored and the path is only repeated. Out: ``path``, ``score``, ``is_a
 detector is not calibrated), a row an image, in order.
 
 Paths are read like this: with an allowed root (model_config ``allowed_root``, or the environment variable
-RECONPATCH_ALLOWED_ROOT, which wins) only below it, links resolved, wherever the model runs. Without one, any
-path in a process that loaded the model itself, and none behind a scoring server, whose callers are strangers.
+RECONPATCH_ALLOWED_ROOT, which wins) only below it, links resolved, wherever the model runs; the opened file
+is checked, since its name may lead elsewhere a moment later. Without one, any path in a process that loaded
+the model itself, and none behind a scoring server, whose callers are strangers.
 """
 
 import os
 import sys
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +25,14 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
 from reconpatch import ReConPatch
+from reconpatch.data.decoding import read_bytes_below
 from reconpatch.data.decoding_pool import shared_pool
 from reconpatch.errors import DataError
 
 ALLOWED_ROOT = "RECONPATCH_ALLOWED_ROOT"
 # MLflow imports this module in every process that serves a model, and in no other that only loads one.
 _SERVER = "mlflow.pyfunc.scoring_server"
+_AT_ONCE = 64  # decoded images in memory
 
 
 class DetectorModel(PythonModel):
@@ -49,18 +54,22 @@ class DetectorModel(PythonModel):
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,  # noqa: ARG002
     ) -> pd.DataFrame:
-        """Score a frame of images; nothing is scored when one of them is refused."""
+        """Score a frame of images; there is no answer when one of them is refused."""
         columns = model_input.columns
         if "image" not in columns and "path" not in columns:
             raise MlflowException.invalid_parameter_value("give a column `image` (encoded bytes) or `path`")
         paths = list(model_input["path"]) if "path" in columns else [None] * len(model_input)
         try:
             if "image" in columns:
-                images: list[Any] = [self._decode(row, data) for row, data in enumerate(model_input["image"])]
+                images: Iterator[Any] = (
+                    self._decode(row, data) for row, data in enumerate(model_input["image"])
+                )
             else:
-                images = [self._permit(row, path) for row, path in enumerate(paths)]
-            # The maps, a megabyte an image, are let go one by one.
-            found = [(one.score, one.is_anomalous) for one in self.detector.stream(images)]
+                images = (self._permit(row, path) for row, path in enumerate(paths))
+            found = []
+            while part := list(islice(images, _AT_ONCE)):
+                # The maps, a megabyte an image, are let go one by one.
+                found += [(one.score, one.is_anomalous) for one in self.detector.stream(part)]
         except DataError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
         return pd.DataFrame(
@@ -71,16 +80,15 @@ class DetectorModel(PythonModel):
             }
         )
 
-    def _permit(self, row: int, path: Any) -> Path:
+    def _permit(self, row: int, path: Any) -> Path | NDArray[np.uint8]:
         if not isinstance(path, str):
             raise DataError(f"row {row}: `path` is empty")
         if self.allowed_root:
-            resolved = Path(path).resolve()
-            if not resolved.is_relative_to(Path(self.allowed_root).resolve()):
-                raise DataError(
-                    f"row {row}: `path` does not lie under the allowed root; send the bytes as `image`"
-                )
-            return resolved
+            try:
+                data = read_bytes_below(Path(self.allowed_root), Path(path))
+            except DataError as error:
+                raise DataError(f"row {row}: `path` {error}; or send the bytes as `image`") from None
+            return self._decode(path, data)
         if _SERVER in sys.modules:
             raise DataError(
                 f"row {row}: this server reads no paths; send the bytes as `image`, "
@@ -88,11 +96,11 @@ class DetectorModel(PythonModel):
             )
         return Path(path)
 
-    def _decode(self, row: int, data: Any) -> NDArray[np.uint8]:
+    def _decode(self, name: str, data: Any) -> NDArray[np.uint8]:
         if not isinstance(data, bytes):
-            raise DataError(f"row {row}: `image` is empty")
+            raise DataError(f"{name}: `image` is empty")
         # Callers may be strangers, whose images may never come to an end.
-        return shared_pool().image(data, f"row {row}", self.detector.settings.data.decode_seconds)
+        return shared_pool().image(data, name, self.detector.settings.data.decode_seconds)
 
 
 mlflow.models.set_model(DetectorModel())

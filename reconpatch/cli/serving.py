@@ -24,8 +24,19 @@ def serve(
     log: Log = None,
     recent: Annotated[int, typer.Option(min=1, max=10_000, help="images kept to be looked at")] = 100,
     max_mib: Annotated[int, typer.Option(min=1, help="largest request, in MiB")] = 64,
+    max_total_mib: Annotated[
+        int | None,
+        typer.Option(min=1, help="all requests under way together, in MiB; default: 8 times --max-mib"),
+    ] = None,
     max_megapixels: Annotated[float, typer.Option(min=0.01, help="largest image")] = 50.0,
     max_images: Annotated[int, typer.Option(min=1, help="most images in one request")] = 64,
+    max_connections: Annotated[int, typer.Option(min=1, help="most connections at the same time")] = 256,
+    max_per_address: Annotated[
+        int,
+        typer.Option(
+            min=0, help="most of one address but loopback; 0: no limit, for a server behind a proxy elsewhere"
+        ),
+    ] = 64,
     timeout: Annotated[float, typer.Option(min=0.1, help="seconds that a request may take")] = 60.0,
     decode_seconds: Annotated[
         float | None, typer.Option(min=0.1, help="processor seconds that one image may take to decode")
@@ -48,11 +59,15 @@ def serve(
     from reconpatch.server.app import serve as run
 
     limits = Limits(
-        max_mib << 20,
-        int(max_megapixels * 1e6),
-        max_images,
-        timeout,
-        min(timeout, 10.0),
+        request_bytes=max_mib << 20,
+        image_pixels=int(max_megapixels * 1e6),
+        images=max_images,
+        seconds=timeout,
+        head_seconds=min(timeout, 10.0),
+        unread_seconds=min(timeout, 30.0),
+        total_bytes=(8 * max_mib if max_total_mib is None else max_total_mib) << 20,
+        connections=max_connections,
+        address_connections=max_per_address,
         decode_seconds=decode_seconds or Limits.decode_seconds,
     )
     options = ServerOptions(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from reconpatch.data.opening import read_below, read_regular
 from reconpatch.data.refusals import first_scan, refuse_costly
 from reconpatch.errors import DataError
 
@@ -51,19 +52,21 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         DataError: with the reason alone.
     """
-    try:
-        if not path.exists():
-            raise DataError("there is no such file; check the path (or where the link points)")
-        if not path.is_file():
-            raise DataError("is not a plain file; give the path of an image")
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"is larger than {MAX_BYTES >> 20} MiB; cut it into smaller images")
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror}); check its permissions and the disk") from None
-    if not data:
-        raise DataError("is empty (zero bytes); copy it again or remove it")
-    return data
+    return read_regular(path, _admit)
+
+
+def read_bytes_below(root: Path, path: Path) -> bytes:
+    """The same of a file that lies below a folder, as `read_below` makes sure.
+
+    Raises:
+        DataError: with the reason alone.
+    """
+    return read_below(root, path, _admit)
+
+
+def _admit(size: int) -> None:
+    if size > MAX_BYTES:
+        raise DataError(f"is larger than {MAX_BYTES >> 20} MiB; cut it into smaller images")
 
 
 def image_size(data: bytes) -> tuple[int, int]:

@@ -56,7 +56,7 @@ def create_app(state: ServerState) -> "FastAPI":
         )
 
     app.add_exception_handler(RequestValidationError, answer_invalid)
-    app.add_middleware(Guard, options=state.options, metrics=state.metrics)
+    app.add_middleware(Guard, options=state.options, metrics=state.metrics, held=state.bytes)
     return app
 
 
@@ -70,7 +70,8 @@ def serve(sources: Sequence[ModelSource], options: ServerOptions) -> None:
     app = create_app(state)
     config = uvicorn.Config(
         app,
-        http=patient(options.limits.head_seconds),
+        http=patient(options.limits),
+        ws="none",
         host=options.host,
         port=options.port,
         log_level="warning",

@@ -35,10 +35,11 @@ async def read_form(request: Request, limits: Limits) -> list[Upload]:
     try:
         if any(name != "images" or not isinstance(part, UploadFile) for name, part in form.multi_items()):
             raise HTTPException(400, "every field must be a file called `images`")
-        return [
-            Upload(upload_name(part.filename), await part.read())
-            for part in form.getlist("images")
-            if isinstance(part, UploadFile)
-        ]
+        uploads = []
+        for part in form.getlist("images"):
+            if isinstance(part, UploadFile):
+                uploads.append(Upload(upload_name(part.filename), await part.read()))
+                await part.close()  # else every image would be held twice
+        return uploads
     finally:
         await form.close()

@@ -1,4 +1,7 @@
-"""What stands before every request: the key, the page it comes from, the size, the time."""
+"""What stands before every request: the key, the page it comes from, the size, the time.
+
+The bytes of a body are counted while they come, in the request and in the budget of all requests.
+"""
 
 import asyncio
 import hmac
@@ -9,6 +12,8 @@ from typing import Any
 
 from fastapi import HTTPException
 
+from reconpatch.server.batching import OverloadedError
+from reconpatch.server.budget import ByteBudget, Share
 from reconpatch.server.metrics import Metrics
 from reconpatch.server.options import ServerOptions
 
@@ -23,6 +28,10 @@ _OPEN_FOLDERS = ("/static/", "/static-offline-docs/")
 _READS = ("GET", "HEAD", "OPTIONS")
 # Senders choose the method too: made-up ones share one label.
 _METHODS = (*_READS, "POST", "PUT", "PATCH", "DELETE")
+# Images are sent there; whatever is sent elsewhere is JSON.
+_TAKES_IMAGES = "/predict"
+_JSON_BYTES = 64 << 10
+_FULL = "the server holds as many bytes as it may; come again"
 # A refused sender is listened to for so long, else it may not get to read the refusal.
 _LINGER_SECONDS = 5.0
 
@@ -30,18 +39,22 @@ _LINGER_SECONDS = 5.0
 class Guard:
     """Middleware around the whole application."""
 
-    def __init__(self, app: App, options: ServerOptions, metrics: Metrics) -> None:
+    def __init__(self, app: App, options: ServerOptions, metrics: Metrics, held: ByteBudget) -> None:
         self._app = app
         self._options = options
         self._metrics = metrics
+        self._held = held
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Let a request through, or answer it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        with self._held.share() as share:
+            await self._guard(scope, _Exchange(scope, receive, send, self._most(scope), share))
+
+    async def _guard(self, scope: MutableMapping[str, Any], exchange: "_Exchange") -> None:
         start = time.perf_counter()
-        exchange = _Exchange(scope, receive, send, self._options.limits.request_bytes)
         refusal = self._refusal(scope)
         try:
             if refusal is not None:
@@ -74,9 +87,16 @@ class Guard:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():
             return 400, "content-length is no number"
-        if int(length[:20]) > self._options.limits.request_bytes:
-            return 413, _too_large(self._options.limits.request_bytes)
+        size = int(length[:20])
+        if size > self._most(scope):
+            return 413, _too_large(self._most(scope))
+        if size > self._held.free:
+            return 503, _FULL
         return None
+
+    def _most(self, scope: MutableMapping[str, Any]) -> int:
+        most = self._options.limits.request_bytes
+        return most if scope["path"].endswith(_TAKES_IMAGES) else min(most, _JSON_BYTES)
 
     def _has_key(self, headers: dict[bytes, bytes]) -> bool:
         given = headers.get(b"x-api-key", b"")
@@ -89,11 +109,13 @@ class Guard:
 class _Exchange:
     """One request and its answer: bytes counted on the way in, a sender that was cut off let down gently."""
 
-    def __init__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send, most: int) -> None:
+    def __init__(
+        self, scope: MutableMapping[str, Any], receive: Receive, send: Send, most: int, share: Share
+    ) -> None:
         self._receive = receive
         self._send = send
         self._most = most
-        self._bytes = 0
+        self._share = share
         self.whole = not {b"content-length", b"transfer-encoding"} & {name for name, _ in scope["headers"]}
         self.status: int | None = None
 
@@ -102,10 +124,14 @@ class _Exchange:
         if message["type"] == "http.disconnect":
             self.whole = True
         elif message["type"] == "http.request":
-            self._bytes += len(message.get("body", b""))
+            size = len(message.get("body", b""))
             self.whole = not message.get("more_body", False)
-            if self._bytes > self._most:
+            if self._share.held + size > self._most:
                 raise HTTPException(413, _too_large(self._most))
+            try:
+                self._share.take(size)
+            except OverloadedError:
+                raise HTTPException(503, _FULL, headers={"Retry-After": "1"}) from None
         return message
 
     async def send(self, message: Message) -> None:
@@ -122,6 +148,8 @@ class _Exchange:
     async def refuse(self, status: int, reason: str) -> None:
         body = json.dumps({"detail": reason}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if status == 503:
+            headers.append((b"retry-after", b"1"))
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
@@ -155,4 +183,5 @@ def _is_foreign(headers: dict[bytes, bytes]) -> bool:
 
 
 def _too_large(most: int) -> str:
-    return f"the request is larger than {most >> 20} MiB"
+    size = f"{most >> 20} MiB" if most >= 1 << 20 else f"{most >> 10} KiB"
+    return f"the body of the request is larger than {size}"

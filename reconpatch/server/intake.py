@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reconpatch.data.decoding import read_bytes
 from reconpatch.data.decoding_pool import DecodingPool, DecodingStoppedError
+from reconpatch.data.opening import read_below
 from reconpatch.errors import DataError
 from reconpatch.server.batching import OverloadedError
+from reconpatch.server.budget import Share
 from reconpatch.server.options import ServerOptions
 
 # Twice as many as hostile images that come together can hold up: an image waits for a free process.
@@ -146,34 +147,28 @@ class Intake:
         small.save(stream, "JPEG", quality=85)
         return Picture(hashlib.sha256(upload.data).hexdigest(), pixels, stream.getvalue())
 
-    def read_path(self, path: str) -> Upload:
-        """An image by its path on this machine.
+    def read_path(self, path: str, share: Share) -> Upload:
+        """An image by its path on this machine; its bytes count in the request's share before they are read.
 
         Raises:
             DataError: no root is allowed, the path does not lie under it, or it cannot be read.
-            TooLargeError: the file is larger than a request may be.
+            TooLargeError: the files that the request names are larger together than a request may be.
+            OverloadedError: the bytes do not fit beside those of the other requests.
         """
         root = self._options.allowed_root
         if root is None:
             raise DataError("this server reads no paths; send the image, or start it with --allow-root")
+        name, most = _printable(path), self._options.limits.request_bytes
+
+        def admit(size: int) -> None:
+            if share.held + size > most:
+                raise TooLargeError(f"the images of a request may have {most >> 20} MiB together")
+            share.take(size)
+
         try:
-            resolved = (root / path).resolve()
-            inside = resolved.is_relative_to(root.resolve())
-        except (OSError, ValueError, RuntimeError):
-            inside = False
-        name = _printable(path)
-        if not inside:
-            raise DataError(f"{name}: does not lie under the allowed root")
-        try:
-            if resolved.is_file() and resolved.stat().st_size > self._options.limits.request_bytes:
-                raise TooLargeError(f"{name}: is larger than {self._options.limits.request_bytes >> 20} MiB")
-            return Upload(name, read_bytes(resolved))
-        except TooLargeError:
-            raise
-        except OSError as error:  # such as a name that is too long
-            raise DataError(f"{name}: cannot be read ({error.strerror})") from None
+            return Upload(name, read_below(root, root / path, admit))
         except DataError as error:
-            raise DataError(f"{name}: {error}") from None
+            raise type(error)(f"{name}: {error}") from None
 
 
 def upload_name(name: str | None) -> str:

@@ -13,14 +13,19 @@ _SHORTEST_KEY = 16
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for; more is refused with a 4xx status.
+    """What a request may ask for and what a connection may hold up; more is refused with a 4xx status or 503.
 
     Attributes:
-        request_bytes: of a request's whole body.
+        request_bytes: of the images of a request, sent or named by path.
         image_pixels: of one image, read from its header before it is decoded.
         images: in one request.
         seconds: from a request's whole head to the start of its answer.
         head_seconds: from a connection, or a request's first byte, to its whole head.
+        unread_seconds: from an answer's bytes to the client that takes them; then the connection is cut.
+        total_bytes: of all requests under way; what goes beyond is answered 503 and to come again.
+        connections: at the same time; a further one is answered 503 and closed.
+        address_connections: those of one address, of an IPv6 network of 64 bits; 0: no limit. Loopback has
+            none: behind it may be a proxy, and with it everybody.
         waiting: images that may wait for the detector; beyond it the answer is 503 and to come again.
         decode_seconds: processor seconds that one image may take to decode.
     """
@@ -30,8 +35,24 @@ class Limits:
     images: int = 64
     seconds: float = 60.0
     head_seconds: float = 10.0
+    unread_seconds: float = 30.0
+    total_bytes: int = 512 << 20
+    connections: int = 256
+    address_connections: int = 64
     waiting: int = 512
     decode_seconds: float = DataSettings().decode_seconds
+
+    def __post_init__(self) -> None:
+        """Refuse limits that do not fit each other.
+
+        Raises:
+            SettingsError: all requests together may have fewer bytes than each of them.
+        """
+        if self.total_bytes < self.request_bytes:
+            raise SettingsError(
+                f"all requests together may have {self.total_bytes >> 20} MiB and each of them "
+                f"{self.request_bytes >> 20}: raise --max-total-mib or lower --max-mib"
+            )
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "no image, a damaged one, or a request that cannot be read"},
     403: {"description": "sent by another site's page, to a server without a key"},
     404: {"description": "no such category or image"},
-    413: {"description": "too many bytes, pixels or images"},
-    503: {"description": "too many images wait; come again"},
+    413: {"description": "too many pixels, images or bytes (of JSON 64 KiB)"},
+    503: {"description": "too many images or bytes are in work; come again"},
 }
 
 
@@ -62,11 +62,16 @@ def make_router(state: ServerState) -> APIRouter:
         slot, most = _slot(state, category), state.options.limits.images
         if len(named.paths) > most:
             raise HTTPException(413, f"{len(named.paths)} paths; at most {most} are taken")
-        try:
-            uploads = [await asyncio.to_thread(state.intake.read_path, path) for path in named.paths]
-        except DataError as error:
-            raise _refused(error) from None
-        return await _score(state, slot, uploads)
+        with state.bytes.share() as share:
+            try:
+                uploads = [
+                    await asyncio.to_thread(state.intake.read_path, path, share) for path in named.paths
+                ]
+            except DataError as error:
+                raise _refused(error) from None
+            except OverloadedError:
+                raise _busy() from None
+            return await _score(state, slot, uploads)
 
     @router.get("/api/categories")
     async def categories() -> Categories:
@@ -155,11 +160,15 @@ async def _score(state: ServerState, slot: Slot, uploads: list[Upload]) -> Resul
     except DataError as error:
         raise _refused(error) from None
     except OverloadedError:
-        raise HTTPException(503, "too many images wait; come again", headers={"Retry-After": "1"}) from None
+        raise _busy() from None
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _busy() -> HTTPException:
+    return HTTPException(503, "the server has too much to do; come again", headers={"Retry-After": "1"})
 
 
 def _refused(error: DataError) -> HTTPException:

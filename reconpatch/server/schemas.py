@@ -1,14 +1,28 @@
 """What goes over the wire, as the OpenAPI page shows it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
 
 from reconpatch.scoring.calibration import Band
+
+_MOST_FIELDS = 20
+_MOST_PATHS = 4096
 
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class _Request(_Message):
+    """What strangers send: it is refused before each of many wrong parts makes an error of its own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_many_fields(cls, given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > _MOST_FIELDS:
+            raise ValueError(f"has {len(given)} fields; at most {_MOST_FIELDS} are read")
+        return given
 
 
 class ImageResult(_Message):
@@ -43,10 +57,14 @@ class Results(_Message):
     results: list[ImageResult]
 
 
-class Paths(_Message):
+class Paths(_Request):
     """Images by path."""
 
-    paths: Annotated[list[str], Field(min_length=1, description="under the server's allowed root")]
+    paths: Annotated[
+        list[str],
+        Field(min_length=1, max_length=_MOST_PATHS, description="under the server's allowed root"),
+        FailFast(),
+    ]
 
 
 class Category(_Message):
@@ -72,7 +90,7 @@ class Categories(_Message):
     colours: list[str] = Field(description="of the scale, from low to high")
 
 
-class Verdict(_Message):
+class Verdict(_Request):
     """What a person says of an image."""
 
     verdict: Literal["good", "bad"] = Field(description="of the part, not of the picture")

@@ -11,6 +11,7 @@ from reconpatch.data.groups import group_of_image
 from reconpatch.monitoring.recording import Recorder, Subject
 from reconpatch.prediction import Prediction
 from reconpatch.server.batching import Batcher
+from reconpatch.server.budget import ByteBudget
 from reconpatch.server.intake import Intake, Picture, Upload
 from reconpatch.server.metrics import Metrics
 from reconpatch.server.options import ServerOptions
@@ -31,6 +32,7 @@ class ServerState:
         options: as given.
         metrics: what is counted.
         slots: by category.
+        bytes: of all requests under way.
         intake: decodes.
         batcher: scores.
         recent: what was scored last.
@@ -46,6 +48,7 @@ class ServerState:
         self.options = options
         self.metrics = Metrics()
         self.slots = {source.category: Slot(source, options, self.metrics) for source in sources}
+        self.bytes = ByteBudget(options.limits.total_bytes)
         self.intake = Intake(options)
         self.batcher = Batcher(self.metrics, batch=options.batch, waiting=options.limits.waiting)
         self.recent = Recent(options.recent)

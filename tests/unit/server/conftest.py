@@ -45,7 +45,10 @@ def connect(
     def start(*more: str, **options: object) -> TestClient:
         sources = [source, *(ModelSource(name, source.source) for name in more)]
         chosen = ServerOptions(**{"reviews": tmp_path / "reviews.jsonl", "threads": 1, **options})  # type: ignore[arg-type]
-        client = TestClient(create_app(ServerState(sources, chosen)), base_url="http://localhost")
+        state = ServerState(sources, chosen)
+        app = create_app(state)
+        app.state.reconpatch = state
+        client = TestClient(app, base_url="http://localhost")
         client.__enter__()
         clients.append(client)
         return client

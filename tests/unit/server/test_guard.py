@@ -1,5 +1,6 @@
-"""Requests from other sites' pages, made-up methods, and bodies that no JSON can hold."""
+"""Requests from other sites' pages, made-up methods, and bodies that no JSON can hold or that are large."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -80,3 +81,34 @@ def test_what_does_not_fit_is_said_with_its_place_and_not_repeated(connect: Conn
     assert problem["loc"] == ["body", "verdict"]
     assert "'good' or 'bad'" in problem["msg"]
     assert "SECRET" not in refused.text
+
+
+def _many_fields(count: int) -> bytes:
+    return json.dumps({f"field{number}": number for number in range(count)}).encode()
+
+
+@pytest.mark.parametrize("url", ["/api/categories/nut/predict-paths", "/api/images/none/review"])
+@pytest.mark.parametrize("announced", [True, False])
+def test_json_of_more_than_64_kib_is_not_read(connect: Connect, url: str, announced: bool) -> None:
+    body = b'{"paths": [' + b"1," * (32 << 10) + b"1]}"
+    headers = {"Content-Type": "application/json"}
+    refused = connect().post(url, content=body if announced else iter([body]), headers=headers)
+    assert refused.status_code == 413
+    assert "64 KiB" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("url", "body", "problems"),
+    [
+        ("/api/categories/nut/predict-paths", b'{"paths": [' + b"1," * (31 << 10) + b"1]}", 1),
+        ("/api/categories/nut/predict-paths", b'{"paths": [' + b'"",' * (20 << 10) + b'""]}', 1),
+        ("/api/categories/nut/predict-paths", _many_fields(2000), 1),
+        ("/api/images/none/review", _many_fields(2000), 1),
+        ("/api/images/none/review", _many_fields(20), 20),
+    ],
+)
+def test_of_many_problems_the_first_are_said(connect: Connect, url: str, body: bytes, problems: int) -> None:
+    assert len(body) <= 64 << 10
+    refused = connect().post(url, content=body, headers={"Content-Type": "application/json"})
+    assert refused.status_code == 422
+    assert len(refused.json()["detail"]) == problems

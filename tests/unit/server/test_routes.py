@@ -108,6 +108,36 @@ def test_paths_are_read_under_the_allowed_root_alone(connect, tmp_path):
     assert connect().post(by_path, json={"paths": ["sub/a.png"]}).status_code == 400
 
 
+def test_files_named_by_path_count_together_and_are_let_go(connect, tmp_path):
+    image = png(3)
+    (tmp_path / "a.png").write_bytes(image)
+    limits = Limits(request_bytes=3 * len(image) + 1, total_bytes=4 * len(image))
+    client = connect(allowed_root=tmp_path, limits=limits)
+    by_path = "/api/categories/nut/predict-paths"
+    for count, status in ((3, 200), (4, 413), (64, 413), (3, 200)):
+        answer = client.post(by_path, json={"paths": ["a.png"] * count})
+        assert answer.status_code == status
+        assert status == 200 or "MiB together" in answer.json()["detail"]
+
+
+def test_what_does_not_fit_beside_other_requests_comes_again(connect, tmp_path):
+    (tmp_path / "a.png").write_bytes(png(3))
+    limits = Limits(request_bytes=1 << 20, total_bytes=1 << 20)
+    client = connect(allowed_root=tmp_path, limits=limits)
+
+    def ask():
+        sent = client.post(PREDICT, files=form(png()))
+        named = client.post("/api/categories/nut/predict-paths", json={"paths": ["a.png"]})
+        return sent, named
+
+    with client.app.state.reconpatch.bytes.share() as others:
+        others.take((1 << 20) - 1000)
+        for answer in ask():
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert client.get("/health").status_code == 200
+    assert [answer.status_code for answer in ask()] == [200, 200]
+
+
 @pytest.mark.parametrize(
     ("limits", "images", "status"),
     [
