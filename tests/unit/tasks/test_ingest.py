@@ -247,7 +247,6 @@ def test_killed_at_any_moment_and_run_again_nothing_is_lost_or_doubled(project: 
             else:
                 time.sleep(moments.uniform(0, usual))
                 os.kill(process.pid, signal.SIGKILL)
-        _remove_locks(project)
         _run_again(project)
         assert contents(project / "data", project / "quarantine") == expected
         assert not list(inbox.iterdir())
@@ -267,8 +266,3 @@ def _run_again(project: Path) -> None:
         else:
             return
     raise AssertionError("dvc stays busy")
-
-
-def _remove_locks(project: Path) -> None:
-    """A killed git leaves its lock, which a person removes."""
-    (project / ".git/index.lock").unlink(missing_ok=True)
