@@ -7,7 +7,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows import slots
+from flows import locks
 from flows.retries import RETRY_BUSY, RETRY_REGISTRY
 from flows.run_stages import failure_of
 from flows.summary import publish_gate
@@ -25,14 +25,14 @@ from tasks.stage import Finished
 )
 def commit(finished: Sequence[Finished], project: Path) -> list[str]:
     """Record the stages with DVC. One flow at a time; a person's own dvc command is waited for."""
-    with slots.hold(slots.DVC):
+    with locks.hold(locks.DVC, project):
         return commit_stages(finished, project)
 
 
 @task(name="git commit", cache_policy=NO_CACHE, persist_result=False)
 def commit_to_git(finished: Sequence[Finished], project: Path) -> str | None:
     """Commit dvc.lock and the metrics, while no other flow writes them."""
-    with slots.hold(slots.DVC):
+    with locks.hold(locks.DVC, project):
         return commit_results(finished, project)
 
 

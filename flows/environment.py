@@ -20,8 +20,11 @@ DEFAULTS = {
     # The server that a flow starts for itself needs 10 to 20 s on a busy machine; 20 s is the default limit.
     # At low priority on a full machine two minutes once were too few.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
-    # Leases in memory die with the server: a killed flow would hold its concurrency slot for ever.
+    # The Makefile exports the next two as well, for the server and the workers that it starts.
+    # Leases in memory die with the server, and a run that goes on without its deployment's is ended.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    # How soon a dead run is known (flows/crashes.py); 30 is Prefect's minimum, 180 its default.
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(LOGGERS),
     # The same loggers also speak outside a flow, in `python -m tasks.register` for one.
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",

@@ -13,7 +13,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from flows import slots
+from flows import locks
 from flows.artifacts import artifact_key
 from flows.command_line import run_with_params
 from flows.failures import raise_failures
@@ -46,7 +46,7 @@ def announce(batch: Ingested) -> None:
 )
 def ingest_category(settings: Settings, category: str, project: Path) -> list[Ingested]:
     """Bring one inbox to its end, while no other flow runs DVC."""
-    with slots.hold(slots.DVC):
+    with locks.hold(locks.DVC, project):
         return ingest(settings, category, project, announce=announce)
 
 
@@ -60,7 +60,6 @@ def ingest_all(
         FlowFailedError: an inbox could not be brought to its end; the others were.
     """
     settings = load_settings(params or project / PARAMS, overrides)
-    slots.create_slots(slots.DVC)
     done: list[Ingested] = []
     failures: list[str] = []
     for category in settings.pipeline.categories:

@@ -12,7 +12,7 @@ from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
-from flows import slots
+from flows import locks
 from flows.by_category import choose_categories
 from flows.closing import record, register
 from flows.command_line import run_by_category
@@ -59,10 +59,10 @@ def retrain(categories: Sequence[str] = (), project: Path = PROJECT) -> State[li
         todo, untold = [], []
         for category, one in zip(chosen, arrived, strict=True):
             if one is not None and (one.any or category in late):
-                if not _occupy(held, settings, category):
+                if not _occupy(held, settings, project, category):
                     outcomes.append(Outcome.busy(one))
                     continue
-                # Whoever had the slot before may have dealt with these images, and made another champion.
+                # Whoever had the lock before may have dealt with these images, and made another champion.
                 one = _look(settings, project, category, failures)
             if one is None:
                 outcomes.append(Outcome.failed(category))
@@ -98,14 +98,14 @@ def _look(settings: Settings, project: Path, category: str, failures: list[str])
     return state.result() if state.is_completed() else None
 
 
-def _occupy(held: ExitStack, settings: Settings, category: str) -> bool:
-    """Take the category's slot; False when another retrain has it and the policy is not to wait.
+def _occupy(held: ExitStack, settings: Settings, project: Path, category: str) -> bool:
+    """Take the category's lock; False when another retrain has it and the policy is not to wait.
 
-    Every flow takes its slots in the order of the parameters: none waits for another in a circle.
+    Every flow takes its locks in the order of the parameters: none waits for another in a circle.
     """
-    slots.create_slots(slots.DVC, name := f"retrain-{settings.pipeline.dataset}-{category}")
     try:
-        held.enter_context(slots.hold(name, wait=settings.retrain.when_busy == "wait"))
+        name = locks.category(settings.pipeline.dataset, category)
+        held.enter_context(locks.hold(name, project, wait=settings.retrain.when_busy == "wait"))
     except TimeoutError:
         return False
     return True

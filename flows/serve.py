@@ -3,21 +3,25 @@
 python -m flows.serve
 """
 
+import asyncio
 import importlib
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import yaml
-from prefect import serve
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
+from prefect.exceptions import TerminationSignal
+from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 
+from flows.crashes import end_dead_runs, note_process, watch_heartbeats
 from tasks.job import PROJECT
 
 FILE = "prefect.yaml"
@@ -34,6 +38,8 @@ def _deployment(values: dict[str, Any]) -> RunnerDeployment:
     path, _, name = values["entrypoint"].partition(":")
     flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
     limit = values["concurrency_limit"]
+    if note_process not in flow.on_running_hooks:
+        flow.on_running(note_process)
     return flow.to_deployment(
         values["name"],
         description=values["description"],
@@ -67,7 +73,15 @@ def main() -> None:
             time.sleep(0.5)
     else:
         sys.exit(f"PREFECT_API_URL {url}: no server answers there")
-    serve(*read_deployments(), pause_on_shutdown=False)
+    runner = Runner(pause_on_shutdown=False)
+    served = [runner.add_deployment(one) for one in read_deployments()]
+    watch_heartbeats()
+    # After the deployments are there: their triggers hear of it, and run again what was killed.
+    for run in end_dead_runs(served):
+        print(f"{run.name}: its process ({run.infrastructure_pid}) was killed; ended as crashed")
+    print(f"serving {len(served)} deployments; Ctrl-C ends it")
+    with suppress(KeyboardInterrupt, TerminationSignal):
+        asyncio.run(runner.start())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import slots
+from flows import locks
 from flows.checks import publishing
 from flows.retries import retry
 from tasks.job import Job
@@ -29,7 +29,7 @@ class Limits:
 
 
 # Tried again are those that read images and features, which may lie on a file server; train and coreset start
-# from what features left in the cache. A stage that hangs must not hold its category's slot for the night.
+# from what features left in the cache. A stage that hangs must not hold its category's lock for the night.
 LIMITS = {
     "validate": Limits(3, 4),
     "features": Limits(3, 24),
@@ -54,7 +54,7 @@ def stage_task(name: str) -> Task[..., Finished]:
     def run(job: Job, before: Sequence[Finished | None] = (), images: _Images = None) -> Finished:
         _bring(name, job, before, images)
         with publishing(name, job):
-            return send(run_stage(name, job, around=lambda: _device_slot(name, job)))
+            return send(run_stage(name, job, around=lambda: _device_lock(name, job)))
 
     return run
 
@@ -65,7 +65,7 @@ def part_task(name: str) -> Task[..., None]:
     @task(name=f"{name} part", task_run_name=f"{name} {{job}} part {{number}}", **_options(name))
     def run(job: Job, number: int, before: Sequence[Finished | None] = (), images: _Images = None) -> None:
         _bring(name, job, before, images)
-        with _device_slot(name, job):
+        with _device_lock(name, job):
             importlib.import_module(f"tasks.{name}").part(job, number)
 
     return run
@@ -91,7 +91,7 @@ def _bring(name: str, job: Job, before: Sequence[Finished | None], images: _Imag
     bring([item for item in before if item is not None])
 
 
-def _device_slot(name: str, job: Job) -> AbstractContextManager[None]:
+def _device_lock(name: str, job: Job) -> AbstractContextManager[None]:
     if "device" not in stage_or_variant(name).params or job.settings.device == "cpu":
         return nullcontext()
     from reconpatch.device import choose_device
@@ -99,5 +99,4 @@ def _device_slot(name: str, job: Job) -> AbstractContextManager[None]:
     device = choose_device(job.settings.device)
     if device.type != "cuda":
         return nullcontext()
-    slots.create_slots(name := slots.gpu(device.index))
-    return slots.hold(name)
+    return locks.hold(locks.gpu(device.index), job.project)

@@ -12,7 +12,6 @@ from flows.closing import record, register
 from flows.command_line import run_with_params
 from flows.failures import raise_failures
 from flows.run_stages import failure_of, run_stages
-from flows.slots import DVC, create_slots
 from flows.summary import print_table, publish_table, summarise
 from reconpatch.settings import load_settings
 from tasks.code import note_code
@@ -48,7 +47,6 @@ def train(
     settings = load_settings(params or project / PARAMS, overrides, preset=preset)
     outputs = outputs_folder(settings, project)
     note_code(project)
-    create_slots(DVC)
 
     finished, failures = run_stages(settings, project, outputs)
     evaluations = [item for item in finished if item.stage in EVALUATIONS]

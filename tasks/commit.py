@@ -21,6 +21,7 @@ from reconpatch.settings import load_settings
 from tasks.full_disk import told_of_a_full_disk
 from tasks.hashing import Hasher
 from tasks.job import PARAMS, Job
+from tasks.processes import is_gone
 from tasks.record import changed_inputs, collect_inputs, hash_outputs, read_record
 from tasks.stage import Finished, hasher_of
 from tasks.stages import EVALUATIONS, STAGES
@@ -143,7 +144,7 @@ def run_dvc(project: Path, *arguments: str) -> str:
         DvcBusyError: DVC's lock is taken.
         ReConPatchError: dvc failed; the message is its own.
     """
-    _drop_torn_lock(project / ".dvc" / "tmp" / "rwlock")
+    _drop_dead_locks(project / ".dvc" / "tmp" / "rwlock")
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=project,
@@ -159,15 +160,24 @@ def run_dvc(project: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def _drop_torn_lock(path: Path) -> None:
-    """Remove a list of DVC's locks that a full disk left half written: every dvc command refuses it."""
+def _drop_dead_locks(path: Path) -> None:
+    """Remove DVC's list of locks where a full disk tore it, or where all that stand in it are gone.
+
+    Every dvc command refuses a torn one. Of the others DVC asks no more than whether there are processes with
+    such numbers; after a power cut there may be, and they are others.
+    """
     try:
-        json.loads(path.read_bytes())
+        written = path.stat().st_mtime
+        holders = json.loads(path.read_bytes())
+        readers = [one for found in holders.get("read", {}).values() for one in found]
+        pids = [int(one["pid"]) for one in (*holders.get("write", {}).values(), *readers)]
+        dead = bool(pids) and all(is_gone(pid, written) for pid in pids)
     except FileNotFoundError:
         return
-    except ValueError:
-        if time.time() - path.stat().st_mtime > _TORN_SECONDS:  # nobody is writing it
-            path.unlink(missing_ok=True)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        dead = True
+    if dead and time.time() - written > _TORN_SECONDS:  # nobody is writing it
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

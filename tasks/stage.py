@@ -69,7 +69,7 @@ def run_stage(
     Args:
         name: of the stage or of a variant, whose outputs lie in the stage's folder.
         job: what to run it for.
-        around: gives what must be held while the body runs, such as a slot on the GPU.
+        around: gives what must be held while the body runs, such as the lock of a GPU.
 
     Raises:
         DataError: an input of the stage is missing.

@@ -117,8 +117,7 @@ def make_project(
 ) -> Callable[..., Project]:
     """Build projects with the categories that a test names; equal names give equal images.
 
-    The session's server runs before the first flow does: Prefect would start one of its own for a flow
-    without, and go on asking that one for concurrency slots, which the other gives back.
+    The session's server runs before the first flow does, which would start one of its own.
     """
     request.getfixturevalue("prefect_server")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -13,8 +13,8 @@ from PIL import Image
 from prefect.artifacts import Artifact
 
 from flows.evaluate import evaluate
+from flows.locks import category, hold
 from flows.retrain import retrain
-from flows.slots import create_slots, hold
 from reconpatch import ReConPatch
 from reconpatch.model_folder import read_training_set
 from reconpatch.settings import load_settings
@@ -151,8 +151,7 @@ def test_a_category_whose_retrain_runs_already_is_left_alone_and_no_other(
     project.set("retrain.when_busy", "skip")
     begun = []
     monkeypatch.setattr("flows.retrain.run_stages", lambda *given: (begun.append(given[3]), ([], []))[1])
-    create_slots("retrain-tiny-dents")
-    with hold("retrain-tiny-dents"):
+    with hold(category("tiny", "dents"), project.root):
         outcomes = {one.category: one.decision for one in retrain(project=project.root)}
     assert outcomes == {"dents": "busy", "plain": "failed"}
     assert begun == [["plain"]]

@@ -3,22 +3,25 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
+from processes import free_port, wait_for
 
+from reconpatch.files import file_lock
 from reconpatch.settings import load_settings
 from tasks.champion import champion_folder, find_champion
 from tasks.hashing import Hasher
@@ -41,9 +44,42 @@ class Line:
         api: the Prefect server's.
     """
 
-    def __init__(self, root: Path, api: str, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.root, self.api, self.log = root, api, log
-        self._process = process
+    def __init__(self, root: Path, log: Path) -> None:
+        self.root, self.log = root, log
+        self._port = free_port()
+        self.api = f"http://127.0.0.1:{self._port}/api"
+        self.faults = ["FAILED", "CRASHED"]  # states of runs that end a test
+        self.start()
+
+    def start(self) -> None:
+        """`make serve-flows`, as it was started before."""
+        hidden = ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI", "PYTHONPATH")
+        with self.log.open("ab") as stream:
+            self.process = subprocess.Popen(
+                # The virtual environment is there: `setup` counts as done.
+                ["make", "-o", "setup", "serve-flows", f"VENV={sys.prefix}", f"FLOWS_PORT={self._port}"],
+                cwd=self.root,
+                env={key: value for key, value in os.environ.items() if key not in hidden},
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def kill(self) -> None:
+        """A power cut, as far as the processes go."""
+        make = psutil.Process(self.process.pid)
+        for process in (make, *make.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait()
+
+    def end(self) -> None:
+        """Ctrl-C."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.kill()
 
     def ask(self, path: str, **body: Any) -> Any:
         answer = httpx.post(f"{self.api}/{path}", json=body, timeout=60)
@@ -60,16 +96,14 @@ class Line:
     def wait_for(self, what: str, ready: Callable[[], Any]) -> Any:
         end = time.monotonic() + _LIMIT_SECONDS
         while time.monotonic() < end:
-            assert self._process.poll() is None, self.log.read_text()[-5000:]
+            assert self.process.poll() is None, self.log.read_text()[-5000:]
             try:
                 if found := ready():
                     return found
             except httpx.TransportError:  # the server starts
                 time.sleep(0.5)
                 continue
-            failed = self.ask(
-                "flow_runs/filter", flow_runs={"state": {"type": {"any_": ["FAILED", "CRASHED"]}}}
-            )
+            failed = self.ask("flow_runs/filter", flow_runs={"state": {"type": {"any_": self.faults}}})
             assert not failed, f"{failed[0]['state']['message']}\n{self.log.read_text()[-5000:]}"
             time.sleep(0.5)
         pytest.fail(f"{what}: not within {_LIMIT_SECONDS} s\n{self.log.read_text()[-5000:]}")
@@ -105,32 +139,11 @@ def line(make_project: Callable[..., Any], mlflow_template: Path, tmp_path: Path
     subprocess.run(["git", "add", "."], cwd=project.root, check=True)
     who = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
     subprocess.run(["git", *who, "commit", "-qm", "line"], cwd=project.root, check=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    hidden = ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI", "PYTHONPATH")
-    environment = {key: value for key, value in os.environ.items() if key not in hidden}
-    log = tmp_path / "serve.log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            # The virtual environment is there: `setup` counts as done.
-            ["make", "-o", "setup", "serve-flows", f"VENV={sys.prefix}", f"FLOWS_PORT={port}"],
-            cwd=project.root,
-            env=environment,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    served = Line(project.root, f"http://127.0.0.1:{port}/api", process, log)
+    served = Line(project.root, tmp_path / "serve.log")
     try:
         yield served
     finally:
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        served.end()
 
 
 def _served(line: Line) -> list[Any]:
@@ -180,3 +193,37 @@ def test_images_in_the_inbox_become_a_champion_by_events_alone(line: Line) -> No
     (quiet,) = line.wait_for("a quiet run", lambda: line.runs("nightly"))
     assert f"no new data since version {champion.version}" in quiet["state"]["message"]
     assert quiet["total_run_time"] < 60
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_what_a_kill_of_the_whole_line_interrupts_goes_on_by_itself_after_the_same_start(line: Line) -> None:
+    line.wait_for("deployments", lambda: _served(line))
+    line.faults = ["FAILED"]
+    with file_lock(line.root / ".cache" / "dvc.lock"):
+        line.feed(0)
+        words = f"dvc.lock, held by process {os.getpid()} on "
+        line.wait_for("who waits says so", lambda: _is_logged(line, words))
+    plan = line.root / "quarantine" / "tiny" / "plain" / ".plan.json"
+    wait_for("an ingest at work", plan.exists)
+    line.kill()
+    assert plan.exists()
+    line.start()
+    line.wait_for("the next ingest", lambda: line.runs("inbox"))
+    assert len(line.runs("inbox", "CRASHED")) == 1
+    line.wait_for("a retrain at work", lambda: (line.root / "outputs" / "tiny" / "plain").exists())
+    assert line.runs("on-arrival", "RUNNING")
+    line.kill()
+    line.start()
+    line.wait_for("the next retrain", lambda: line.runs("nightly"))
+    assert len(line.runs("on-arrival", "CRASHED")) == 1
+    assert not line.runs("on-arrival", "RUNNING")
+    assert not list((line.root / "inbox").rglob("*.png"))
+    assert len(list((line.root / "data" / "tiny" / "plain" / "train").rglob("*.png"))) == 12 + 10
+    champion = find_champion(load_settings(line.root / "params.yaml"), line.root, "plain")
+    assert champion is not None
+    assert champion.version == "1"
+
+
+def _is_logged(line: Line, words: str) -> bool:
+    return any(words in one["message"] for one in line.ask("logs/filter", sort="TIMESTAMP_DESC"))

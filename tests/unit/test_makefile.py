@@ -97,3 +97,13 @@ def test_a_prefect_server_that_answers_is_used(start, tmp_path: Path) -> None:
     make.send_signal(signal.SIGTERM)
     make.wait(PATIENCE)
     _end(processes)
+
+
+def test_servers_and_workers_get_what_the_flows_set_for_themselves() -> None:
+    from flows.environment import DEFAULTS
+
+    shared = ("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY")
+    hidden = {name: value for name, value in os.environ.items() if name not in shared}
+    asked = ["make", "--no-print-directory", "--eval", "shown: ; @env", "shown"]
+    shown = subprocess.run(asked, cwd=ROOT, env=hidden, capture_output=True, text=True, check=True).stdout
+    assert {f"{name}={DEFAULTS[name]}" for name in shared} <= set(shown.splitlines())

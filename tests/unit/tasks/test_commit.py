@@ -108,6 +108,19 @@ def test_a_list_of_locks_that_was_half_written_goes_once_nobody_writes_it(toy, f
     assert torn.exists()
 
 
+def test_a_list_of_locks_whose_holders_are_gone_goes_though_their_numbers_live_on(toy, finished) -> None:
+    rwlock = toy.root / ".dvc" / "tmp" / "rwlock"
+    rwlock.parent.mkdir(parents=True)
+    holder = {"pid": os.getpid(), "cmd": "dvc add data"}
+    rwlock.write_text(json.dumps({"write": {"data": holder}, "read": {"x": [holder]}}))
+    commit_stages(finished, toy.root)
+    assert rwlock.exists()  # this process lived when it was written
+    os.utime(rwlock, (1, 1))  # before a power cut: the number is another's by now
+    (toy.root / "dvc.lock").unlink()
+    commit_stages(finished, toy.root)
+    assert not rwlock.exists()
+
+
 @pytest.mark.parametrize("end", ["failure", "full disk", "busy", "Ctrl-C", "broken params.yaml"])
 def test_whatever_ends_a_commit_half_way_puts_the_lock_back(
     toy, finished, monkeypatch: pytest.MonkeyPatch, end: str

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 
 from reconpatch.errors import ReConPatchError
 from reconpatch.settings import parse_settings
-from tasks.git_commit import commit_results
+from tasks.git_commit import _git_runs, commit_results
 from tasks.job import Job
 from tasks.stage import Finished
 
@@ -102,3 +103,47 @@ def test_what_git_refuses_is_told(repository: Path, finished) -> None:
     hook.chmod(0o755)
     with pytest.raises(ReConPatchError, match=r"git commit failed: not tonight"):
         commit_results(finished, repository)
+
+
+def test_locks_of_git_that_a_killed_commit_left_are_removed_and_no_others(
+    repository: Path, finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = repository / ".git"
+    (folder / "index.lock").touch()
+    os.utime(folder / "index.lock", (1, 1))
+    for _ in range(2):  # it is older than any commit of ours that could have left it
+        with pytest.raises(ReConPatchError, match=r"index\.lock.*\n[^$]*remove the file manually"):
+            commit_results(finished, repository)
+    (folder / "index.lock").unlink()
+    commit_results(finished, repository)
+
+    class Killed(BaseException):
+        """Nothing of the flow's comes after it."""
+
+    def die(*_: object, **__: object) -> None:
+        (folder / "index.lock").touch()
+        raise Killed
+
+    (repository / "dvc.lock").write_text("stages: {a: b}\n")
+    with monkeypatch.context() as killed:
+        killed.setattr("tasks.git_commit._commit", die)
+        with pytest.raises(Killed):
+            commit_results(finished, repository)
+    monkeypatch.setattr("tasks.git_commit._PATIENCE_SECONDS", 0.0)
+    with monkeypatch.context() as busy:
+        busy.setattr("tasks.git_commit._git_runs", lambda *_: True)
+        with pytest.raises(ReConPatchError, match=r"index\.lock"):
+            commit_results(finished, repository)
+    assert commit_results(finished, repository) == git(repository, "rev-parse", "HEAD")
+    assert not (folder / "index.lock").exists()
+
+
+def test_a_git_at_work_in_the_project_is_seen(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert not _git_runs(repository)
+    with subprocess.Popen(
+        ["git", "hash-object", "--stdin"], cwd=repository, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ):
+        assert _git_runs(repository)
+        assert not _git_runs(tmp_path_factory.mktemp("other"))

@@ -249,7 +249,6 @@ def test_killed_at_any_moment_and_run_again_nothing_is_lost_or_doubled(project: 
             else:
                 time.sleep(moments.uniform(0, usual))
                 os.kill(process.pid, signal.SIGKILL)
-        _remove_locks(project)
         _run_again(project)
         assert contents(project / "data", project / "quarantine") == expected
         assert not list(inbox.iterdir())
@@ -270,11 +269,6 @@ def _run_again(project: Path) -> None:
         return True
 
     wait_for("dvc", free)
-
-
-def _remove_locks(project: Path) -> None:
-    """A killed git leaves its lock, which a person removes."""
-    (project / ".git/index.lock").unlink(missing_ok=True)
 
 
 def test_an_image_that_takes_too_long_is_put_aside_and_the_others_join(project: Path) -> None:
