@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from reconpatch.settings.group_pattern import compile_group_pattern
 from reconpatch.settings.section import Section
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -18,6 +19,13 @@ class DataSettings(Section):
     group_pattern: str | None = Field(
         None, description="regex with one capture on the relative path; images that share it are one group"
     )
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _check_pattern(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            compile_group_pattern(pattern)
+        return pattern
 
 
 class FeatureSettings(Section):
