@@ -67,9 +67,11 @@ def read_ensemble(folder: Path) -> tuple[list[FittedParts], Calibration]:
     Raises:
         ModelError: a file of it or of a member is missing, cut short or altered.
     """
-    config = read_config(folder)
+    config = read_config(folder, ENSEMBLE)
     check_files(folder, config)
-    names = config.get("members")
-    if not isinstance(names, list) or names != [f"{MEMBERS}/{number}" for number in range(len(names))]:
+    names = config.get("members", [])
+    if len(names) < 2 or names != [f"{MEMBERS}/{number}" for number in range(len(names))]:
         raise ModelError(f"{folder / CONFIG}: names no members; fit the ensemble again")
+    if missing := [name for name in names if f"{name}/{CONFIG}" not in config["files"]]:
+        raise ModelError(f"{folder / CONFIG}: has no digest of {missing[0]}; fit the ensemble again")
     return [read_model(folder / name) for name in names], read_calibration(folder, config)

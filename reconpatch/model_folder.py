@@ -12,18 +12,26 @@ Loading runs no code from the folder and unpickles nothing. `ensemble_folder` an
 the other kinds hold.
 """
 
-import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from reconpatch.data.training import TrainingSet, union
 from reconpatch.errors import ModelError, SettingsError
 from reconpatch.features.region import Region
 from reconpatch.files import atomic_folder, sha256_file, write_json
 from reconpatch.memory.bank import MemoryBank
+from reconpatch.model_schema import (
+    StoredCalibration,
+    StoredConfig,
+    StoredRegion,
+    StoredTrainingSet,
+    StoredVersion,
+    read_stored,
+)
 from reconpatch.modulation.head import Modulation
 from reconpatch.scoring.calibration import Calibration
 from reconpatch.scoring.held_out import read_held_out, write_held_out
@@ -34,9 +42,18 @@ CONFIG, HEAD, BANK, CALIBRATION = "config.json", "head.safetensors", "bank.safet
 TRAINING_SET, HELD_OUT, REGION = "training_set.json", "held_out.parquet", "region.json"
 WEIGHTS = "weights"  # folder of weights that came from a local file and travel along
 MEMBERS, CATEGORIES = "members", "categories"  # folders of an ensemble and of a unified model
-SINGLE, UNIFIED, ENSEMBLE = "single", "unified", "ensemble"
-# Kinds whose folders hold folders, and the files of their own that they cannot do without.
-_OF_SEVERAL: dict[str, dict[str, str]] = {ENSEMBLE: {CALIBRATION: "calibration"}, UNIFIED: {}}
+Kind = Literal["single", "unified", "ensemble"]
+SINGLE: Kind = "single"
+UNIFIED: Kind = "unified"
+ENSEMBLE: Kind = "ensemble"
+# The files of its own that a kind cannot do without.
+_NEEDED: dict[str, dict[str, str]] = {
+    SINGLE: {BANK: "memory bank", TRAINING_SET: "training set"},
+    ENSEMBLE: {CALIBRATION: "calibration"},
+    UNIFIED: {},
+}
+_OWN = "|".join(map(re.escape, (CONFIG, HEAD, BANK, CALIBRATION, TRAINING_SET, HELD_OUT, REGION)))
+_FILE = re.compile(rf"(?:(?:{MEMBERS}|{CATEGORIES})/[0-9]{{1,6}}/)?(?:{_OWN})")
 
 # What makes a detector; what belongs to a run or a machine does not: equal detectors are equal bytes. One
 # thing of the machine stays: where weights lie that do not travel, or nobody would find them.
@@ -129,8 +146,15 @@ def carry_weights(folder: Path, settings: Settings) -> None:
 def _travelling(settings: Settings) -> Path | None:
     """The file of weights that lies in a detector's folder."""
     weights = settings.features.weights
-    travels = weights is not None and weights.parent.name == WEIGHTS and weights.is_file()
+    travels = weights is not None and weights.parent.name == WEIGHTS and _is_file(weights)
     return weights if travels else None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long for the disk
+        return False
 
 
 def read_settings(folder: Path, config: Mapping[str, Any]) -> Settings:
@@ -142,7 +166,7 @@ def read_settings(folder: Path, config: Mapping[str, Any]) -> Settings:
     """
     settings = parse_settings(config["settings"], source=str(folder / CONFIG))
     named = settings.features.weights
-    if named is None or not (folder / WEIGHTS / named.name).is_file():
+    if named is None or not _is_file(folder / WEIGHTS / named.name):
         return settings
     features = settings.features.model_copy(update={"weights": folder / WEIGHTS / named.name})
     return settings.model_copy(update={"features": features})
@@ -154,25 +178,46 @@ def read_model(folder: Path) -> FittedParts:
     Raises:
         ModelError: a file is missing, cut short or altered, or the schema is another one.
     """
-    config = read_config(folder)
+    config = read_config(folder, SINGLE)
     check_files(folder, config)
+    files = config["files"]
+    parts = FittedParts(
+        read_model_settings(folder, config),
+        BackboneReference(**config["backbone"]),
+        Modulation.load(folder / HEAD) if HEAD in files else None,
+        MemoryBank.load(folder / BANK),
+        read_calibration(folder, config) if CALIBRATION in files else None,
+        read_training_set(folder),
+    )
+    if REGION in files:
+        parts = replace(parts, region=read_region_file(folder, parts.settings))
+    check_width(folder, parts.modulation, parts.bank)
+    return parts
+
+
+def read_model_settings(folder: Path, config: Mapping[str, Any]) -> Settings:
+    """As `read_settings`, for who loads a detector.
+
+    Raises:
+        ModelError: they are no parameters of this version.
+    """
     try:
-        settings = read_settings(folder, config)
-        backbone = BackboneReference(**config["backbone"])
-        modulation = Modulation.load(folder / HEAD) if HEAD in config["files"] else None
-        bank = MemoryBank.load(folder / BANK)
-        calibration = None
-        if CALIBRATION in config["files"]:
-            calibration = read_calibration(folder, config)
-        training_set = read_training_set(folder)
-        region = read_region_file(folder, settings) if REGION in config["files"] else None
-        return FittedParts(settings, backbone, modulation, bank, calibration, training_set, region)
+        return read_settings(folder, config)
     except SettingsError as error:
         raise ModelError(f"{error}; the detector was written by another version of reconpatch") from None
-    except (KeyError, TypeError, ValueError) as error:
+
+
+def check_width(folder: Path, modulation: Modulation | None, bank: MemoryBank) -> None:
+    """Refuse a bank of other vectors than f gives.
+
+    Raises:
+        ModelError: the widths differ.
+    """
+    if modulation is not None and modulation.dim != bank.dim:
         raise ModelError(
-            f"{folder / CONFIG}: does not describe a detector ({error!r}); fit it again"
-        ) from None
+            f"{folder / HEAD}: gives vectors of {modulation.dim} and the memory bank has {bank.dim}; "
+            "the folder was put together from two detectors, fit it again"
+        )
 
 
 def check_target(folder: Path) -> None:
@@ -184,34 +229,42 @@ def check_target(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     known = folder.is_dir() and (folder / CONFIG).is_file()
-    if not known or not ((folder / BANK).is_file() or _read_json(folder / CONFIG).get("kind") in _OF_SEVERAL):
+    if not known or not ((folder / BANK).is_file() or read_config(folder)["kind"] != SINGLE):
         raise ModelError(
             f"{folder}: exists and is no detector folder; choose another name, nothing was changed"
         )
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read config.json and check its schema version.
+def read_config(folder: Path, kind: Kind | None = None) -> dict[str, Any]:
+    """Read config.json: the values of `StoredConfig` but those that it lacks.
+
+    Args:
+        folder: of a detector.
+        kind: that it must be of; None: any.
 
     Raises:
-        ModelError: no detector folder, not JSON, or another schema version.
+        ModelError: no detector folder, not such values, another kind or another schema version.
     """
     if not folder.is_dir():
         raise ModelError(f"{folder}: is not a folder; name one that `reconpatch fit --out` wrote")
-    config = _read_json(folder / CONFIG)
-    version = config.get("schema_version")
+    path = folder / CONFIG
+    version = read_stored(path, StoredVersion).schema_version
     if version != SCHEMA_VERSION:
         raise ModelError(
-            f"{folder / CONFIG}: has schema version {version}, this reconpatch reads {SCHEMA_VERSION}; "
+            f"{path}: has schema version {version}, this reconpatch reads {SCHEMA_VERSION}; "
             "fit the detector again or install the version that wrote it"
         )
-    files = config.get("files")
-    needed = {BANK: "memory bank", TRAINING_SET: "training set"}
-    if config.get("kind") in _OF_SEVERAL:
-        needed = _OF_SEVERAL[config["kind"]]
-    for name, what in needed.items():
-        if not isinstance(files, dict) or name not in files:
-            raise ModelError(f"{folder / CONFIG}: names no {what}; fit the detector again")
+    config = read_stored(path, StoredConfig).model_dump(exclude_none=True)
+    if kind not in (None, config["kind"]):
+        raise ModelError(f"{path}: is of the kind {config['kind']}, not {kind}; fit the detector again")
+    for name in config["files"]:
+        if not _FILE.fullmatch(name):
+            raise ModelError(
+                f"{path}: names {name[:200]}, which is not a file of a detector; fit the detector again"
+            )
+    for name, what in _NEEDED[config["kind"]].items():
+        if name not in config["files"]:
+            raise ModelError(f"{path}: names no {what}; fit the detector again")
     return config
 
 
@@ -219,15 +272,24 @@ def check_files(folder: Path, config: Mapping[str, Any]) -> None:
     """Compare the files that a config names with their digests.
 
     Raises:
-        ModelError: one is missing, cut short or altered, or does not lie in the folder.
+        ModelError: one is missing, cut short or altered, not a regular file, or lies in another folder.
     """
+    root = folder.resolve()
     for name, digest in config["files"].items():
         path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise ModelError(f"{folder / CONFIG}: names {name}, which lies elsewhere; fit the detector again")
-        if not path.is_file():
-            raise ModelError(f"{path}: is missing; the detector folder is incomplete, fit or copy it again")
-        if sha256_file(path) != digest:
+        try:
+            if not path.resolve().is_relative_to(root):
+                raise ModelError(
+                    f"{folder / CONFIG}: names {name}, which lies elsewhere; fit the detector again"
+                )
+            found = sha256_file(path)
+        except FileNotFoundError:
+            raise ModelError(
+                f"{path}: is missing; the detector folder is incomplete, fit or copy it again"
+            ) from None
+        except (OSError, RuntimeError) as error:  # the latter: links that lead in a circle
+            raise ModelError(f"{path}: cannot be read ({error}); fit or copy the detector again") from None
+        if found != digest:
             raise ModelError(f"{path}: was cut short or altered since it was written; fit or copy it again")
 
 
@@ -248,10 +310,11 @@ def read_calibration(folder: Path, config: Mapping[str, Any]) -> Calibration:
     """
     path = folder / CALIBRATION
     held_out = read_held_out(folder / HELD_OUT) if HELD_OUT in config["files"] else None
+    stored = read_stored(path, StoredCalibration)
     try:
-        return replace(Calibration.from_dict(_read_json(path)), held_out=held_out)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: does not hold a calibration ({error!r}); fit the detector again") from None
+        return replace(Calibration.from_dict(stored.model_dump()), held_out=held_out)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
 
 
 def read_region_file(folder: Path, settings: Settings) -> Region:
@@ -261,16 +324,16 @@ def read_region_file(folder: Path, settings: Settings) -> Region:
         ModelError: it does not hold a region for images of the detector's size.
     """
     path = folder / REGION
-    try:
-        region = Region.from_dict(_read_json(path))
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
-    if len(region.pixels) != settings.features.image_size:
+    stored = read_stored(path, StoredRegion)
+    if stored.side != settings.features.image_size:
         raise ModelError(
-            f"{path}: is for images of {len(region.pixels)} pixels a side, the detector's have "
+            f"{path}: is for images of {stored.side} pixels a side, the detector's have "
             f"{settings.features.image_size}; fit it again"
         )
-    return region
+    try:
+        return Region.from_dict(stored.model_dump())
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
 
 
 def model_settings(settings: Settings) -> dict[str, Any]:
@@ -301,8 +364,8 @@ def lineage_of(members: Sequence[FittedParts]) -> dict[str, str]:
 
 def member_folders(folder: Path) -> list[Path]:
     """The folders of an ensemble's members, in order; of another detector its own."""
-    members = sorted((folder / MEMBERS).glob("*/"), key=lambda path: int(path.name))
-    return members or [folder]
+    members = (path for path in (folder / MEMBERS).glob("*/") if path.name.isdecimal())
+    return sorted(members, key=lambda path: int(path.name)) or [folder]
 
 
 def read_training_set(folder: Path) -> TrainingSet:
@@ -314,20 +377,19 @@ def read_training_set(folder: Path) -> TrainingSet:
         ModelError: the folder holds no detector.
     """
     if (folder / CATEGORIES).is_dir():
-        names = _read_json(folder / CONFIG).get("categories", ())
+        names = read_config(folder, UNIFIED).get("categories", ())
         return union({name: read_training_set(folder / CATEGORIES / str(i)) for i, name in enumerate(names)})
-    values = _read_json(member_folders(folder)[0] / TRAINING_SET)
-    groups = (tuple(values[name]) for name in ("fit_groups", "holdout_groups"))
-    return TrainingSet(tuple(values["fit"]), tuple(values["holdout"]), int(values["updates"]), *groups)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise ModelError(f"{path}: is missing or unreadable; this is no complete detector folder") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise ModelError(f"{path}: is not valid JSON; fit or copy the detector again") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: must hold a JSON object; fit or copy the detector again")
-    return value
+    path = member_folders(folder)[0] / TRAINING_SET
+    stored = read_stored(path, StoredTrainingSet)
+    for images, groups in ((stored.fit, stored.fit_groups), (stored.holdout, stored.holdout_groups)):
+        if groups and len(groups) != len(images):
+            raise ModelError(
+                f"{path}: has {len(images)} images and {len(groups)} groups; fit or copy the detector again"
+            )
+    return TrainingSet(
+        tuple(stored.fit),
+        tuple(stored.holdout),
+        stored.updates,
+        tuple(stored.fit_groups),
+        tuple(stored.holdout_groups),
+    )

@@ -16,7 +16,7 @@ from mlflow.models import Model
 
 from reconpatch.errors import ReConPatchError
 from reconpatch.files import atomic_folder
-from reconpatch.integrations.mlflow_uri import detector_path
+from reconpatch.integrations.mlflow_uri import detector_path, inside, refuse_links, version_location
 from reconpatch.redaction import without_user_info
 from reconpatch.settings import Settings
 from tasks.full_disk import told_of_a_full_disk
@@ -109,13 +109,15 @@ def fetch_detector(model: str, version: str, target: Path, settings: Settings, p
 
     Raises:
         ReConPatchError: MLflow cannot be asked.
-        ModelError: the version holds no detector.
+        ModelError: the version holds no detector, or names files outside its own folder.
     """
     what = f"{model}, version {version}"
     uri = tracking_uri(settings, project)
     with mlflow_errors(f"the files of {what}"), tempfile.TemporaryDirectory(prefix="reconpatch-") as scratch:
-        source = open_client(settings, project).get_model_version_download_uri(model, version)
+        client = open_client(settings, project)
+        source = client.get_model_version_download_uri(model, version)
+        refuse_links(version_location(client, model, version), what)
         folder = Path(mlflow.artifacts.download_artifacts(source, dst_path=scratch, tracking_uri=uri))
-        place = detector_path(Model.load(str(folder)).flavors, what)
+        detector = inside(folder, detector_path(Model.load(str(folder)).flavors, what), what)
         with atomic_folder(target) as temporary:
-            shutil.copytree(folder / place, temporary, dirs_exist_ok=True)
+            shutil.copytree(detector, temporary, dirs_exist_ok=True)

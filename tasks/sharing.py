@@ -1,4 +1,7 @@
-"""Folders on their way between machines that share no file system: by content, through the shared store."""
+"""Folders on their way between machines that share no file system: by content, through the shared store.
+
+Hidden files stay where they are: no stage reads them, and a `.git/config` would be commands of a stranger.
+"""
 
 import hashlib
 import json
@@ -22,7 +25,7 @@ def publish(folder: Path, store: Store, hasher: Hasher) -> str:
     Returns:
         The tree's digest, by which `fetch` finds it.
     """
-    tree = hasher.tree(folder)
+    tree = _visible(folder, hasher)
     for name, digest in tree.items():
         if _file(digest) not in store:
             store.put(_file(digest), (folder / name).read_bytes())
@@ -38,7 +41,7 @@ def fetch(digest: str, folder: Path, store: Store, hasher: Hasher) -> None:
     Raises:
         DataError: the store lacks a part of the tree, or holds a damaged one.
     """
-    before = hasher.tree(folder) if folder.is_dir() else {}
+    before = _visible(folder, hasher) if folder.is_dir() else {}
     if sha256_json(before) == digest:
         return
     there = {content: name for name, content in before.items()}
@@ -88,7 +91,7 @@ def bring_images(job: Job, digest: str | None) -> None:
         return
     marker = job.project / ".cache" / "fetched" / f"{job.settings.pipeline.dataset}-{job.category}"
     if job.images.is_dir() and not marker.is_file():
-        if hasher.digest(job.images) != digest:
+        if sha256_json(_visible(job.images, hasher)) != digest:
             raise DataError(f"{job.images}: differs from the flow's images; remove it to have it fetched")
         return
     marker.parent.mkdir(parents=True, exist_ok=True)
@@ -118,12 +121,21 @@ def _listing(digest: str, store: Store, folder: Path) -> dict[str, str]:
     listing: dict[str, str] = json.loads(content)
     # The digest says that nothing was lost, not who made the tree.
     for name in listing:
-        if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        outside = not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
+        if outside or _is_hidden(name):
             raise DataError(
-                f"{store.url}: {_tree(digest)} names {name!r}, which lies outside {folder}; find out "
-                "who writes to the store"
+                f"{store.url}: {_tree(digest)} names {name!r}, which "
+                f"{f'lies outside {folder}' if outside else 'is hidden'}; find out who writes to the store"
             )
     return listing
+
+
+def _visible(folder: Path, hasher: Hasher) -> dict[str, str]:
+    return {name: digest for name, digest in hasher.tree(folder).items() if not _is_hidden(name)}
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in PurePosixPath(name).parts)
 
 
 def _file(digest: str) -> str:

@@ -88,7 +88,7 @@ def patterned_group(name: str, folder: str, pattern: str | None) -> str:
         pattern: ``data.group_pattern``.
 
     Raises:
-        SettingsError: the pattern is no regular expression with exactly one capture.
+        SettingsError: the pattern cannot be used, or takes too long.
     """
     path = str(PurePosixPath(folder).with_name(BATCH.format("0" * 12)) / name)
     group = group_of_image(path, "", pattern)

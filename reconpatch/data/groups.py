@@ -2,7 +2,6 @@
 
 import csv
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from reconpatch.data.listing import IMAGE_ENDINGS, Stray
 from reconpatch.errors import DataError, SettingsError
+from reconpatch.settings.group_pattern import search_group
 
 GROUPS_FILE = "groups.csv"
 _MOST_HELD_OUT = 0.5
@@ -43,7 +43,7 @@ def assign_groups(
 
     Raises:
         DataError: ``groups.csv`` cannot be used.
-        SettingsError: the pattern is no regular expression with exactly one capture.
+        SettingsError: the pattern cannot be used, or takes too long.
     """
     found = find_groups(paths, root, pattern)
     if found.faults:
@@ -61,9 +61,8 @@ def find_groups(paths: Sequence[str], root: Path, pattern: str | None = None) ->
             Not used where there is a ``groups.csv`` (columns ``path``, ``group``), which is part of the data.
 
     Raises:
-        SettingsError: the pattern is no regular expression with exactly one capture.
+        SettingsError: the pattern cannot be used, or takes too long.
     """
-    expression = _compile(pattern) if pattern is not None else None
     table = root / GROUPS_FILE
     faults: list[str] = []
     if table.is_file():
@@ -71,9 +70,9 @@ def find_groups(paths: Sequence[str], root: Path, pattern: str | None = None) ->
         unknown = sorted(set(named) - set(paths))
         strays = [Stray(path, f"is named in {GROUPS_FILE}, but is no image here") for path in unknown]
         missing = f"has no line in {GROUPS_FILE} and is a group of its own; add one"
-    elif expression is not None:
-        matches = ((path, expression.search(path)) for path in paths)
-        named = {path: match[1] for path, match in matches if match and match[1]}
+    elif pattern is not None:
+        captured = ((path, search_group(pattern, path)) for path in paths)
+        named = {path: group for path, group in captured if group is not None}
         strays, missing = [], "does not match data.group_pattern and is a group of its own; mend the pattern"
     else:
         return Grouping(list(paths), [], [])
@@ -101,10 +100,9 @@ def group_of_image(name: str, digest: str, pattern: str | None) -> str:
         pattern: as for `assign_groups`.
 
     Raises:
-        SettingsError: the pattern is no regular expression with exactly one capture.
+        SettingsError: the pattern cannot be used, or takes too long.
     """
-    match = _compile(pattern).search(name) if pattern is not None else None
-    group = (match[1] if match else None) or digest
+    group = (search_group(pattern, name) if pattern is not None else None) or digest
     return group if group == name else _unlike_file(group)
 
 
@@ -171,19 +169,6 @@ def join_groups(groups: Sequence[str], digests: Sequence[str]) -> list[str]:
         first, second = root(group), root(seen.setdefault(digest, group))
         parent[max(first, second)] = min(first, second)
     return [root(group) for group in groups]
-
-
-def _compile(pattern: str) -> re.Pattern[str]:
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise SettingsError(f"data.group_pattern: {pattern!r} is no regular expression ({error})") from None
-    if expression.groups != 1:
-        found = expression.groups
-        raise SettingsError(
-            f"data.group_pattern: {pattern!r} has {found} captures; put one (...) around what names the group"
-        )
-    return expression
 
 
 def _read_table(table: Path) -> tuple[dict[str, str], list[str]]:

@@ -71,7 +71,7 @@ class Region:
         """Inverse of `to_dict`.
 
         Raises:
-            ModelError: it is none, or nothing counts.
+            ModelError: it is not a region, or nothing counts.
         """
         try:
             side, runs = int(values["side"]), np.array(values["runs"], dtype=np.int64)

@@ -16,6 +16,8 @@ from reconpatch.errors import DataError
 _CHUNK = 1 << 20
 _COMPRESSED: dict[bytes, Callable[[Path], Any]] = {b"\xfd7zXZ\x00": lzma.open, b"\x1f\x8b": gzip.open}
 _PADDING = 64 << 20  # the most zeros that are read behind the last file
+# What macOS adds to an archive; it is passed over.
+_DS_STORE, _APPLE_DOUBLE = ".DS_Store", "._"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 
 
@@ -55,8 +57,8 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> int:
         Number of files.
 
     Raises:
-        DataError: it is of another kind, damaged or cut short; it holds a link or device, a path out of the
-            folder or one twice, or more than the limits; or a file cannot be written.
+        DataError: it is of another kind, damaged or cut short; it holds a link or device, a hidden
+            name, a path out of the folder or twice, or more than the limits; or a file cannot be written.
     """
     limits = limits or Limits()
     count = files = total = 0
@@ -67,6 +69,8 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> int:
             if count > limits.files or member.size > limits.file_bytes or total > limits.bytes:
                 raise DataError(f"{member.name}: exceeds what an archive may hold ({_words(limits)})")
             target = folder / _inside(member.name)
+            if target.name == _DS_STORE or target.name.startswith(_APPLE_DOUBLE):
+                continue
             if member.content is None:
                 target.mkdir(parents=True, exist_ok=True)
                 continue
@@ -167,6 +171,13 @@ def _inside(name: str) -> PurePosixPath:
     odd = any(ord(letter) < 32 or letter in "\\:" for letter in name)
     if path.is_absolute() or ".." in path.parts or odd:
         raise DataError(f"{name!r}: leads out of the folder or is no plain name")
+    *folders, last = path.parts or ("",)
+    macos = last == _DS_STORE or last.startswith(_APPLE_DOUBLE)
+    if any(part.startswith(".") for part in (*folders, "" if macos else last)):
+        raise DataError(
+            f"{name!r}: is hidden (.git/config or .dvc/config would be commands of a stranger); "
+            "pack the images alone"
+        )
     return path
 
 

@@ -5,8 +5,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from reconpatch.errors import ModelError
 from reconpatch.integrations.extras import import_extra
@@ -29,7 +30,7 @@ def download_detector(uri: str, target: Path | None = None) -> Path:
 
     Raises:
         ModelError: no registry is named, or it has no such model, version or alias, or the model was
-            not registered by this project.
+            not registered by this project, or names files outside its own folder.
         ReConPatchError: mlflow is not installed.
     """
     mlflow: Any = import_extra("mlflow", f"loading {uri}")
@@ -40,10 +41,11 @@ def download_detector(uri: str, target: Path | None = None) -> Path:
     try:
         info = mlflow.models.get_model_info(uri)
         place = detector_path(info.flavors, uri)
+        refuse_links(_location(mlflow.MlflowClient(), uri), uri)
         mlflow.artifacts.download_artifacts(artifact_uri=f"{uri.rstrip('/')}/{place}", dst_path=str(target))
     except (mlflow.MlflowException, OSError) as error:
         raise _cannot_be_had(mlflow, uri, error) from None
-    return target / place
+    return inside(target, place, uri)
 
 
 def detector_path(flavors: Mapping[str, Any], what: str) -> str:
@@ -54,12 +56,89 @@ def detector_path(flavors: Mapping[str, Any], what: str) -> str:
         what: names the model in an error.
 
     Raises:
-        ModelError: the model holds no detector.
+        ModelError: the model holds no detector, or says that it lies elsewhere.
     """
-    place = flavors.get("python_function", {}).get("artifacts", {}).get(ARTIFACT, {}).get("path")
-    if place is None:
+    try:
+        place = flavors["python_function"]["artifacts"][ARTIFACT]["path"]
+    except (KeyError, TypeError):
+        place = None
+    if not isinstance(place, str):
         raise ModelError(f"{what}: holds no detector; it was not registered by reconpatch")
-    return str(place)
+    path = PurePosixPath(place)
+    hidden = any(part.startswith(".") for part in path.parts)
+    if not path.parts or path.is_absolute() or hidden or not place.isprintable() or set(place) & set("\\%#:"):
+        raise _leads_elsewhere(what, place)
+    return str(path)
+
+
+def inside(folder: Path, place: str, what: str) -> Path:
+    """The detector's folder below a downloaded version.
+
+    Args:
+        folder: where the version's files, or its detector, were copied to.
+        place: as `detector_path` gives it.
+        what: names the model in an error.
+
+    Raises:
+        ModelError: it is not a folder below ``folder``, or holds a link.
+    """
+    detector = folder / place
+    if not detector.resolve().is_relative_to(folder.resolve()):
+        raise _leads_elsewhere(what, place)
+    if not detector.is_dir():
+        raise ModelError(f"{what}: holds no folder {place}; register the detector again")
+    if any(path.is_symlink() for path in detector.rglob("*")):
+        raise _leads_elsewhere(what, place)
+    return detector
+
+
+def refuse_links(location: str, what: str) -> None:
+    """Look through files that MLflow would copy from a folder of this machine: it follows every link.
+
+    Args:
+        location: URI of a version's files; of another machine's nothing is looked at.
+        what: names the model in an error.
+
+    Raises:
+        ModelError: there is a link that leads out of the folder.
+    """
+    parsed = urlsplit(location)
+    if parsed.scheme not in ("", "file"):
+        return
+    folder = Path(unquote(parsed.path))
+    real = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(real):
+            raise _leads_elsewhere(what, path.name)
+
+
+def _location(client: Any, uri: str) -> str:
+    """Where the files of a version lie, as the registry says."""
+    name = uri.removeprefix("models:/").strip("/")
+    if "/" in name or "@" in name:
+        version = find_version(client, uri)
+        return version_location(client, version.name, str(version.version))
+    return str(client.get_logged_model(name).artifact_location)
+
+
+def version_location(client: Any, name: str, version: str) -> str:
+    """Where the files of a registered version lie, as the registry says.
+
+    Args:
+        client: an ``MlflowClient``; what it raises is not caught here.
+        name: of the model.
+        version: its number.
+    """
+    source = str(client.get_model_version_download_uri(name, version))
+    logged = source.removeprefix("models:/")
+    return source if logged == source else str(client.get_logged_model(logged).artifact_location)
+
+
+def _leads_elsewhere(what: str, place: str) -> ModelError:
+    return ModelError(
+        f"{what}: its files lead to {place!r}, outside the version's own folder; nothing is copied, find out "
+        "who registered it"
+    )
 
 
 def registered_version(uri: str) -> str:

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from torch import Tensor
 
 from reconpatch.errors import DataError, ModelError
 from reconpatch.files import atomic_file
 from reconpatch.memory.search import NearestNeighbours
+from reconpatch.tensors import read_tensors
 
 _KEY = "vectors"
 
@@ -115,16 +115,6 @@ class MemoryBank:
             ModelError: the file is missing, cut short, or holds something else.
         """
         try:
-            tensors = load_file(path)
+            return cls(read_tensors(path, {_KEY: 2})[_KEY])
         except FileNotFoundError:
             raise ModelError(f"{path}: the memory bank is missing; give a folder written by save") from None
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise ModelError(
-                f"{path}: no complete safetensors file ({error}); fit or copy it again"
-            ) from None
-        if set(tensors) != {_KEY}:
-            raise ModelError(f"{path}: holds {sorted(tensors)}, not `{_KEY}`; it is no memory bank")
-        try:
-            return cls(tensors[_KEY])
-        except DataError as error:
-            raise ModelError(f"{path}: {error}") from None

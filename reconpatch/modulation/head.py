@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from reconpatch.errors import ModelError
 from reconpatch.files import atomic_file
+from reconpatch.tensors import read_tensors
 
 _CHUNK_ROWS = 1 << 14
 _RANKS = {"weight": 2, "mean": 1, "scale": 0}
@@ -92,11 +92,10 @@ class Modulation(nn.Module):
             ModelError: the file is missing, cut short or does not hold a modulation.
         """
         try:
-            tensors = load_file(path)
+            read = read_tensors(path, _RANKS)
         except FileNotFoundError:
             raise ModelError(f"{path}: is missing; the detector folder is incomplete") from None
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"{path}: cannot be read ({error}); fit or copy the detector again") from None
+        tensors = {name: torch.from_numpy(values) for name, values in read.items()}
         _check(path, tensors)
         return cls(tensors["weight"], tensors["mean"], tensors["scale"])
 
@@ -118,16 +117,10 @@ class Projection(nn.Module):
 
 
 def _check(path: Path, tensors: dict[str, Tensor]) -> None:
-    ranks = {name: tensor.ndim for name, tensor in tensors.items()}
-    if ranks != _RANKS:
-        raise ModelError(f"{path}: holds tensors of ranks {ranks}, not {_RANKS}; fit it again")
     if tensors["weight"].shape[1] != len(tensors["mean"]):
         raise ModelError(
             f"{path}: weight takes {tensors['weight'].shape[1]} inputs and mean has {len(tensors['mean'])}; "
             "the file was put together from two detectors, fit it again"
         )
-    for name, tensor in tensors.items():
-        if tensor.dtype != torch.float32 or not tensor.isfinite().all():
-            raise ModelError(f"{path}: {name} is not finite float32; fit the detector again")
     if not tensors["scale"] > 0:
         raise ModelError(f"{path}: scale is {tensors['scale'].item()}, not above 0; fit it again")

@@ -5,7 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from reconpatch.data.appearance import Appearance, measure_appearance
 from reconpatch.data.groups import group_of_image
 from reconpatch.data.images import ImageProbe, probe_image
 from reconpatch.data.listing import printable
-from reconpatch.errors import DataError
+from reconpatch.errors import DataError, SettingsError
 from reconpatch.monitoring.prediction_log import LoggedPrediction, split_rows, write_part
 from reconpatch.prediction import Prediction
 
@@ -167,6 +167,7 @@ class LogBuffer:
 @dataclass(frozen=True)
 class _Waiting:
     subject: Subject
+    pattern: str | None
     prediction: Prediction
     pixels: NDArray[np.uint8]
     when: datetime
@@ -185,17 +186,28 @@ class Recorder:
         self._lock = threading.Lock()
         self._bytes = 0
         self._left_out = 0
+        self._given_up: set[str] = set()  # patterns that took too long once
         self._thread = threading.Thread(target=self._work, name="reconpatch-log", daemon=True)
         self._thread.start()
 
-    def record(self, subject: Subject, prediction: Prediction, pixels: NDArray[np.uint8]) -> None:
-        """Log a prediction of (H, W, 3) uint8 pixels, soon."""
+    def record(
+        self, subject: Subject, prediction: Prediction, pixels: NDArray[np.uint8], pattern: str | None = None
+    ) -> None:
+        """Log a prediction of (H, W, 3) uint8 pixels, soon.
+
+        Args:
+            subject: its group is of an image of its own.
+            prediction: of the pixels.
+            pixels: what was scored.
+            pattern: the detector's ``data.group_pattern``, searched in the image's name by the thread; after
+                a pattern took too long once, each image is a group of its own, and a warning says so.
+        """
         with self._lock:
             if self._bytes and self._bytes + pixels.nbytes > _WAITING_BYTES:
                 self._left_out += 1
                 return
             self._bytes += pixels.nbytes
-        self._queue.put(_Waiting(subject, prediction, pixels, datetime.now(UTC)))
+        self._queue.put(_Waiting(subject, pattern, prediction, pixels, datetime.now(UTC)))
 
     def close(self) -> None:
         """Write what waits, then end."""
@@ -213,7 +225,7 @@ class Recorder:
             try:
                 if item is not None:
                     looks = measure_appearance(Image.fromarray(item.pixels))
-                    self._buffer.add(make_row(item.subject, item.prediction, looks, item.when))
+                    self._buffer.add(make_row(self._grouped(item), item.prediction, looks, item.when))
                 elif self._buffer.is_due or not going:
                     self._buffer.flush()
             except DataError as error:
@@ -225,3 +237,14 @@ class Recorder:
                 left_out, self._left_out = self._left_out, 0
             if left_out:
                 _LOG.warning("%d predictions were left out of the log: images come too fast", left_out)
+
+    def _grouped(self, item: _Waiting) -> Subject:
+        if item.pattern is None or item.pattern in self._given_up:
+            return item.subject
+        try:
+            group = group_of_image(item.subject.image, item.subject.group, item.pattern)
+        except SettingsError as error:
+            self._given_up.add(item.pattern)
+            _LOG.warning("%s; in the log each image is a group of its own from now on", error)
+            return item.subject
+        return replace(item.subject, group=group)

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from reconpatch.errors import ModelError
+from reconpatch.files import open_regular
 
 LOOKS = ("brightness", "contrast", "sharpness")
 SCHEMA = pa.schema(
@@ -25,6 +27,9 @@ SCHEMA = pa.schema(
     ]
 )
 _MOST = 2_000  # more tell no smaller drift apart that a line would care for, and would be carried everywhere
+_MOST_BYTES = 256 << 20  # 2,000 embeddings of 32,000 numbers
+_TEXTS = ["image_sha256", "group"]
+_MOST_TEXT = 10_000
 
 Looks = tuple[float, float, float]
 
@@ -85,10 +90,48 @@ def read_held_out(path: Path) -> pd.DataFrame:
         ModelError: it is no such table.
     """
     try:
-        table: pd.DataFrame = pq.read_table(path, schema=SCHEMA, partitioning=None).to_pandas()
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
+        with open_regular(path) as stream:
+            _check(pq.ParquetFile(stream))
+            # As a dictionary a text that all rows share stays one text.
+            table = pq.ParquetFile(stream, read_dictionary=_TEXTS).read(columns=SCHEMA.names)
+        table.validate(full=True)
+        table = _check_values(table)
+        # Notes for pandas that a stranger wrote are not followed.
+        frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ModelError(
             f"{path}: does not hold the held-out images ({reason}); fit the detector again"
         ) from None
-    return table
+    return frame
+
+
+def _check(file: pq.ParquetFile) -> None:
+    """Compare what a table claims, before a value of it is decoded."""
+    meta, schema = file.metadata, file.schema_arrow
+    for field in SCHEMA:
+        found = schema.field(field.name).type if schema.names.count(field.name) == 1 else None
+        if found != field.type:
+            raise ValueError(f"it has no column {field.name} of {field.type}")
+    chunks = [
+        meta.row_group(row).column(column)
+        for row in range(meta.num_row_groups)
+        for column in range(meta.num_columns)
+    ]
+    claimed = sum(max(chunk.total_uncompressed_size, 4 * chunk.num_values) for chunk in chunks)
+    if meta.num_rows > _MOST or not 0 <= claimed <= _MOST_BYTES:
+        raise ValueError(f"it claims {meta.num_rows} images and {claimed} bytes")
+
+
+def _check_values(table: pa.Table) -> pa.Table:
+    """Compare what was decoded; the table with the types of `SCHEMA`."""
+    for name in _TEXTS:
+        for chunk in table[name].chunks:
+            if (pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0) > _MOST_TEXT:
+                raise ValueError(f"{name} holds a text of more than {_MOST_TEXT} bytes")
+    if missing := [field.name for field in SCHEMA if not field.nullable and table[field.name].null_count]:
+        raise ValueError(f"{missing[0]} is null somewhere")
+    embeddings = table["embedding"].combine_chunks()
+    if len(pc.unique(pc.list_value_length(embeddings))) > 1 or pc.list_flatten(embeddings).null_count:
+        raise ValueError("the embeddings are not of one length")
+    return table.cast(SCHEMA)

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from reconpatch.data.groups import group_of_image
 from reconpatch.monitoring.recording import Recorder, Subject
 from reconpatch.prediction import Prediction
 from reconpatch.server.batching import Batcher
@@ -89,10 +88,9 @@ class ServerState:
         image = _remembered(slot.source.category, upload, picture, prediction, served)
         self.recent.add(image)
         if self.recorder is not None:
-            groups = served.detector.settings.data.group_pattern
-            group = group_of_image(upload.name, picture.sha256, groups)
-            subject = Subject(slot.source.category, served.version, upload.name, group)
-            self.recorder.record(subject, prediction, picture.pixels)
+            subject = Subject(slot.source.category, served.version, upload.name, picture.sha256)
+            pattern = served.detector.settings.data.group_pattern
+            self.recorder.record(subject, prediction, picture.pixels, pattern)
         self.metrics.images.labels(slot.source.category, prediction.band or "uncalibrated").inc()
         return image.result
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from reconpatch.settings.group_pattern import compile_group_pattern
 from reconpatch.settings.section import Section
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -23,6 +24,13 @@ class DataSettings(Section):
         gt=0,
         description="processor seconds that one image of strangers may take to decode; then it is refused",
     )
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _check_pattern(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            compile_group_pattern(pattern)
+        return pattern
 
 
 class FeatureSettings(Section):

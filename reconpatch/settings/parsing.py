@@ -12,6 +12,8 @@ from reconpatch.errors import SettingsError
 from reconpatch.settings.parameters import Settings
 from reconpatch.settings.presets import merge, read_preset
 
+_SHOWN = 20  # problems that a message names; a stranger's file may have a million
+
 
 def parse_settings(values: Mapping[str, Any], *, source: str = "settings") -> Settings:
     """Parse nested mappings into frozen settings.
@@ -21,12 +23,14 @@ def parse_settings(values: Mapping[str, Any], *, source: str = "settings") -> Se
         source: the file's name, for messages.
 
     Raises:
-        SettingsError: with every wrong key or value at once, a suggestion for each unknown key.
+        SettingsError: with the wrong keys and values, twenty at most, and a suggestion for each unknown key.
     """
     try:
         return Settings.model_validate(dict(values))
     except ValidationError as error:
-        problems = [_explain(dict(item)) for item in error.errors()]
+        problems = [_explain(dict(item)) for item in error.errors()[:_SHOWN]]
+        if error.error_count() > _SHOWN:
+            problems.append(f"and {error.error_count() - _SHOWN} more")
         raise SettingsError(f"{source}: " + "; ".join(problems)) from None
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reconpatch.errors import ModelError, SettingsError
+from reconpatch.errors import ModelError
 from reconpatch.files import atomic_folder, sha256_file, write_json
 from reconpatch.memory.bank import MemoryBank
 from reconpatch.model_folder import (
@@ -31,11 +31,12 @@ from reconpatch.model_folder import (
     carry_weights,
     check_files,
     check_target,
+    check_width,
     model_settings,
     read_calibration,
     read_config,
+    read_model_settings,
     read_region_file,
-    read_settings,
     read_training_set,
     write_calibration,
 )
@@ -74,31 +75,37 @@ def read_unified(folder: Path) -> UnifiedParts:
     Raises:
         ModelError: a file is missing, cut short or altered, or the schema is another one.
     """
-    config = read_config(folder)
+    config = read_config(folder, UNIFIED)
     check_files(folder, config)
-    files = config["files"]
-    try:
-        settings = read_settings(folder, config)
-        names = [str(name) for name in config["categories"]]
-        shared = MemoryBank.load(folder / BANK) if settings.unified.bank == "shared" else None
-        categories = {
-            name: _read_category(folder, f"{CATEGORIES}/{i}", shared, files, settings)
-            for i, name in enumerate(names)
-        }
-        return UnifiedParts(
-            settings,
-            BackboneReference(**config["backbone"]),
-            Modulation.load(folder / HEAD) if HEAD in files else None,
-            together([one.bank for one in categories.values()]) if shared is None else shared,
-            read_calibration(folder, config) if CALIBRATION in files else None,
-            categories,
-        )
-    except SettingsError as error:
-        raise ModelError(f"{error}; the model was written by another version of reconpatch") from None
-    except (KeyError, TypeError, ValueError) as error:
+    files, names = config["files"], config.get("categories", [])
+    if not names or len(set(names)) != len(names):
         raise ModelError(
-            f"{folder / CONFIG}: does not describe a unified model ({error!r}); fit it again"
-        ) from None
+            f"{folder / CONFIG}: does not describe a unified model (it names no categories, or one twice); "
+            "fit it again"
+        )
+    settings = read_model_settings(folder, config)
+    shared = None
+    if settings.unified.bank == "shared":
+        _demand(folder, BANK, files)
+        shared = MemoryBank.load(folder / BANK)
+    modulation = Modulation.load(folder / HEAD) if HEAD in files else None
+    categories = {
+        name: _read_category(folder, f"{CATEGORIES}/{i}", shared, files, settings)
+        for i, name in enumerate(names)
+    }
+    banks = [one.bank for one in categories.values()]
+    for bank in banks:
+        check_width(folder, modulation, bank)
+    if len({bank.dim for bank in banks}) > 1:
+        raise ModelError(f"{folder}: the categories' memory banks differ in width; fit it again")
+    return UnifiedParts(
+        settings,
+        BackboneReference(**config["backbone"]),
+        modulation,
+        together(banks) if shared is None else shared,
+        read_calibration(folder, config) if CALIBRATION in files else None,
+        categories,
+    )
 
 
 def _settings_of(settings: Settings) -> dict[str, Any]:
@@ -137,8 +144,7 @@ def _read_category(
 ) -> CategoryParts:
     own = {name.removeprefix(f"{place}/") for name in files if name.startswith(f"{place}/")}
     for name in (TRAINING_SET, *((BANK,) if shared is None else ())):
-        if name not in own:
-            raise KeyError(f"{place}/{name}")
+        _demand(root, f"{place}/{name}", files)
     folder = root / place
     return CategoryParts(
         MemoryBank.load(folder / BANK) if shared is None else shared,
@@ -146,3 +152,8 @@ def _read_category(
         read_training_set(folder),
         read_region_file(folder, settings) if REGION in own else None,
     )
+
+
+def _demand(folder: Path, name: str, files: Mapping[str, str]) -> None:
+    if name not in files:
+        raise ModelError(f"{folder / CONFIG}: names no {name}; fit it again")

@@ -20,6 +20,7 @@ from waiting import PATIENCE, wait_for
 from reconpatch import ReConPatch
 from reconpatch.errors import ModelError
 from reconpatch.integrations.mlflow_uri import download_detector
+from tasks.mlflow_store import fetch_detector
 from tasks.register import register_run
 
 CHAMPION = "models:/reconpatch-tiny-nut@champion"
@@ -245,6 +246,34 @@ def test_a_model_that_is_not_ours_is_refused(registered: PipelineRun, tmp_path: 
     client.create_model_version("stranger", str(tmp_path))
     with pytest.raises(ModelError, match=r"models:/stranger/1"):
         download_detector("models:/stranger/1")
+
+
+@pytest.mark.usefixtures("named_store")
+@pytest.mark.parametrize("how", ["path", "absolute", "link", "link to a file"])
+def test_files_outside_a_version_are_never_copied(
+    registered: PipelineRun, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version, secret = tmp_path / "version", tmp_path / "secret"
+    (version / "artifacts").mkdir(parents=True)
+    shutil.copytree(registered.detector, secret)
+    place = {"path": "../secret", "absolute": str(secret)}.get(how, "artifacts/detector")
+    if how == "link":
+        (version / "artifacts" / "detector").symlink_to(secret)
+    elif how == "link to a file":
+        shutil.copytree(secret, version / "artifacts" / "detector")
+        (version / "artifacts" / "detector" / "more").symlink_to(secret / "config.json")
+    flavor = {"artifacts": {"detector": {"path": place}}, "loader_module": "reconpatch"}
+    (version / "MLmodel").write_text(json.dumps({"flavors": {"python_function": flavor}}))
+    client, name = registered.client, f"outside-{how}".replace(" ", "-")
+    client.create_registered_model(name)
+    client.create_model_version(name, str(version))
+    with pytest.raises(ModelError, match="outside the version's own folder"):
+        download_detector(f"models:/{name}/1", tmp_path / "downloaded")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with pytest.raises(ModelError, match="outside the version's own folder"):
+        fetch_detector(name, "1", tmp_path / "fetched", registered.settings(), registered.root)
+    assert not (tmp_path / "fetched").exists()
+    assert not list((tmp_path / "downloaded").rglob("*"))
 
 
 def test_without_a_store_the_error_names_the_variable_and_no_database_appears(

@@ -100,7 +100,7 @@ def test_a_config_that_names_files_elsewhere_is_refused(ensemble, tmp_path):
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     config["files"]["../secret"] = "0" * 64
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="lies elsewhere"):
+    with pytest.raises(ModelError, match="is not a file of a detector"):
         ReConPatch.load(tmp_path / "m")
 
 

@@ -123,11 +123,8 @@ def _edit(path, **changes):
     [
         ({"schema_version": 99}, "schema version 99"),
         ({"files": {}}, "names no memory bank"),
-        ({"files": {"bank.safetensors": "0"}}, "names no training set"),
-        (
-            {"files": {"../../etc/passwd": "0", "bank.safetensors": "0", "training_set.json": "0"}},
-            "passwd, which lies elsewhere",
-        ),
+        ({"files": {"bank.safetensors": "0" * 64}}, "names no training set"),
+        ({"files": {"../../etc/passwd": "0" * 64}}, "passwd, which is not a file of a detector"),
         ({"backbone": {"name": "x"}}, "does not describe a detector"),
         ({"settings": {"from_the_future": 1}}, "another version of reconpatch"),
     ],

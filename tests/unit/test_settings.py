@@ -155,3 +155,30 @@ def test_what_may_be_shown_holds_no_secret_and_makes_the_same_results():
     shown = load_settings(None, [*secret, "coreset.ratio=0.5"]).without_secrets()
     assert "SECRET" not in str(shown)
     assert parse_settings(shown) == load_settings(None, ["coreset.ratio=0.5"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "problem"),
+    [
+        ("no capture", "has 0 captures"),
+        ("(two)(captures)", "has 2 captures"),
+        ("(", "is not a regular expression"),
+        ("(?:" * 5_000 + "(a)" + ")" * 5_000, "has 20003 characters"),
+        ("(?:" * 240 + "(a)" + ")" * 240, "is not a regular expression"),
+        ("(a{99999999999999999999})", "is not a regular expression"),
+        ("((((a{100}){100}){100}){100})", "has 4 captures"),
+        ("((?:(?:(?:a{100}){100}){100}){100})", "repeats too often"),
+        ("(?x)((?:(?:(?:a{1 00}){1 00}){1 00}){1 00})", "uses the flag x"),
+        ("(?i:(?x:(a{1 000000})))", "uses the flag x"),
+    ],
+)
+def test_a_group_pattern_that_cannot_be_used_is_refused_when_the_settings_are_read(pattern, problem):
+    with pytest.raises(SettingsError, match=rf"data\.group_pattern: .*{problem}"):
+        parse_settings({"data": {"group_pattern": pattern}})
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"(part\d+)_", r"(?i)/([A-Z]\d{4}-\d{2}-\d{2})", r"(?<=x)(?P<part>\w+)(?!y)"]
+)
+def test_group_patterns_that_can_be_used(pattern):
+    assert parse_settings({"data": {"group_pattern": pattern}}).data.group_pattern == pattern

@@ -184,11 +184,11 @@ def test_a_file_cut_short_is_named(fitted, tmp_path, name):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda config: config["files"].update({"../secret": "0" * 64}), "lies elsewhere"),
+        (lambda config: config["files"].update({"../secret": "0" * 64}), "is not a file of a detector"),
         (lambda config: config["files"].pop("categories/0/bank.safetensors"), "categories/0/bank"),
-        (lambda config: config.pop("categories"), "does not describe a unified model"),
+        (lambda config: config.pop("categories"), "names no categories"),
         (lambda config: config["settings"]["unified"].update(bank="none"), "unified.bank"),
-        (lambda config: config.update(categories=[]), "does not describe a unified model"),
+        (lambda config: config.update(categories=[]), "names no categories"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(fitted, tmp_path, edit, message):

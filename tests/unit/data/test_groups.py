@@ -34,6 +34,11 @@ def test_patterns_that_cannot_be_used(tmp_path, pattern):
         assign_groups(PATHS, tmp_path, pattern)
 
 
+def test_a_pattern_that_would_search_for_years_is_an_error(tmp_path):
+    with pytest.raises(SettingsError, match=r"data\.group_pattern.* takes more than 1 s"):
+        assign_groups(["a" * 60 + ".png"], tmp_path, r"^((?:a|aa)+)$")
+
+
 def test_groups_csv_goes_before_the_pattern(tmp_path):
     (tmp_path / "groups.csv").write_text(
         "\ufeffpath,group\r\n" + "\r\n".join(f"{path},part {path[11:13]}" for path in PATHS), encoding="utf-8"

@@ -19,7 +19,7 @@ from reconpatch.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from reconpatch.errors import DataError, SettingsError
+from reconpatch.errors import DataError
 from reconpatch.files import sha256_file
 from reconpatch.settings import DataSettings
 
@@ -116,8 +116,6 @@ def test_settings_are_used(category):
     mask.save(category / "ground_truth/crack/0_mask.png")
     assert build_manifest(category, SETTINGS)["mask_area"].iloc[0] == 0
     assert build_manifest(category, DataSettings(mask_threshold=99))["mask_area"].iloc[0] == 1
-    with pytest.raises(SettingsError):
-        build_manifest(category, DataSettings(group_pattern="("))
     by_hand = build_manifest(category, DataSettings(layout="btad"))
     assert by_hand["path"].tolist() == ["test/crack/0.png"]
     assert by_hand["layout"].tolist() == ["btad"]

@@ -90,6 +90,28 @@ def test_paths_that_lead_out(tmp_path: Path, name: str, pack: str) -> None:
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == {p for p in before if p.is_file()}
 
 
+@pytest.mark.parametrize(
+    "name", [".git/config", "set/.dvc/config", ".hidden/0.png", "set/..png", ".DS_Store/x"]
+)
+@pytest.mark.parametrize("pack", ["tar", "zip"])
+def test_hidden_names_are_refused(tmp_path: Path, name: str, pack: str) -> None:
+    archive = (
+        make_tar(tmp_path / "a.tar.gz", member("./0.png", b"x"), member(name, b"x"))
+        if pack == "tar"
+        else make_zip(tmp_path / "a.zip", ("0.png", b"x"), (name, b"x"))
+    )
+    with pytest.raises(DataError, match="is hidden"):
+        unpack(archive, tmp_path / "target")
+    assert [path.name for path in (tmp_path / "target").rglob("*")] == ["0.png"]
+
+
+def test_what_macos_adds_is_passed_over(tmp_path: Path) -> None:
+    added = ["set/.DS_Store", "set/._0.png", "__MACOSX/set/._0.png", "._set"]
+    archive = make_zip(tmp_path / "a.zip", ("set/0.png", b"x"), *((name, b"x") for name in added))
+    assert unpack(archive, tmp_path / "target") == 1
+    assert [path.name for path in (tmp_path / "target").rglob("*.*")] == ["0.png"]
+
+
 def test_a_zero_byte_in_a_zips_name(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "a.zip", ("good_png", b"x"))
     archive.write_bytes(archive.read_bytes().replace(b"good_png", b"good\0png"))

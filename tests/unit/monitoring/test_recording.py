@@ -105,3 +105,16 @@ def test_who_predicts_neither_waits_nor_fails(tmp_path, monkeypatch, caplog) -> 
     assert "2 predictions were left out of the log" in caplog.text
     assert "predictions are not logged" in caplog.text
     assert "cannot be written" in caplog.text
+
+
+def test_a_pattern_that_takes_too_long_is_tried_once_and_loses_no_row(tmp_path, caplog) -> None:
+    recorder = Recorder(tmp_path)
+    subject = Subject("nut", "v/1", "a" * 60 + ".png", "its digest")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(30):
+            recorder.record(subject, _prediction(), np.zeros((4, 4, 3), np.uint8), r"^((?:a|aa)+)$")
+        recorder.record(SUBJECT, _prediction(), np.zeros((4, 4, 3), np.uint8), r"^(a)\.")
+        recorder.close()
+    assert caplog.text.count("data.group_pattern") == 1
+    found = read_predictions(tmp_path, model_version="v/1")
+    assert list(found["group"]) == ["its digest"] * 30 + ["a"]

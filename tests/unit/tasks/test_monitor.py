@@ -45,11 +45,19 @@ def _champion_folder(folder: Path, *, held_out: bool = True) -> None:
         object.__setattr__(found, "held_out", table)
     folder.mkdir()
     files = {name: sha256_file(folder / name) for name in write_calibration(folder, found)}
-    files |= {"bank.safetensors": "0", "training_set.json": "0"}
     for name in ("bank.safetensors", "training_set.json"):
         (folder / name).write_text(name)
         files[name] = sha256_file(folder / name)
-    write_json(folder / CONFIG, {"schema_version": SCHEMA_VERSION, "kind": "single", "files": files})
+    config = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "single",
+        "settings": {},
+        "backbone": {"name": "none", "weights_sha256": "0" * 64, "weights_source": "test"},
+        "training_set_sha256": "0" * 64,
+        "n_train": 0,
+        "files": files,
+    }
+    write_json(folder / CONFIG, config)
 
 
 def log(project: Path, count: int, when: datetime, *, darker: float = 0.0, version: str = "3") -> None:

@@ -76,6 +76,25 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: st
     assert list(tmp_path.rglob("one")) == []
 
 
+@pytest.mark.parametrize("name", [".git/config", "model/.dvc/config", ".hidden"])
+def test_a_hidden_name_is_refused_and_never_sent(tmp_path: Path, name: str) -> None:
+    store, hasher = Store((tmp_path / "share").as_uri()), Hasher(tmp_path)
+    content = hashlib.sha256(b"x").hexdigest()
+    tree = {name: content}
+    store.put(f"files/{content[:2]}/{content}", b"x")
+    store.put(f"trees/{sha256_json(tree)}", dump_json(tree).encode())
+    with pytest.raises(DataError, match="is hidden; find out who writes to the store"):
+        fetch(sha256_json(tree), tmp_path / "there", store, hasher)
+    assert not (tmp_path / "there").exists()
+
+    _write(tmp_path / "here", {name: b"secret", "one": b"1"})
+    digest = publish(tmp_path / "here", store, hasher)
+    fetch(digest, tmp_path / "there", store, hasher)
+    assert _files(tmp_path / "there") == {"one": b"1"}
+    fetch(digest, tmp_path / "here", store, hasher)
+    assert _files(tmp_path / "here") == {name: b"secret", "one": b"1"}
+
+
 def test_a_machine_gets_images_and_stages_but_its_own_images_are_never_replaced(tmp_path: Path) -> None:
     share = (tmp_path / "share").as_uri()
     settings = load_settings(None, [f"pipeline.shared={share}", "pipeline.root=data"])
