@@ -4,7 +4,6 @@ python -m flows.batch --model models:/reconpatch-demo-brick@champion FOLDER [--o
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,11 +13,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
 from flows.artifacts import artifact_key
-from flows.command_line import read_params
+from flows.command_line import failure_told, read_params
 from flows.failures import raise_failures
 from flows.retries import RETRY_REGISTRY
 from flows.run_stages import failure_of
-from reconpatch.errors import ReConPatchError
 from reconpatch.settings import Settings, load_settings
 from tasks.batch import Batch, Request, score_folder
 from tasks.job import PARAMS, PROJECT
@@ -93,10 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--log", action=argparse.BooleanOptionalAction, default=True, help="monitor.log")
     given = parser.parse_args(arguments)
     read_params(parser)
-    try:
+    with failure_told("batch"):
         done = batch(given.model, given.folder, given.output, given.category, given.maps, given.log)
-    except ReConPatchError as error:
-        sys.exit(f"batch failed: {error}")
     for path, problem in done.problems.items():
         print(f"{path}: {problem}")
     print(done)

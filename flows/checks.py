@@ -13,10 +13,10 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.artifacts import artifact_key
 from reconpatch.errors import ReConPatchError
+from reconpatch.integrations.check_report import ChecksFailedError
 from tasks.data_docs import Checks, log_checks
 from tasks.job import Job
 from tasks.stages import NOMINAL_CHECK
-from tasks.validate import ChecksFailedError
 
 _MOST_LISTED = 100
 

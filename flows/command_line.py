@@ -2,11 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from flows.by_category import choose_categories
+from flows.failures import ended_by_caller
 from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.settings import Settings, load_settings
 from tasks.job import PARAMS, PROJECT
@@ -28,6 +30,16 @@ def read_params(
     return settings
 
 
+@contextmanager
+def failure_told(name: str) -> Iterator[None]:
+    """Around a flow: why it failed is the last that is printed, and the exit status 1."""
+    try:
+        with ended_by_caller():
+            yield
+    except ReConPatchError as error:
+        sys.exit(f"{name} failed: {error}")
+
+
 def run_by_category(
     name: str,
     description: str,
@@ -43,11 +55,10 @@ def run_by_category(
     parser.add_argument("--category", dest="categories", action="append", default=[])
     given = parser.parse_args(arguments)
     read_params(parser, categories=given.categories)
-    try:
-        for outcome in flow(given.categories):
-            print(show(outcome))
-    except ReConPatchError as error:
-        sys.exit(f"{name} failed: {error}")
+    with failure_told(name):
+        outcomes = flow(given.categories)
+    for outcome in outcomes:
+        print(show(outcome))
 
 
 def run_with_params(
@@ -70,7 +81,5 @@ def run_with_params(
     given = parser.parse_args(arguments)
     named = {"preset": given.preset} if presets else {}
     read_params(parser, given.params, given.overrides, **named)
-    try:
+    with failure_told(name):
         return flow(given.params, given.overrides, **named)
-    except ReConPatchError as error:
-        sys.exit(f"{name} failed: {error}")

@@ -4,7 +4,6 @@ python -m flows.housekeeping [--no-dry-run]
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +13,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
-from flows.command_line import read_params
-from reconpatch.errors import ReConPatchError
+from flows.command_line import failure_told, read_params
 from reconpatch.settings import load_settings
 from tasks.housekeeping import Removal, find_removals, remove
 from tasks.job import PARAMS, PROJECT
@@ -61,10 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dry-run", action=argparse.BooleanOptionalAction, default=True)
     given = parser.parse_args(arguments)
     read_params(parser)
-    try:
+    with failure_told("housekeeping"):
         found = housekeeping(given.dry_run)
-    except ReConPatchError as error:
-        sys.exit(f"housekeeping failed: {error}")
     for one in found:
         print(f"{one.kind} {one.what}: {one.why}")
     print(describe(found, given.dry_run))

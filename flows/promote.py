@@ -15,9 +15,9 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.command_line import read_params
+from flows.command_line import failure_told, read_params
+from flows.failures import told
 from flows.summary import publish_gate
-from reconpatch.errors import ReConPatchError
 from reconpatch.settings import Settings, load_settings
 from tasks.champion_change import Promotion
 from tasks.job import PARAMS, PROJECT
@@ -67,7 +67,7 @@ def watch_once(settings: Settings, project: Path) -> list[Promotion]:
         try:
             changes += reconcile(model, settings=settings, project=project)
         except Exception as error:  # whatever it is, it is of this model
-            print(f"{model}: {_told(error)}", file=sys.stderr, flush=True)
+            print(f"{model}: {told(error)}", file=sys.stderr, flush=True)
     return changes
 
 
@@ -79,13 +79,8 @@ def watch(every: float, settings: Settings, project: Path) -> None:
             for change in watch_once(settings, project):
                 print(describe(change), flush=True)
         except Exception as error:  # the server may be back at the next look
-            print(_told(error), file=sys.stderr, flush=True)
+            print(told(error), file=sys.stderr, flush=True)
         time.sleep(every)
-
-
-def _told(error: Exception) -> str:
-    """With its kind where its text was not written for people."""
-    return str(error) if isinstance(error, ReConPatchError) else f"{type(error).__name__}: {error}"
 
 
 def describe(change: Promotion) -> str:
@@ -122,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
     if given.model is None:
         parser.error("give --model (or --watch)")
-    try:
+    with failure_told("promote"):
         if given.log:
             print_log(given.model, settings, PROJECT)
             return
@@ -134,8 +129,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             check_promotion(given.model, given.version, given.why, settings=settings, project=PROJECT)
         done = promote(given.model, given.version, given.why)
-    except ReConPatchError as error:
-        sys.exit(f"promote failed: {error}")
     print(describe(done))
 
 

@@ -1,13 +1,18 @@
 """Which failures may be gone soon, and how long a flow waits for that."""
 
 import errno
+import logging
 from typing import Any
 
 from prefect.client.schemas.objects import State
 from requests.exceptions import ConnectionError as Unreachable
 from requests.exceptions import Timeout
 
+from flows.failures import told
+from reconpatch.errors import ReConPatchError
 from tasks.commit import DvcBusyError
+
+_LOG = logging.getLogger("tasks.retries")  # one of the loggers that Prefect keeps with the run
 
 # A file server that is away for a moment. A full disk is not among them: trying again does not empty it.
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENETDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH}
@@ -26,12 +31,21 @@ def may_pass(error: BaseException | None) -> bool:
 
 def retry(_task: Any, _run: Any, state: State[Any]) -> bool:
     """`may_pass` as Prefect asks it."""
-    return may_pass(state.result(raise_on_failure=False))
+    error = state.result(raise_on_failure=False)
+    return may_pass(error) or _given_up(error)
 
 
 def is_busy(_task: Any, _run: Any, state: State[Any]) -> bool:
     """Whether a task failed because another process holds DVC's lock."""
-    return isinstance(state.result(raise_on_failure=False), DvcBusyError)
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, DvcBusyError) or _given_up(error)
+
+
+def _given_up(error: Any) -> bool:
+    """False; an error that nobody expected leaves its traceback: where tries are left, Prefect logs none."""
+    if isinstance(error, Exception) and not isinstance(error, ReConPatchError):
+        _LOG.error("an error that was not expected: %s", told(error), exc_info=error)
+    return False
 
 
 RETRY_BUSY: dict[str, Any] = {

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect import task
+from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
+from flows.failures import told
+from flows.graph import Futures, Key, Node, Outcome, run_graph
 from flows.runners import task_runner
 from flows.stage_tasks import part_task, stage_task
 from reconpatch.settings import Settings
@@ -20,8 +22,8 @@ from tasks.stage import Finished
 from tasks.stages import STAGES, Stage
 from tasks.update import prepare, update_job
 
-_Key = tuple[str, str, str | None]
 SPREAD = ("features", "coreset")  # stages whose work can go ahead in parts
+_NOT_RUN = "  not run because of it: "
 
 
 def run_stages(
@@ -30,38 +32,23 @@ def run_stages(
     """Run all stages of these categories (None: of all), ``pipeline.concurrency`` at a time.
 
     Returns:
-        The stages whose outputs are current, and a message for each one that failed. A stage that
-        waited for a failed one appears in neither.
+        The stages whose outputs are current, and a message for each one that failed, with the stages that
+        were not run because of it.
     """
-    futures: dict[_Key, PrefectFuture[Any]] = {}
-    parts: dict[_Key, PrefectFuture[Any]] = {}
     images = _send_images(settings, project, outputs, categories)
     with task_runner(settings) as runner:
-        # Stage by stage, not category by category: a waiting task occupies a worker.
-        for stage in STAGES.values():
-            for job in jobs_of(stage.name, settings, project, outputs, categories):
-                before = [
-                    futures[_key(upstream.name, one, upstream.per_backbone)]
-                    for upstream in _upstream(stage)
-                    for one in job.upstream(upstream.name)
-                ]
-                given = {"job": job, "before": before, "images": images}
-                ahead = _submit_parts(runner, stage, given)
-                parts |= ahead
-                given["before"] = [*before, *ahead.values()]
-                key = _key(stage.name, job, stage.per_backbone)
-                futures[key] = runner.submit(stage_task(stage.name), given)
-        states = {key: _wait(future) for key, future in {**parts, **futures}.items()}
-    finished = [states[key].result() for key in futures if states[key].is_completed()]
-    bring(finished)
-    failures = [message for key, state in states.items() for message in failure_of(_name(key), state)]
-    if not failures:  # a cluster that loses a task tells no error
-        failures = [
-            f"{_name(key)}: did not end ({state.name})"
-            for key, state in states.items()
-            if not state.is_completed()
+        # Stage by stage, not category by category: all categories come equally far.
+        nodes = [
+            node
+            for stage in STAGES.values()
+            for job in jobs_of(stage.name, settings, project, outputs, categories)
+            for node in _nodes(runner, stage, job, images)
         ]
-    return finished, failures
+        outcome = run_graph(nodes)
+    stages = [state for key, state in outcome.states.items() if key[0] in STAGES]
+    finished = [state.result() for state in stages if state.is_completed()]
+    bring(finished)
+    return finished, [_failure(outcome, key) for key in outcome.not_run]
 
 
 def run_update(settings: Settings, project: Path, champion: Champion) -> tuple[list[Finished], list[str]]:
@@ -74,12 +61,15 @@ def run_update(settings: Settings, project: Path, champion: Champion) -> tuple[l
     fetched = fetch(job, champion, return_state=True)
     finished: list[Finished] = []
     failures = failure_of(f"fetch {job}", fetched)
-    for name in () if failures else ("validate", "update", "evaluate"):
+    left = ["validate", "update", "evaluate"]
+    while left and not failures:
+        name = left.pop(0)
         state = stage_task(name)(fetched.result(), return_state=True)
         failures = failure_of(f"{name} {job}", state)
-        if failures:
-            break
-        finished.append(state.result())
+        if not failures:
+            finished.append(state.result())
+    if failures and left:
+        failures = [f"{failures[0]}\n{_NOT_RUN}{', '.join(left)} ({job})"]
     return finished, failures
 
 
@@ -93,8 +83,7 @@ def failure_of(what: str, state: State[Any]) -> list[str]:
     """The message of a failed or crashed task, or nothing."""
     if not (state.is_failed() or state.is_crashed()):
         return []
-    error = state.result(raise_on_failure=False)
-    return [f"{what}: {error}"]
+    return [f"{what}: {told(state.result(raise_on_failure=False))}"]
 
 
 def _upstream(stage: Stage) -> list[Stage]:
@@ -111,29 +100,46 @@ def _send_images(
     return {job.category: send_images(job) for job in jobs}
 
 
-def _submit_parts(
-    runner: TaskRunner[Any], stage: Stage, given: dict[str, Any]
-) -> dict[_Key, PrefectFuture[Any]]:
-    """The shares of a stage's work that go ahead of it, side by side, where the parameters ask for some."""
-    job: Job = given["job"]
+def _nodes(runner: TaskRunner[Any], stage: Stage, job: Job, images: dict[str, str | None]) -> list[Node]:
+    """A stage behind those that it reads, and behind the shares of its work that the parameters ask for."""
+    before = tuple(
+        _key(upstream.name, one, upstream.per_backbone)
+        for upstream in _upstream(stage)
+        for one in job.upstream(upstream.name)
+    )
+
+    def node(key: Key, run: Task[..., Any], after: tuple[Key, ...], **more: Any) -> Node:
+        def submit(futures: Futures) -> PrefectFuture[Any]:
+            # As futures, so that Prefect knows what came from what.
+            given = {"job": job, "before": [futures[one] for one in after], "images": images, **more}
+            return runner.submit(run, given)
+
+        return Node(key, after, submit)
+
     count = job.settings.pipeline.parts
-    if count == 1 or stage.name not in SPREAD:
-        return {}
-    run = part_task(stage.name)
-    return {
-        _key(f"{stage.name} part {number}", job): runner.submit(run, {**given, "number": number})
-        for number in range(count)
-    }
+    parts = [
+        node(_key(f"{stage.name} part {number}", job), part_task(stage.name), before, number=number)
+        for number in range(count if count > 1 and stage.name in SPREAD else 0)
+    ]
+    after = (*before, *(part.key for part in parts))
+    return [*parts, node(_key(stage.name, job, stage.per_backbone), stage_task(stage.name), after)]
 
 
-def _key(name: str, job: Job, per_backbone: bool = True) -> _Key:
+def _failure(outcome: Outcome, key: Key) -> str:
+    """A task that did not complete, why, and in one line what was not run because of it."""
+    state, name = outcome.states[key], _name(key)
+    # A cluster that loses a task tells no error.
+    (line,) = failure_of(name, state) or [f"{name}: did not end ({state.name})"]
+    left: dict[str, list[str]] = {}
+    for stage, *job in outcome.not_run[key]:
+        left.setdefault(", ".join(filter(None, job)), []).append(stage)
+    listed = [f"{', '.join(stages)} ({job})" for job, stages in left.items()]
+    return f"{line}\n{_NOT_RUN}{'; '.join(listed)}" if listed else line
+
+
+def _key(name: str, job: Job, per_backbone: bool = True) -> Key:
     return name, job.category, job.backbone if per_backbone else None
 
 
-def _name(key: _Key) -> str:
+def _name(key: Key) -> str:
     return " ".join(filter(None, key))
-
-
-def _wait(future: PrefectFuture[Any]) -> State[Any]:
-    future.wait()
-    return future.state

@@ -1,17 +1,19 @@
 """The stages as Prefect tasks."""
 
 import importlib
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
+from prefect.utilities.timeout import timeout
 
 from flows import locks
 from flows.checks import publishing
 from flows.retries import retry
+from reconpatch.errors import ReConPatchError
 from tasks.job import Job
 from tasks.sharing import bring, bring_images, send
 from tasks.stage import Finished, run_stage
@@ -52,8 +54,8 @@ def stage_task(name: str) -> Task[..., Finished]:
 
     @task(name=name, task_run_name=f"{name} {{job}}", **_options(name))
     def run(job: Job, before: Sequence[Finished | None] = (), images: _Images = None) -> Finished:
-        _bring(name, job, before, images)
-        with publishing(name, job):
+        with _in_time(name, job), publishing(name, job):
+            _bring(name, job, before, images)
             return send(run_stage(name, job, around=lambda: _device_lock(name, job)))
 
     return run
@@ -64,8 +66,8 @@ def part_task(name: str) -> Task[..., None]:
 
     @task(name=f"{name} part", task_run_name=f"{name} {{job}} part {{number}}", **_options(name))
     def run(job: Job, number: int, before: Sequence[Finished | None] = (), images: _Images = None) -> None:
-        _bring(name, job, before, images)
-        with _device_lock(name, job):
+        with _in_time(name, job), _device_lock(name, job):
+            _bring(name, job, before, images)
             importlib.import_module(f"tasks.{name}").part(job, number)
 
     return run
@@ -79,8 +81,32 @@ def _options(name: str) -> dict[str, Any]:
         "retries": limits.retries,
         "retry_delay_seconds": [10 * 3**i for i in range(limits.retries)],
         "retry_condition_fn": retry,
-        "timeout_seconds": limits.hours * 3600,
     }
+
+
+class _OverdueError(TimeoutError):
+    """The limit's own, so that no other time-out passes for it."""
+
+
+@contextmanager
+def _in_time(name: str, job: Job) -> Iterator[None]:
+    """End a stage that is longer at work than its limit, between two operations.
+
+    As ``timeout_seconds`` of the task would, which Prefect takes for a mistake of every task that runs in a
+    thread and warns of at each start.
+
+    Raises:
+        ReConPatchError: the time is over.
+    """
+    hours = LIMITS[name].hours
+    try:
+        with timeout(hours * 3600, _OverdueError):
+            yield
+    except _OverdueError:
+        raise ReConPatchError(
+            f"{name} ({job}): was not done within {hours:g} hours and was ended; look at what it waits for, "
+            "or allow it more in LIMITS of flows/stage_tasks.py"
+        ) from None
 
 
 def _bring(name: str, job: Job, before: Sequence[Finished | None], images: _Images) -> None:

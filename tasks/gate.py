@@ -1,6 +1,7 @@
 """The gate: what is known of a candidate against what the policy demands; files and registry stay away."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -169,7 +170,7 @@ def _results(rules: Rules, evidence: Evidence) -> Iterator[RuleResult]:
 
 def _bounded(rule: str, name: str, evidence: Evidence, accept: Any) -> RuleResult:
     value = evidence.metrics.get(name)
-    if value is None:
+    if value is None or math.isnan(value):
         return _result(rule, None, f"not available: {evidence.not_available.get(name, 'not measured')}")
     return _result(rule, accept(value), f"{value:.4f}")
 
@@ -192,6 +193,8 @@ def _fast(most: float, evidence: Evidence) -> RuleResult:
     if evidence.seconds is None:
         return _result(rule, None, f"not available: {evidence.not_measured}")
     own, champion = evidence.seconds
+    if not (math.isfinite(own) and math.isfinite(champion) and champion > 0):
+        return _result(rule, None, f"not available: {own:g} s and {champion:g} s are no measurement")
     return _result(rule, own / champion <= most, f"{own / champion:.2f} ({own:.4f} s and {champion:.4f} s)")
 
 

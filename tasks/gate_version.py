@@ -27,6 +27,7 @@ from reconpatch.evaluation.evaluate import evaluate
 from reconpatch.evaluation.evaluation_set import evaluation_set_digest
 from reconpatch.evaluation.pixel_histograms import PixelHistograms
 from reconpatch.evaluation.result import PIXELS, SCORES
+from reconpatch.evaluation.unlabelled import heldout_rows
 from reconpatch.files import sha256_file
 from reconpatch.settings import Settings
 from tasks.evaluation_output import METRICS, images_of
@@ -152,7 +153,7 @@ class _Pair:
             rows = pd.Index(one.scores["path"]).get_indexer(self._paths)
             pixels = None if one.pixels is None else one.pixels.take(rows)
             return one.scores.iloc[rows].reset_index(drop=True), pixels
-        self._check_images()
+        self._check_images(self._paths)
         table = self._manifest[self._manifest["path"].isin(self._paths)].copy()
         table.attrs["root"] = str(self._root)
         whole = settings.model_copy(
@@ -195,15 +196,24 @@ class _Pair:
     def time(self) -> dict[str, Any]:
         """Median seconds an image of both, taking turns in this process, so that they share its hardships."""
         try:
-            self._check_images()
             detectors = [ReConPatch.load(one.folder / "model") for one in self._both]
-            spent = _take_turns(detectors, [self._root / path for path in self._paths[:_TIMED]])
+            timed = self._timed(detectors)
+            self._check_images(timed)
+            spent = _take_turns(detectors, [self._root / path for path in timed])
         except ReConPatchError as error:
             return {"not_measured": str(error)}
         return {"seconds": spent}
 
-    def _check_images(self) -> None:
-        rows = self._manifest[self._manifest["path"].isin(self._paths)]
+    def _timed(self, detectors: Sequence[ReConPatch]) -> list[str]:
+        """Test images; without any, nominal images that the fit of one of the two held out."""
+        held = (heldout_rows(one, self._manifest)["path"].tolist() for one in detectors)
+        paths = self._paths or next(filter(None, held), [])
+        if not paths:
+            raise DataError("there is neither a test image nor a held-out nominal one to measure it on")
+        return paths[:_TIMED]
+
+    def _check_images(self, paths: Sequence[str]) -> None:
+        rows = self._manifest[self._manifest["path"].isin(paths)]
         for path, digest in zip(rows["path"], rows["sha256"], strict=True):
             file = self._root / path
             if not file.is_file():

@@ -3,17 +3,13 @@
 from pathlib import Path
 
 from reconpatch.data.manifest import build_manifest, manifest_digest, write_manifest
-from reconpatch.errors import DataError
 from reconpatch.files import atomic_folder, remove_abandoned, write_json
+from reconpatch.integrations.check_report import ChecksFailedError
 from reconpatch.integrations.expectations import check_manifest
 from tasks.job import Job, probe_cache
 from tasks.stage import main
 
 CHECKS = "checks.json"
-
-
-class ChecksFailedError(DataError):
-    """A check with severity critical failed; the Data Docs tell, as the message does."""
 
 
 def run(job: Job, folder: Path) -> dict[str, float]:
@@ -22,7 +18,8 @@ def run(job: Job, folder: Path) -> dict[str, float]:
     The Data Docs hold times of day, so they are no output of the stage; after a failure they are there too.
 
     Raises:
-        ChecksFailedError: a check with severity critical failed; the message lists every problem.
+        ChecksFailedError: a check with severity critical failed; the message lists every problem, as the Data
+            Docs do.
     """
     seen = probe_cache(job.settings, job.category, job.project)
     table = build_manifest(job.images, job.settings.data, cache=seen, tell_groups=True)

@@ -1,11 +1,15 @@
 """`reconpatch data ...`: image sets."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reconpatch.cli.options import Json, Overrides, Params, count, write
+
+if TYPE_CHECKING:
+    from reconpatch.integrations.check_report import CheckReport
 
 app = typer.Typer(no_args_is_help=True, help="Image sets: fetch one, make one, check one.")
 
@@ -71,12 +75,17 @@ def data_check(
 
     settings = load_settings(params, overrides or ())
     reports = check_dataset(folder, settings.data, settings.validate_, docs)
+    show_reports(reports)
+    write(json_file, {category: report.to_dict() for category, report in reports.items()})
+    if not all(report.success for report in reports.values()):
+        raise typer.Exit(1)
+
+
+def show_reports(reports: "Mapping[str, CheckReport]") -> None:
+    """Print every problem of every category, and each category's verdict."""
     for category, report in reports.items():
         for problem in report.problems:
             typer.echo(f"{problem.severity:8} {category}/{problem.path or ''}: {problem.reason}")
         verdict = "passed" if report.success else "FAILED"
         found = f"{count(report.images, 'image')}, {count(len(report.problems), 'problem')}"
         typer.echo(f"{category}: {found}, {verdict}")
-    write(json_file, {category: report.to_dict() for category, report in reports.items()})
-    if not all(report.success for report in reports.values()):
-        raise typer.Exit(1)

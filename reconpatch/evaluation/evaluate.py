@@ -45,7 +45,7 @@ def evaluate(detector: Detector, table: pd.DataFrame, settings: Settings) -> Eva
 
     Maps are measured as they come and not kept, so memory does not grow with the test set. Without a labelled
     defect the figures that need one are None, and held-out nominal images and synthetic defects, named as
-    such, say what they can.
+    such, say what they can; seconds an image are those of the test images, and without any of these.
 
     Args:
         detector: a fitted one.
@@ -91,16 +91,18 @@ def evaluate(detector: Detector, table: pd.DataFrame, settings: Settings) -> Eva
     metrics["n_train"] = int(((table["split"] == "train") & (table["label"] == 0)).sum())
     metrics["n_test"] = len(test)
     metrics["n_contradicted"] = int(left_out.sum())
+    seconds = clock.seconds / len(test) if len(test) else None
     if not (test["label"] == 1).any():
         held = heldout_rows(detector, table)
-        evaluate_unlabelled(detector, held, test[test["label"] == 0], settings, metrics, reasons)
+        spent = evaluate_unlabelled(detector, held, test[test["label"] == 0], settings, metrics, reasons)
+        seconds = spent if seconds is None else seconds
     scale = colour_scale(scores, calibration, metrics)
     return Evaluation(
         category=str(table["category"].iloc[0]) if len(table) else printable(root.name),
         metrics=metrics,
         defect_types=summarise_types(scores, threshold, settings.seed),
         not_available=reasons,
-        timings={"seconds_per_image": clock.seconds / len(test) if len(test) else None},
+        timings={"seconds_per_image": seconds},
         table=scores.drop(columns=["map_median", "map_max"]),
         scale=scale,
         examples=_look_again(detector, test, scores, root, settings),

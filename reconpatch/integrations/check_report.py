@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from reconpatch.errors import DataError
 from reconpatch.files import write_json
 
 CRITICAL, WARNING = "critical", "warning"
@@ -77,6 +78,19 @@ class CheckReport:
             tuple(values["expectations"]),
             int(values["images"]),
         )
+
+
+class ChecksFailedError(DataError):
+    """A check with severity critical failed.
+
+    Attributes:
+        reports: of each category that was checked, by name.
+    """
+
+    def __init__(self, message: str, reports: Mapping[str, CheckReport] | None = None) -> None:
+        """With a message for people, and the reports that it is about."""
+        super().__init__(message)
+        self.reports = dict(reports or {})
 
 
 def join_reports(reports: Mapping[str, CheckReport]) -> CheckReport:

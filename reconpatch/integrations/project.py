@@ -14,6 +14,8 @@ from yaml import safe_load
 from reconpatch.data.layouts import category_roots
 from reconpatch.errors import DataError, SettingsError
 from reconpatch.files import atomic_file, atomic_folder, remove_abandoned
+from reconpatch.integrations.check_report import CRITICAL, CheckReport, ChecksFailedError
+from reconpatch.integrations.expectations import check_dataset
 from reconpatch.integrations.extras import import_extra
 from reconpatch.settings import load_settings
 
@@ -27,16 +29,20 @@ class InitialisedProject:
         root: folder of the data set inside the project.
         categories: its categories, sorted.
         dvc_file: the small file that versions the images, to be committed to git.
+        reports: what the data checks found, by the name of the folder.
     """
 
     dataset: str
     root: Path
     categories: tuple[str, ...]
     dvc_file: Path
+    reports: dict[str, CheckReport]
 
 
-def initialise(images: Path, project: Path, name: str | None = None) -> InitialisedProject:
-    """Copy images to data/<name>, version them with DVC and point params.yaml at them.
+def initialise(
+    images: Path, project: Path, name: str | None = None, *, force: bool = False
+) -> InitialisedProject:
+    """Check images, copy them to data/<name>, version them with DVC and point params.yaml at them.
 
     A call that was killed or failed is finished by the next one: images that lie there already are not
     copied again.
@@ -46,12 +52,14 @@ def initialise(images: Path, project: Path, name: str | None = None) -> Initiali
             categories. It is copied, never moved or changed.
         project: root of the project, where dvc.yaml and params.yaml lie.
         name: name of the data set; default: the folder's own, in lower case.
+        force: take the images whatever the data checks find.
 
     Raises:
+        ChecksFailedError: the data checks found a critical problem, which training would stop at.
         DataError: no category is recognised, data/<name> exists with other content, or the images
             cannot be copied.
         SettingsError: the project has no params.yaml or dvc.yaml, or a name does not fit.
-        ReConPatchError: DVC or ruamel.yaml is not installed.
+        ReConPatchError: DVC, ruamel.yaml or great_expectations is not installed.
     """
     params = project / "params.yaml"
     for needed in (params, project / "dvc.yaml"):
@@ -65,17 +73,25 @@ def initialise(images: Path, project: Path, name: str | None = None) -> Initiali
     roots = category_roots(images)
     sources = {name: images} if images in roots.values() else _named(roots)
     # Parsed before anything is copied: a name that params.yaml refuses must leave no trace.
-    settings = {
+    named = {
         "pipeline.dataset": name,
         "pipeline.root": f"data/{name}",
         "pipeline.categories": list(sources),
     }
-    load_settings(params, settings)
+    settings = load_settings(params, named)
+    reports = check_dataset(images, settings.data, settings.validate_)
+    critical = sum(one.severity == CRITICAL for report in reports.values() for one in report.problems)
+    if critical and not force:
+        raise ChecksFailedError(
+            f"{images}: the data checks find {critical} critical problem(s), which training would stop at; "
+            "mend or remove these images, or take the folder as it is with --force",
+            reports,
+        )
     root = project / "data" / name
     _copy(sources, root)
     _dvc(project, "add", "--quiet", f"data/{name}")
     _write_params(params, name, list(sources))
-    return InitialisedProject(name, root, tuple(sources), project / "data" / f"{name}.dvc")
+    return InitialisedProject(name, root, tuple(sources), project / "data" / f"{name}.dvc", reports)
 
 
 def _dataset_name(text: str) -> str:

@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 
 from reconpatch.errors import DataError, ReConPatchError, SettingsError
+from reconpatch.integrations.check_report import ChecksFailedError
 from reconpatch.integrations.project import initialise
 from reconpatch.settings import load_settings
 
@@ -33,7 +34,7 @@ def photographs(tmp_path):
     folder = tmp_path / "Line 3"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    for i in range(4):
+    for i in range(12):
         Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
     return folder
 
@@ -43,10 +44,10 @@ def test_a_plain_folder_of_good_images(project, photographs):
     done = initialise(photographs, project)
     assert (done.dataset, done.categories) == ("line-3", ("line-3",))
     assert sorted(p.name for p in (project / "data/line-3/line-3").iterdir()) == [
-        f"{i}.png" for i in range(4)
+        f"{i}.png" for i in sorted(range(12), key=str)
     ]
-    assert len(list(photographs.iterdir())) == 4
-    assert yaml.safe_load(done.dvc_file.read_text())["outs"][0]["nfiles"] == 4
+    assert len(list(photographs.iterdir())) == 12
+    assert yaml.safe_load(done.dvc_file.read_text())["outs"][0]["nfiles"] == 12
     pipeline = load_settings(project / "params.yaml").pipeline
     assert (pipeline.dataset, str(pipeline.root)) == ("line-3", "data/line-3")
     assert pipeline.categories == ("line-3",)
@@ -98,6 +99,20 @@ def test_a_call_that_failed_after_the_copy_is_finished_by_the_next(project, phot
     ]
 
 
+def test_what_training_would_stop_at_is_refused_and_taken_by_force(project, photographs):
+    (photographs / "3.png").write_bytes((photographs / "3.png").read_bytes()[:100])
+    before = (project / "params.yaml").read_text()
+    with pytest.raises(ChecksFailedError, match=r"1 critical problem\(s\).*--force") as refused:
+        initialise(photographs, project)
+    problem = refused.value.reports["Line 3"].problems[0]
+    assert (problem.severity, problem.path) == ("critical", "3.png")
+    assert not (project / "data").exists()
+    assert (project / "params.yaml").read_text() == before
+    done = initialise(photographs, project, force=True)
+    assert (done.root / "line-3/3.png").is_file()
+    assert done.reports == refused.value.reports
+
+
 def test_without_a_package_nothing_is_copied(project, photographs, monkeypatch):
     monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
     with pytest.raises(ReConPatchError, match=r"needs the package ruamel.yaml"):
@@ -135,7 +150,7 @@ def test_category_names_that_cannot_be_told_apart_or_written(project, photograph
 def test_an_image_that_cannot_be_copied_is_named(project, photographs):
     (photographs / "lost.png").symlink_to(photographs / "nowhere.png")
     with pytest.raises(DataError, match=r"lost.png: cannot be copied"):
-        initialise(photographs, project)
+        initialise(photographs, project, force=True)
     assert not (project / "data" / "line-3").exists()
 
 

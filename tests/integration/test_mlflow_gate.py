@@ -193,6 +193,28 @@ def test_missing_images_are_named_and_do_not_pass(run: PipelineRun, fitted, monk
     assert "is another image" in finding
 
 
+def test_without_a_test_image_seconds_are_measured_on_held_out_ones(run: PipelineRun, fitted) -> None:
+    policy(run, "minimum: {image_auroc: 0.5}\nnot_worse: {image_auroc: 0.01}\nlatency_ratio: 100\n")
+    shutil.rmtree(run.images / "test")
+    register(run, fitted[1])
+    second = register(run, fitted[1], nudge=1e-3)
+    verdict, finding = verdict_of(second, "at most 100 times")
+    assert (verdict, finding.count(" s")) == (PASSED, 2)
+    assert (second.gate.outcome, second.gate.broken()) == (UNDECIDED, "")
+    assert second.aliases == ("challenger",)
+
+
+def test_where_nothing_can_be_timed_a_person_decides(run: PipelineRun, fitted, monkeypatch) -> None:
+    shutil.rmtree(run.images / "test")
+    register(run, fitted[1])
+    monkeypatch.setattr(gate_version, "heldout_rows", lambda _, table: table.head(0))
+    second = register(run, fitted[1], nudge=1e-3)
+    verdict, finding = verdict_of(second, "at most 1.5 times")
+    assert verdict == CANNOT_TELL
+    assert "neither a test image nor a held-out nominal one" in finding
+    assert second.gate.outcome == UNDECIDED
+
+
 def test_by_policy_a_candidate_that_passed_is_promoted(run: PipelineRun, fitted) -> None:
     register(run, fitted[2])
     text = "promotion: automatic\nnot_worse: {image_auroc: 0.01}\nlineage: []\ndata_checks: false\n"

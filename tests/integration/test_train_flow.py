@@ -96,8 +96,12 @@ def test_a_failing_category_stops_no_other_and_fails_the_flow(make_project) -> N
     project = make_project()
     image = project.root / "data" / "tiny" / "dents" / "train" / "good" / "003.png"
     image.write_bytes(image.read_bytes()[:500])
-    with pytest.raises(FlowFailedError, match=r"validate dents: (.|\n)*003\.png"):
+    with pytest.raises(FlowFailedError, match=r"validate dents: (.|\n)*003\.png") as caught:
         train(project=project.root)
+    told = str(caught.value)
+    assert told.count("good/003.png") == 1
+    left = f"not run because of it: features, train, coreset, calibrate, evaluate (dents, {NET})"
+    assert told.splitlines()[-1].strip() == left
     done = json.loads((project.root / "outputs/tiny/plain" / NET / "evaluate/metrics.json").read_text())
     assert done["category"] == "plain"
     assert not (project.root / "outputs/tiny/dents/validate").exists()

@@ -1,12 +1,15 @@
 """Bad input on the command line: one line that names it, the right exit status, no traceback."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from reconpatch import cli
 from tests.command_line import SET, assert_one_line, cut_off
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_a_truncated_image(run, model, spoiled, tmp_path):
@@ -15,6 +18,22 @@ def test_a_truncated_image(run, model, spoiled, tmp_path):
     assert_one_line(run("fit", spoiled, "--out", tmp_path / "m", *SET), 1, "train/good/3.png")
     assert not (tmp_path / "m").exists()
     assert_one_line(run("predict", model, image), 1, str(image))
+
+
+def test_init_refuses_what_data_check_fails_with_its_findings(run, spoiled, tmp_path):
+    cut_off(spoiled / "train/good/3.png")
+    project = tmp_path / "project"
+    project.mkdir()
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, project / name)
+    done = run("init", spoiled, "--name", "line", "--project", project)
+    assert done.status == 1
+    assert done.out == run("data", "check", spoiled).out
+    assert "critical spoiled/train/good/3.png: " in done.out
+    assert done.err.count("\n") == 1
+    assert "Traceback" not in done.err
+    assert "--force" in done.err
+    assert sorted(path.name for path in project.iterdir()) == ["dvc.yaml", "params.yaml"]
 
 
 def test_an_empty_category(run, model, tmp_path):

@@ -182,10 +182,16 @@ def test_without_any_test_image(detector, manifest, settings, tmp_path):
     found = evaluate(detector, only(manifest, manifest["split"] == "train"), settings)
     assert found.metrics["n_test"] == 0
     assert found.metrics["false_reject_rate"] is None
-    assert found.timings["seconds_per_image"] is None
+    assert found.timings["seconds_per_image"] > 0  # of the held-out images
     assert found.metrics["synthetic_n"] == 6 * 3
     found.write(tmp_path / "out")
     assert "not available" in (tmp_path / "out" / "report.html").read_text().lower()
+
+
+def test_where_nothing_was_shown_no_seconds_are_told(detector, manifest, settings):
+    unfitted = type(detector)(settings)  # holds nothing out
+    found = evaluate(unfitted, only(manifest, manifest["split"] == "train"), settings)
+    assert found.timings["seconds_per_image"] is None
 
 
 def test_every_none_has_its_reason(detector, manifest, settings):

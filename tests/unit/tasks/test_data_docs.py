@@ -9,10 +9,11 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from flows.checks import describe
+from reconpatch.integrations.check_report import ChecksFailedError
 from reconpatch.settings import parse_settings
 from tasks.data_docs import Checks, log_checks
 from tasks.job import Job
-from tasks.validate import ChecksFailedError, run
+from tasks.validate import run
 
 
 @pytest.fixture
