@@ -66,9 +66,10 @@ def part_task(name: str) -> Task[..., None]:
 
     @task(name=f"{name} part", task_run_name=f"{name} {{job}} part {{number}}", **_options(name))
     def run(job: Job, number: int, before: Sequence[Finished | None] = (), images: _Images = None) -> None:
-        with _in_time(name, job), _device_lock(name, job):
+        with _in_time(name, job):
             _bring(name, job, before, images)
-            importlib.import_module(f"tasks.{name}").part(job, number)
+            with _device_lock(name, job):
+                importlib.import_module(f"tasks.{name}").part(job, number)
 
     return run
 

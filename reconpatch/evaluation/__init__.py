@@ -1,6 +1,6 @@
 """How good a detector is: metrics, pictures, reports."""
 
-from reconpatch.evaluation.bootstrap import auroc_interval
+from reconpatch.evaluation.intervals import auroc_interval
 from reconpatch.evaluation.metrics import aupro, d_prime, f1_max, image_auroc, pixel_auroc
 from reconpatch.evaluation.pixel import PixelMetrics, PixelResult
 

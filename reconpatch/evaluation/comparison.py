@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reconpatch.errors import DataError
 from reconpatch.evaluation.bootstrap import clusters, draw_groups, weighted_auroc
-from reconpatch.evaluation.metrics import checked
+from reconpatch.evaluation.metrics import checked, placements
 from reconpatch.evaluation.pixel_histograms import PixelHistograms, resampled_aupro, resampled_pixel_auroc
 
 MARGIN = 0.01
@@ -99,12 +99,12 @@ def compare_auroc(
     member, _ = clusters(groups, truth.shape)
     if truth.all():
         return Comparison.cannot("no nominal image: the AUROC is not defined", margin)
-    moved = _placements(truth, new) != _placements(truth, old)
+    moved = placements(truth, new) != placements(truth, old)
 
     def difference(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         return weighted_auroc(truth, new, weights) - weighted_auroc(truth, old, weights)
 
-    both_perfect = all(bool((_placements(truth, scores) == 1).all()) for scores in (new, old))
+    both_perfect = all(bool((placements(truth, scores) == 1).all()) for scores in (new, old))
     # One missed defect moves every nominal image's place too: of one part they all speak.
     informative = min(np.unique(member[moved & (truth == side)]).size for side in (False, True))
     return _compare(truth, member, difference, margin, resamples, seed, informative, saturated=both_perfect)
@@ -232,13 +232,3 @@ def _verdict(lower: float, upper: float, margin: float) -> Verdict:
     if lower > -margin:
         return Verdict.NOT_WORSE
     return Verdict.WORSE if upper < 0 else Verdict.CANNOT_TELL
-
-
-def _placements(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of the other class that each image is on the right side of; ties count one half."""
-    placed = np.empty(truth.size)
-    for side in (True, False):
-        own, other = scores[truth == side], np.sort(scores[truth != side])
-        below = (np.searchsorted(other, own, "left") + np.searchsorted(other, own, "right")) / 2 / other.size
-        placed[truth == side] = below if side else 1 - below
-    return placed

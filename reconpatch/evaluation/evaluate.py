@@ -78,7 +78,7 @@ def evaluate(detector: Detector, table: pd.DataFrame, settings: Settings) -> Eva
 
     calibration = detector.calibration
     threshold = None if calibration is None else calibration.threshold.value
-    metrics, reasons = summarise_images(scores, threshold, settings.seed)
+    metrics, reasons = summarise_images(scores, threshold)
     metrics["review_threshold"] = None if calibration is None else calibration.review.value
     if calibration is None:
         reasons["review_threshold"] = reasons["threshold"]
@@ -100,7 +100,7 @@ def evaluate(detector: Detector, table: pd.DataFrame, settings: Settings) -> Eva
     return Evaluation(
         category=str(table["category"].iloc[0]) if len(table) else printable(root.name),
         metrics=metrics,
-        defect_types=summarise_types(scores, threshold, settings.seed),
+        defect_types=summarise_types(scores, threshold),
         not_available=reasons,
         timings={"seconds_per_image": seconds},
         table=scores.drop(columns=["map_median", "map_max"]),

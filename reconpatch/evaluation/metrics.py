@@ -145,6 +145,19 @@ def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], ND
     return truth, values
 
 
+def placements(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) share of the other class that each image is on the right side of; ties count one half.
+
+    Their mean over either class is the AUROC. Arguments as `checked` returns them, with both classes.
+    """
+    placed = np.empty(truth.size)
+    for side in (True, False):
+        own, other = scores[truth == side], np.sort(scores[truth != side])
+        below = (np.searchsorted(other, own, "left") + np.searchsorted(other, own, "right")) / 2 / other.size
+        placed[truth == side] = below if side else 1 - below
+    return placed
+
+
 def _pixel_result(masks: Iterable[ArrayLike], maps: Iterable[ArrayLike], limit: float) -> PixelResult:
     metrics = PixelMetrics()
     for mask, anomaly_map in itertools.zip_longest(masks, maps):

@@ -99,7 +99,7 @@ def render_report(evaluation: Evaluation, pictures: Mapping[str, bytes], lineage
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><title>{name}</title>'
         f"<style>{_STYLE}</style></head><body><main><h1>{name}</h1>"
         f'<p class="sub">{counts["n_train"]} good training images, {counts["n_test"]} test images; '
-        f"ranges below figures are 95 % bootstrap intervals over groups</p>"
+        f"ranges below figures are 95 % intervals by group</p>"
         f'<div class="cards">{_cards(evaluation)}</div>{"".join(sections)}</main></body></html>\n'
     )
 

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reconpatch.errors import DataError
-from reconpatch.evaluation.bootstrap import auroc_interval, share_interval
+from reconpatch.evaluation.intervals import auroc_interval, share_interval
 from reconpatch.evaluation.metrics import d_prime, f1_max, image_auroc
 
 Metrics = dict[str, float | int | None]
@@ -30,13 +30,12 @@ def record(metrics: Metrics, reasons: Reasons, names: tuple[str, ...], compute: 
         metrics[name] = value
 
 
-def summarise_images(table: pd.DataFrame, threshold: float | None, seed: int) -> tuple[Metrics, Reasons]:
+def summarise_images(table: pd.DataFrame, threshold: float | None) -> tuple[Metrics, Reasons]:
     """Image metrics of a test set.
 
     Args:
         table: a row an image: label (0, 1), score, group.
         threshold: the detector's; an image is rejected above it. None when it is not calibrated.
-        seed: of the bootstrap.
 
     Returns:
         image_auroc, image_f1_max and f1_threshold, d_prime, threshold, false_reject_rate of nominal and
@@ -52,29 +51,28 @@ def summarise_images(table: pd.DataFrame, threshold: float | None, seed: int) ->
         metrics,
         reasons,
         ("image_auroc_low", "image_auroc_high"),
-        lambda: auroc_interval(labels, scores, groups, seed=seed),
+        lambda: auroc_interval(labels, scores, groups),
     )
     record(metrics, reasons, ("image_f1_max", "f1_threshold"), lambda: _f1(labels, scores))
     record(metrics, reasons, ("d_prime",), lambda: d_prime(labels, scores))
     record(metrics, reasons, ("threshold",), lambda: _shipped(threshold))
     for name, label in (("false_reject_rate", 0), ("detection_rate", 1)):
         rows = labels == label
-        _record_rate(metrics, reasons, name, scores[rows], groups[rows], threshold, seed)
+        _record_rate(metrics, reasons, name, scores[rows], groups[rows], threshold)
     return metrics, reasons
 
 
-def summarise_types(table: pd.DataFrame, threshold: float | None, seed: int) -> dict[str, Metrics]:
+def summarise_types(table: pd.DataFrame, threshold: float | None) -> dict[str, Metrics]:
     """Per defect type: n, image_auroc against all nominal images, detection_rate, 95 % intervals of both.
 
     Args:
         table: as in `summarise_images`, with defect_type.
         threshold: the detector's, or None.
-        seed: of the bootstrap.
     """
     types: dict[str, Metrics] = {}
     for name in sorted(set(table.loc[table["label"] == 1, "defect_type"])):
         rows = table[(table["label"] == 0) | (table["defect_type"] == name)]
-        whole, _ = summarise_images(rows, threshold, seed)
+        whole, _ = summarise_images(rows, threshold)
         kept = {key: value for key, value in whole.items() if key.startswith(_BY_TYPE)}
         types[str(name)] = {"n": int((rows["label"] == 1).sum()), **kept}
     return types
@@ -99,7 +97,6 @@ def _record_rate(
     scores: NDArray[np.float64],
     groups: NDArray[np.str_],
     threshold: float | None,
-    seed: int,
 ) -> None:
     """Share of the scores above the threshold, and its interval."""
 
@@ -110,4 +107,4 @@ def _record_rate(
 
     record(metrics, reasons, (name,), lambda: float(rejected().mean()))
     ends = (f"{name}_low", f"{name}_high")
-    record(metrics, reasons, ends, lambda: share_interval(rejected(), groups, seed=seed))
+    record(metrics, reasons, ends, lambda: share_interval(rejected(), groups))

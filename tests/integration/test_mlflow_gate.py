@@ -71,6 +71,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 @pytest.fixture(autouse=True)
 def _short_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate_version, "_ROUNDS", 1)
+    monkeypatch.setattr(gate_version, "_MOST_ROUNDS", 1)
     monkeypatch.setattr(gate_version, "_TIMED", 2)
 
 
