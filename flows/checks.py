@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pandas as pd
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.artifacts import artifact_key
+from reconpatch.data.csv_files import read_frame
 from reconpatch.errors import ReConPatchError
 from tasks.data_docs import Checks, log_checks
 from tasks.job import Job
@@ -52,7 +52,7 @@ def _publish(job: Job) -> None:
 
 
 def _publish_suspects(job: Job) -> None:
-    table = pd.read_csv(job.folder("calibrate") / NOMINAL_CHECK)
+    table = read_frame(job.folder("calibrate") / NOMINAL_CHECK, text=["path"])
     found = table[table["suspicious"].eq(True)]
     if found.empty:
         return

@@ -18,7 +18,7 @@ from reconpatch.data.joining import HEATMAPS, Plan, carry_out, make_plan, quaran
 from reconpatch.data.layouts import train_folder
 from reconpatch.data.manifest import build_manifest
 from reconpatch.data.reviews import read_reviews
-from reconpatch.data.verdicts import Verdict, read_verdicts, verdicts_on
+from reconpatch.data.verdicts import Verdict, are_written, verdicts_on
 from reconpatch.errors import DataError
 from reconpatch.files import file_lock, sha256_file
 from reconpatch.settings import Settings
@@ -240,11 +240,14 @@ def _with_heatmaps(
 def _new_verdicts(
     plan: Plan, known: pd.DataFrame, reviews: pd.DataFrame, root: Path
 ) -> tuple[Verdict, ...] | None:
-    """What people said of the category's images and of those that join; None where it is written down so."""
+    """What people said of the category's images and of those that join; None where it is written down so.
+
+    What an earlier release wrote otherwise is written anew.
+    """
     images = [(str(row.path), str(row.sha256)) for row in known.itertuples() if not pd.isna(row.sha256)]
     images += [(f"{plan.folder}/{move.target}", move.sha256) for move in plan.joining]
     said = tuple(verdicts_on(images, reviews))
-    return None if list(said) == read_verdicts(root) else said
+    return None if are_written(root, said) else said
 
 
 def _released(quarantine: Path, verdicts: pd.DataFrame) -> Iterator[Arrival]:

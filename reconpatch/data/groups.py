@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from reconpatch.data.csv_files import read_records
 from reconpatch.data.listing import IMAGE_ENDINGS, Stray
 from reconpatch.errors import DataError, SettingsError
 
@@ -189,8 +190,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 def _read_table(table: Path) -> tuple[dict[str, str], list[str]]:
     """Path -> group of the sound lines, and what is wrong with the others."""
     try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream, strict=True))
+        rows = read_records(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         return {}, [f"cannot be read ({error}); save it as CSV in UTF-8"]
     if not rows or not {"path", "group"} <= set(rows[0]):

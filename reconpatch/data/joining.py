@@ -4,7 +4,6 @@ What shall happen is written down first (the plan); every step can be done again
 leaves a plan that the next one finishes before it looks at the inbox.
 """
 
-import csv
 import errno
 import json
 import logging
@@ -17,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from reconpatch.data.arrivals import BATCH, Arrival, Refusal, patterned_group
+from reconpatch.data.csv_files import read_rows, write_rows
 from reconpatch.data.groups import GROUPS_FILE, assign_groups
 from reconpatch.data.layouts import scan_category
 from reconpatch.data.verdicts import Verdict, write_verdicts
@@ -242,14 +242,14 @@ def _groups_named(
         line = [""] * len(lines[0])
         line[path_at], line[group_at] = path, move.group or group
         added.append(line)
-    _write_lines(table, [*lines, *added])
+    write_rows(table, [*lines, *added])
     try:
         yield
     except BaseException:
         if is_new:
             table.unlink()
         else:
-            _write_lines(table, lines)
+            write_rows(table, lines)
         raise
 
 
@@ -272,15 +272,9 @@ def _present_lines(category_root: Path, settings: DataSettings) -> list[list[str
 
 def _lines_without(plan: Plan, table: Path) -> list[list[str]]:
     """The table's lines, but for those of this batch, which a killed process may have left."""
-    with table.open(encoding="utf-8-sig", newline="") as stream:
-        lines = [line for line in csv.reader(stream) if line]
+    lines = read_rows(table)
     path_at = lines[0].index("path")
     return [line for line in lines if not line[path_at].startswith(f"{plan.folder}/")]
-
-
-def _write_lines(table: Path, lines: Sequence[Sequence[str]]) -> None:
-    with atomic_file(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows(lines)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -55,6 +55,26 @@ def test_groups_of_the_inbox_make_a_table_where_the_category_has_none(tmp_path: 
     assert table.attrs["strays"] == []
 
 
+def test_a_table_with_a_bare_carriage_return_is_read_and_written_anew_by_the_next_batch(
+    tmp_path: Path,
+) -> None:
+    root, inbox = tmp_path / "data/toy/nut", tmp_path / "inbox"
+    pictures(root / "train/good", "a")
+    # As an earlier release wrote it for an image cr\rx.png.
+    (root / "groups.csv").write_bytes(b"path,group\ntrain/good/a.png,lot\r1\ntrain/good/cr\rx.png,lot2\n")
+    pictures(inbox, "b")
+    (inbox / "groups.csv").write_bytes(b"path,group\nb.png,=lot\n")
+    build_manifest(root, DataSettings())
+    plan = plan_of(inbox, root, DataSettings())
+    carry_out(plan, root, tmp_path / "quarantine")
+    table = build_manifest(root, DataSettings())
+    joined = f"{plan.folder}/b.png"
+    assert table.set_index("path")["group"].to_dict() == {"train/good/a.png": "lot\r1", joined: "=lot"}
+    assert read_groups(root)[1:] == [
+        ["train/good/a.png", "lot\r1"], ["train/good/cr\rx.png", "lot2"], [joined, "'=lot"]
+    ]  # fmt: skip
+
+
 def test_a_table_made_for_a_batch_that_cannot_join_goes_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
