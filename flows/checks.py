@@ -3,7 +3,6 @@
 Of `validate` a table of problems and the way to the Data Docs, of `calibrate` the suspicious nominal images.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +11,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.artifacts import artifact_key
 from reconpatch.data.csv_files import read_frame
+from reconpatch.data.markdown import plain_markdown
 from reconpatch.errors import ReConPatchError
 from tasks.data_docs import Checks, log_checks
 from tasks.job import Job
@@ -67,7 +67,7 @@ def _publish_suspects(job: Job) -> None:
 def describe(job: Job, checks: Checks, place: str) -> str:
     """The findings as Markdown; ``place`` is where MLflow has them."""
     values, problems = checks.values, checks.values["problems"]
-    link = f"[{place}]({place})" if place.startswith("http") else place
+    link = f"[{place}]({place})" if place.startswith("http") else plain_markdown(place)
     lines = [
         f"**{job.category}**: {values['images']} images, {values['critical']} critical, "
         f"{values['warning']} warning; {'passed' if values['success'] else 'FAILED'}",
@@ -78,11 +78,7 @@ def describe(job: Job, checks: Checks, place: str) -> str:
         lines += ["", "| severity | file | problem |", "|---|---|---|"]
     for problem in problems[:_MOST_LISTED]:
         cells = (problem["severity"], problem["path"] or "", problem["reason"])
-        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+        lines.append("| " + " | ".join(map(plain_markdown, cells)) + " |")
     if len(problems) > _MOST_LISTED:
         lines += ["", f"and {len(problems) - _MOST_LISTED} more: see the Data Docs"]
     return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    return re.sub(r"([\\`*_|<\[])", r"\\\1", " ".join(text.split()))
