@@ -1,6 +1,7 @@
 """Batches join a category whole, with their groups, wherever its disk is and whoever else joins."""
 
 import csv
+import errno
 import multiprocessing
 import os
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from PIL import Image
 
 from reconpatch.data import joining
 from reconpatch.data.arrivals import read_inbox
-from reconpatch.data.joining import Plan, carry_out, make_plan
+from reconpatch.data.joining import Plan, carry_out, check_writable, make_plan
 from reconpatch.data.manifest import build_manifest
+from reconpatch.errors import DataError
 from reconpatch.settings import DataSettings
 
 
@@ -122,6 +124,52 @@ def test_the_data_set_or_a_category_may_lie_on_another_disk(
         *root.parent.resolve().glob(".*toy*"),
         *other_disk.parent.glob(".*arrivals"),
     ]
+
+
+def protect(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
+    """Nothing can be made in these folders; the tests may run as root, whom no permission stops."""
+    make = os.mkdir
+
+    def refuse(path: str | Path, *given: object, **named: object) -> None:
+        if Path(path).parent in folders:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        make(path, *given, **named)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+
+
+def test_the_folder_above_the_data_set_need_not_be_writable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, inbox = tmp_path / "data/toy/nut", tmp_path / "inbox"
+    pictures(root / "train/good", "a")
+    pictures(inbox, "b", "c")
+    protect(monkeypatch, root.parent.parent)
+    plan = plan_of(inbox, root, DataSettings())
+    check_writable(plan, root)
+    carry_out(plan, root, tmp_path / "quarantine")
+    assert sorted(path.name for path in (root / plan.folder).iterdir()) == ["b.png", "c.png"]
+    assert not list(inbox.iterdir())
+    assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.parametrize("place", ["train/good", "."])
+def test_a_data_set_that_cannot_be_written_is_named_before_anything_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    root, inbox = tmp_path / "data/toy/nut", tmp_path / "inbox"
+    pictures(root / "train/good", "a")
+    pictures(inbox, "b")
+    write_groups(inbox, b="lot1")  # so that the category needs a groups.csv too
+    plan = plan_of(inbox, root, DataSettings())
+    protect(monkeypatch, root / place)
+    with pytest.raises(
+        DataError, match=r"cannot be written \(Permission denied\).*right to write"
+    ) as refused:
+        check_writable(plan, root)
+    assert str(refused.value).startswith(f"{root / place}: ")
+    assert sorted(path.name for path in root.rglob("*")) == ["a.png", "good", "train"]
+    assert (inbox / "b.png").is_file()
 
 
 def test_a_batch_that_cannot_join_leaves_nothing_and_joins_later(
