@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from reconpatch.data.csv_files import write_frame
 from reconpatch.data.manifest import build_manifest
 from reconpatch.settings import DataSettings
 
@@ -45,7 +46,7 @@ def main() -> None:
     for path in [*chosen["path"], *chosen["mask_path"].dropna()]:
         (given.out / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(given.category / path, given.out / path)
-    chosen[["path", "group"]].to_csv(given.out / "groups.csv", index=False)
+    write_frame(given.out / "groups.csv", chosen[["path", "group"]])
     print(chosen.groupby(["split", "label"]).size().to_string())
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prefect.artifacts import create_image_artifact
 
+from reconpatch.data.markdown import plain_markdown
 from reconpatch.evaluation.bounded import bounded_picture
 
 MOST_BYTES = 512 << 10  # of a picture: it is kept in Prefect's database and sent whole to every viewer
@@ -17,7 +18,13 @@ def artifact_key(*parts: str) -> str:
 
 
 def publish_picture(key: str, picture: Path, description: str) -> None:
-    """Keep a PNG file as an artifact of the run, in itself: it is seen wherever Prefect's UI is opened."""
+    """Keep a PNG file as an artifact of the run, in itself: it is seen wherever Prefect's UI is opened.
+
+    Args:
+        key: of the artifact.
+        picture: the file.
+        description: in plain text.
+    """
     kind, data = bounded_picture(picture, MOST_BYTES)
     url = f"data:{kind};base64,{base64.b64encode(data).decode()}"
-    create_image_artifact(image_url=url, key=key, description=description)
+    create_image_artifact(image_url=url, key=key, description=plain_markdown(description))

@@ -17,6 +17,7 @@ from flows.command_line import failure_told, read_params
 from flows.failures import raise_failures
 from flows.retries import RETRY_REGISTRY
 from flows.run_stages import failure_of
+from reconpatch.data.markdown import plain_markdown
 from reconpatch.settings import Settings, load_settings
 from tasks.batch import Batch, Request, score_folder
 from tasks.job import PARAMS, PROJECT
@@ -68,14 +69,16 @@ def batch(
     done = state.result()
     name = done.output.name
     create_table_artifact(
-        key=artifact_key("batch", name), table=[done.row], description=f"Images of {done.folder}"
+        key=artifact_key("batch", name),
+        table=[done.row],
+        description=plain_markdown(f"Images of {done.folder}"),
     )
     if done.problems:
         told = list(done.problems.items())[:_TOLD]
         create_table_artifact(
             key=artifact_key("batch-problems", name),
             table=[{"path": path, "problem": problem} for path, problem in told],
-            description=f"{len(done.problems)} files of {done.folder} without a score",
+            description=plain_markdown(f"{len(done.problems)} files of {done.folder} without a score"),
         )
     return Completed(message=str(done), data=done)
 

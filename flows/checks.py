@@ -3,15 +3,15 @@
 Of `validate` a table of problems and the way to the Data Docs, of `calibrate` the suspicious nominal images.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pandas as pd
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.artifacts import artifact_key
+from reconpatch.data.csv_files import read_frame
+from reconpatch.data.markdown import plain_markdown
 from reconpatch.errors import ReConPatchError
 from reconpatch.integrations.check_report import ChecksFailedError
 from tasks.data_docs import Checks, log_checks
@@ -52,7 +52,7 @@ def _publish(job: Job) -> None:
 
 
 def _publish_suspects(job: Job) -> None:
-    table = pd.read_csv(job.folder("calibrate") / NOMINAL_CHECK)
+    table = read_frame(job.folder("calibrate") / NOMINAL_CHECK, text=["path"])
     found = table[table["suspicious"].eq(True)]
     if found.empty:
         return
@@ -67,7 +67,7 @@ def _publish_suspects(job: Job) -> None:
 def describe(job: Job, checks: Checks, place: str) -> str:
     """The findings as Markdown; ``place`` is where MLflow has them."""
     values, problems = checks.values, checks.values["problems"]
-    link = f"[{place}]({place})" if place.startswith("http") else place
+    link = f"[{place}]({place})" if place.startswith("http") else plain_markdown(place)
     lines = [
         f"**{job.category}**: {values['images']} images, {values['critical']} critical, "
         f"{values['warning']} warning; {'passed' if values['success'] else 'FAILED'}",
@@ -78,11 +78,7 @@ def describe(job: Job, checks: Checks, place: str) -> str:
         lines += ["", "| severity | file | problem |", "|---|---|---|"]
     for problem in problems[:_MOST_LISTED]:
         cells = (problem["severity"], problem["path"] or "", problem["reason"])
-        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+        lines.append("| " + " | ".join(map(plain_markdown, cells)) + " |")
     if len(problems) > _MOST_LISTED:
         lines += ["", f"and {len(problems) - _MOST_LISTED} more: see the Data Docs"]
     return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    return re.sub(r"([\\`*_|<\[])", r"\\\1", " ".join(text.split()))

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reconpatch.data.csv_files import write_frame
 from reconpatch.errors import DataError, SettingsError
 from reconpatch.files import atomic_file, sha256_file, write_json
 from reconpatch.monitoring.prediction_log import SCHEMA, LoggedPrediction, write_predictions
@@ -154,8 +155,7 @@ def write_table(output: Path, parts: Sequence[Path], problems: Mapping[str, str]
     )
     with atomic_file(output / "predictions.parquet") as temporary:
         table.to_parquet(temporary, index=False)
-    with atomic_file(output / "predictions.csv") as temporary:
-        table.to_csv(temporary, index=False)
+    write_frame(output / "predictions.csv", table)
     return table
 
 

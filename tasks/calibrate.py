@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from reconpatch.data.csv_files import write_frame
 from reconpatch.device import choose_device
 from reconpatch.errors import ModelError
 from reconpatch.features.dataset import PatchFeatures
@@ -64,7 +65,7 @@ def _check_nominal(
     if checked is not None and limit is not None:
         table = checked.table([path.relative_to(job.images).as_posix() for path in features.paths], limit)
         warn_of_suspects(table, limit)
-    table.to_csv(folder / NOMINAL_CHECK, index=False, lineterminator="\n")
+    write_frame(folder / NOMINAL_CHECK, table)
 
 
 def backbone_of(features: PatchFeatures, settings: FeatureSettings) -> BackboneReference:

@@ -4,6 +4,7 @@ Figures come from what each version's run keeps. Where the two were evaluated on
 one evaluated on the older set is scored again on the newer.
 """
 
+import csv
 import json
 import tempfile
 import time
@@ -20,6 +21,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from reconpatch import ReConPatch
+from reconpatch.data.csv_files import read_frame
 from reconpatch.data.manifest import read_manifest
 from reconpatch.errors import DataError, ReConPatchError
 from reconpatch.evaluation.comparison import Comparison, compare_auroc, compare_pixels
@@ -111,8 +113,8 @@ def _fetch(
                 run_id=found.run_id, artifact_path=kept, dst_path=str(folder), tracking_uri=store
             )
         manifest = read_manifest(folder / "data" / "manifest.parquet")
-        scores = pd.read_csv(folder / "evaluation" / SCORES, dtype={"path": str, "group": str})
-    except (MlflowException, OSError) as error:
+        scores = read_frame(folder / "evaluation" / SCORES, text=["path", "group"])
+    except (MlflowException, OSError, ValueError, csv.Error) as error:
         raise DataError(f"{name}, version {version}: its run keeps no evaluation ({error})") from None
     fetch_detector(name, version, folder / "model", settings, project)
     pixels = folder / "evaluation" / PIXELS

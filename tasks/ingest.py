@@ -13,12 +13,12 @@ from pathlib import Path
 import pandas as pd
 
 from reconpatch.data.arrivals import REJECTED, SUSPICIOUS, Arrival, Refusal, judge_arrivals, read_inbox
-from reconpatch.data.joining import HEATMAPS, Plan, carry_out, make_plan, quarantine_name
+from reconpatch.data.joining import HEATMAPS, Plan, carry_out, check_writable, make_plan, quarantine_name
 from reconpatch.data.layouts import train_folder
 from reconpatch.data.manifest import build_manifest
 from reconpatch.data.probe_cache import ProbeCache
 from reconpatch.data.reviews import read_reviews
-from reconpatch.data.verdicts import Verdict, read_verdicts, verdicts_on
+from reconpatch.data.verdicts import Verdict, are_written, verdicts_on
 from reconpatch.errors import DataError
 from reconpatch.files import file_lock, sha256_file
 from reconpatch.settings import Settings
@@ -120,7 +120,7 @@ def ingest(
         The batches that were finished: that of a killed ingest, then the new one; none for an empty inbox.
 
     Raises:
-        DataError: the category or the inbox cannot be used, or DVC does not know the data set.
+        DataError: the category or the inbox cannot be used or written, or DVC does not know the data set.
         ReConPatchError: the registry, dvc or git refuse.
     """
     places = Places.of(settings, category, project)
@@ -129,6 +129,8 @@ def ingest(
     done = []
     with file_lock(places.quarantine / ".lock"):  # one ingest of a category at a time
         for plan in (Plan.read(places.plan), None):
+            if plan is not None:  # of a killed ingest
+                check_writable(plan, places.root, settings.data)
             plan = plan or _plan(settings, category, project, places, judge or ask_champion)
             if plan is not None:
                 done.append(_finish(plan, settings, category, project, places))
@@ -197,6 +199,7 @@ def _plan(settings: Settings, category: str, project: Path, places: Places, judg
     plan = replace(plan, verdicts=_new_verdicts(plan, known, verdicts, places.root))
     if not plan.moves and plan.verdicts is None:
         return None
+    check_writable(plan, places.root, settings.data)
     plan.write(places.plan)
     return plan
 
@@ -240,11 +243,14 @@ def _with_heatmaps(
 def _new_verdicts(
     plan: Plan, known: pd.DataFrame, reviews: pd.DataFrame, root: Path
 ) -> tuple[Verdict, ...] | None:
-    """What people said of the category's images and of those that join; None where it is written down so."""
+    """What people said of the category's images and of those that join; None where it is written down so.
+
+    What an earlier release wrote otherwise is written anew.
+    """
     images = [(str(row.path), str(row.sha256)) for row in known.itertuples() if not pd.isna(row.sha256)]
     images += [(f"{plan.folder}/{move.target}", move.sha256) for move in plan.joining]
     said = tuple(verdicts_on(images, reviews))
-    return None if list(said) == read_verdicts(root) else said
+    return None if are_written(root, said) else said
 
 
 def _released(quarantine: Path, verdicts: pd.DataFrame, seconds: float) -> Iterator[Arrival]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from mlflow.entities import Run, RunStatus, ViewType
 
+from reconpatch.data.markdown import plain_markdown
 from reconpatch.errors import ModelError
 from reconpatch.files import sha256_json
 from tasks.mlflow_store import Experiment, every_page
@@ -241,10 +242,12 @@ def _read(run: Run) -> Entry:
 
 
 def _describe(event: Event) -> str:
-    rows = [f"| {row['rule']} | {row['verdict']} | {row['finding']} |" for row in event.gate_table]
+    cells = ([row["rule"], row["verdict"], row["finding"]] for row in event.gate_table)
+    rows = [f"| {' | '.join(map(plain_markdown, row))} |" for row in cells]
     table = ["| rule | verdict | finding |", "|---|---|---|", *rows] if rows else ["No gate table."]
     head = (
         f"**{event.model}: version {event.from_version} to {event.to_version}** ({event.kind}) by "
-        f"{event.who}, {event.when}\n\n{event.why}\n\nGate: {event.gate}\n"
+        f"{plain_markdown(event.who)}, {event.when}\n\n{plain_markdown(event.why)}\n\n"
+        f"Gate: {plain_markdown(event.gate)}\n"
     )
     return "\n".join([head, *table])

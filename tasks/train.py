@@ -1,10 +1,10 @@
 """Stage train: the modulation f, learnt on the patches of the images that fit the detector."""
 
-import csv
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import astuple, fields
 from pathlib import Path
 
+from reconpatch.data.csv_files import write_rows
 from reconpatch.fitting import fit_modulation, split_nominal
 from reconpatch.modulation.training import TrainingRecord
 from tasks.inputs import HEAD, load_features, load_training_images
@@ -28,10 +28,7 @@ def run(job: Job, folder: Path) -> dict[str, float]:
 
 def write_history(path: Path, history: Sequence[TrainingRecord]) -> None:
     """Write the losses of f's training, a line a record; only the header without any."""
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, [field.name for field in fields(TrainingRecord)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(record) for record in history)
+    write_rows(path, [[field.name for field in fields(TrainingRecord)], *map(astuple, history)])
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from reconpatch.data.csv_files import write_frame
 from reconpatch.data.manifest import build_manifest, manifest_digest
 from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.evaluation.figures import png_bytes
@@ -147,8 +148,7 @@ def _write(
 ) -> Tuning:
     target = folder / "results"
     best = trials.loc[trials[objective].idxmax()]
-    with atomic_file(target / "trials.csv") as temporary:
-        trials.to_csv(temporary, index=False, lineterminator="\n")
+    write_frame(target / "trials.csv", trials)
     parameters = {name: None if pd.isna(best[name]) else float(best[name]) for name in TUNED}
     write_json(target / "best.json", {"objective": objective, "value": float(best[objective]), **parameters})
     ranking = rank(trials) if ranked else None

@@ -4,8 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
+from reconpatch.data.csv_files import read_frame
 from reconpatch.data.manifest import read_manifest
 from reconpatch.evaluation.evaluation_set import evaluation_set_digest
 from reconpatch.evaluation.result import SCORES
@@ -31,7 +30,7 @@ def version_tags(evaluation: FinishedEvaluation) -> dict[str, str]:
     table = read_manifest(evaluation.checks / "manifest.parquet")
     scores = evaluation.folder / SCORES
     tested = table.loc[table["split"] == "test", "path"]
-    scored = pd.read_csv(scores, dtype={"path": str})["path"] if scores.is_file() else tested
+    scored = read_frame(scores, text=["path"])["path"] if scores.is_file() else tested
     sizes = [path.stat().st_size for path in evaluation.model.rglob("*") if path.is_file()]
     banks = [path.stat().st_size for path in evaluation.model.rglob("bank.safetensors")]
     tags = {

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
+from reconpatch.data.markdown import plain_markdown
+
 METRIC = "image_auroc"  # tag of a version, by which they are ordered
 _SHOWN = 10
 _COLUMNS = ("figures", "expected false-reject rate", "seconds an image", "gate", "backbone", "parameters")
@@ -24,7 +26,9 @@ def publish_overview(client: MlflowClient, model: str, runs: str) -> None:
 def overview(versions: Sequence[ModelVersion], runs: str) -> str:
     """A table in Markdown, the best image AUROC first, the later version of equals first."""
     ranked = sorted(versions, key=lambda one: (_rank(one), int(one.version)), reverse=True)
-    rows = [f"| {one.version} | {' | '.join(_cells(one.tags))} |" for one in ranked[:_SHOWN]]
+    rows = [
+        f"| {one.version} | {' | '.join(map(plain_markdown, _cells(one.tags)))} |" for one in ranked[:_SHOWN]
+    ]
     lines = [
         "Versions, the best image AUROC first [95 % interval by group]. Near figures may be noise: the gate "
         f"of each says what can be told apart. [Runs of all categories, the best of each first]({runs})",

@@ -5,7 +5,6 @@ each row and column, the test images, so that no pixel is in both. An image is a
 which is its group: shifted, turned, zoomed, lit and mirrored a little, with sensor noise.
 """
 
-import csv
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import map_coordinates, spline_filter
 
+from reconpatch.data.csv_files import write_rows
 from reconpatch.data.groups import GROUPS_FILE
 from reconpatch.data.images import read_image
 from reconpatch.data.synthetic import DEFECTS, Mask, Picture, add_swap
@@ -113,8 +113,7 @@ def _write_category(folder: Path, category: str, seed: int) -> None:
             name = f"{where}/{number:03d}.png"
             _save(picture + rng.normal(0, 2, picture.shape), folder / name)
             groups.append((name, f"region-{row}{column}"))
-    with (folder / GROUPS_FILE).open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([("path", "group"), *sorted(groups)])
+    write_rows(folder / GROUPS_FILE, [("path", "group"), *sorted(groups)])
 
 
 def _with_defect(

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from reconpatch.data.csv_files import read_records
 from reconpatch.data.listing import IMAGE_ENDINGS, Stray
 from reconpatch.errors import DataError, SettingsError
 from reconpatch.settings.group_pattern import search_group
@@ -174,8 +175,7 @@ def join_groups(groups: Sequence[str], digests: Sequence[str]) -> list[str]:
 def _read_table(table: Path) -> tuple[dict[str, str], list[str]]:
     """Path -> group of the sound lines, and what is wrong with the others."""
     try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream, strict=True))
+        rows = read_records(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         return {}, [f"cannot be read ({error}); save it as CSV in UTF-8"]
     if not rows or not {"path", "group"} <= set(rows[0]):

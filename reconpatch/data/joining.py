@@ -4,7 +4,6 @@ What shall happen is written down first (the plan); every step can be done again
 leaves a plan that the next one finishes before it looks at the inbox.
 """
 
-import csv
 import errno
 import json
 import logging
@@ -17,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from reconpatch.data.arrivals import BATCH, Arrival, Refusal, patterned_group
+from reconpatch.data.csv_files import read_rows, write_rows
 from reconpatch.data.groups import GROUPS_FILE, assign_groups
 from reconpatch.data.layouts import scan_category
 from reconpatch.data.verdicts import Verdict, write_verdicts
@@ -26,6 +26,7 @@ from reconpatch.settings import DataSettings
 
 _LOG = logging.getLogger(__name__)
 HEATMAPS = "heatmaps"  # below a quarantine
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,35 @@ def quarantine_name(arrival: Arrival) -> str:
     return f"{name.stem}-{mark}{name.suffix}"
 
 
+def check_writable(plan: Plan, category_root: Path, settings: DataSettings | None = None) -> None:
+    """Refuse a plan that could not be carried out, before it is written down.
+
+    Args:
+        plan: what to do.
+        category_root: the category that the batch joins.
+        settings: as for `carry_out`.
+
+    Raises:
+        DataError: a folder that files would be written to cannot be written.
+    """
+    needed = []
+    if plan.joining:
+        needed.append((category_root / plan.folder).parent)
+    if plan.verdicts is not None or (
+        plan.joining and _needs_table(plan, plan.joining, category_root, settings or DataSettings())
+    ):
+        needed.append(category_root)
+    for folder in needed:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            Path(tempfile.mkdtemp(prefix=".write-", dir=folder)).rmdir()
+        except OSError as error:
+            raise DataError(
+                f"{folder}: cannot be written ({error.strerror}), so nothing joined; give the user who runs "
+                "ingest the right to write there"
+            ) from None
+
+
 def carry_out(
     plan: Plan,
     category_root: Path,
@@ -199,7 +229,8 @@ def _staging(plan: Plan, category_root: Path) -> Path:
     """Where the batch is put together: on the disk that it joins, since a rename ends there."""
     root, target = category_root.resolve(), (category_root / plan.folder).parent.resolve()
     outside = root.parent.parent
-    # Outside the data set, whose every file DVC and the stages would take for theirs; but it may be a mount.
+    # Outside the data set, whose every file DVC and the stages would take for theirs; but the data set may be
+    # a mount, or the folder above it be somebody else's.
     place = outside if _can_rename(outside, target) else target
     # Of this batch alone: another category of the data set may be joined at the same time.
     return place / f".{root.parent.name}.{root.name}.{plan.batch}.arrivals"
@@ -207,7 +238,12 @@ def _staging(plan: Plan, category_root: Path) -> Path:
 
 def _can_rename(source: Path, target: Path) -> bool:
     # Asked of the kernel: of a bind mount of the same disk no number of a device tells.
-    probe = Path(tempfile.mkdtemp(prefix=".rename-", dir=source))
+    try:
+        probe = Path(tempfile.mkdtemp(prefix=".rename-", dir=source))
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
+        return False
     moved = target / probe.name
     try:
         probe.replace(moved)
@@ -230,7 +266,7 @@ def _groups_named(
     """
     table = category_root / GROUPS_FILE
     is_new = not table.is_file()
-    if is_new and _are_patterned(plan, joined, settings):
+    if not _needs_table(plan, joined, category_root, settings):
         yield
         return
     lines = _present_lines(category_root, settings) if is_new else _lines_without(plan, table)
@@ -242,20 +278,20 @@ def _groups_named(
         line = [""] * len(lines[0])
         line[path_at], line[group_at] = path, move.group or group
         added.append(line)
-    _write_lines(table, [*lines, *added])
+    write_rows(table, [*lines, *added])
     try:
         yield
     except BaseException:
         if is_new:
             table.unlink()
         else:
-            _write_lines(table, lines)
+            write_rows(table, lines)
         raise
 
 
-def _are_patterned(plan: Plan, joined: Sequence[Move], settings: DataSettings) -> bool:
-    """Whether the pattern alone tells the groups that are known."""
-    return all(
+def _needs_table(plan: Plan, joined: Sequence[Move], category_root: Path, settings: DataSettings) -> bool:
+    """Whether there is a groups.csv to add to, or groups are known that the pattern alone does not tell."""
+    return (category_root / GROUPS_FILE).is_file() or not all(
         move.group in ("", patterned_group(move.target, plan.folder, settings.group_pattern))
         for move in joined
     )
@@ -272,15 +308,9 @@ def _present_lines(category_root: Path, settings: DataSettings) -> list[list[str
 
 def _lines_without(plan: Plan, table: Path) -> list[list[str]]:
     """The table's lines, but for those of this batch, which a killed process may have left."""
-    with table.open(encoding="utf-8-sig", newline="") as stream:
-        lines = [line for line in csv.reader(stream) if line]
+    lines = read_rows(table)
     path_at = lines[0].index("path")
     return [line for line in lines if not line[path_at].startswith(f"{plan.folder}/")]
-
-
-def _write_lines(table: Path, lines: Sequence[Sequence[str]]) -> None:
-    with atomic_file(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows(lines)
 
 
 def _copy(source: Path, target: Path) -> None:

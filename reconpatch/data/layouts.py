@@ -131,7 +131,7 @@ def find_strays(root: Path, layout: str = "auto") -> list[Stray]:
     """Files of a category that `scan_category` leaves out, each with the reason, sorted by path.
 
     These are masks of no image, files that are no images among images, images outside the layout's folders,
-    folder links, special files, and names that are not UTF-8.
+    folder links, special files, and names that are not UTF-8 or hold control characters.
 
     Raises:
         DataError: no layout fits.

@@ -1,6 +1,7 @@
 """All files of a category, without following links anywhere else."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,7 @@ IMAGE_ENDINGS = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm", ".gif"}
 )
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ def list_files(root: Path) -> tuple[list[Entry], list[Stray]]:
     """Files below ``root`` sorted by path, and what cannot be listed as one.
 
     Hidden names and the droppings of desktop systems are left out. A file link that stays inside the root
-    is a file; one that leaves it or leads nowhere is an entry with a problem. Folder links are strays.
+    is a file; one that leaves it or leads nowhere is an entry with a problem. Strays are folder links, and
+    names that are not UTF-8 or hold control characters.
 
     Raises:
         DataError: a folder cannot be read.
@@ -67,7 +70,8 @@ def _walk(folder: Path, prefix: str, real_root: str) -> Iterator[Entry | Stray]:
         if item.name.startswith(".") or item.name.lower() in _SYSTEM_FILES:
             continue
         if printable(item.name) != item.name:
-            yield Stray(printable(path), "has a name that is not UTF-8; rename it")
+            fault = "holds control characters" if has_control_characters(item.name) else "is not UTF-8"
+            yield Stray(printable(path), f"has a name that {fault}; rename it")
         elif item.is_symlink():
             yield _link(item, path, real_root)
         elif item.is_dir():
@@ -94,8 +98,14 @@ def _link(item: os.DirEntry[str], path: str, real_root: str) -> Entry | Stray:
 
 
 def printable(text: str | Path) -> str:
-    """A name for people and files; bytes of it that are not UTF-8, which neither could hold, as escapes."""
-    return str(text).encode("utf-8", "backslashreplace").decode()
+    """A name as people and files can show it: bytes that are not UTF-8 and control characters as escapes."""
+    readable = str(text).encode("utf-8", "backslashreplace").decode()
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), readable)
+
+
+def has_control_characters(text: str) -> bool:
+    """Whether a text holds line ends, tabs, or other characters that steer a terminal or a file's reader."""
+    return _CONTROL.search(text) is not None
 
 
 def expand_images(paths: Iterable[Path]) -> list[Path]:
@@ -106,7 +116,7 @@ def expand_images(paths: Iterable[Path]) -> list[Path]:
 
     Raises:
         DataError: a path does not exist, a folder holds no image, a link leaves it or leads nowhere, or a
-            name in it is not UTF-8.
+            name in it is not UTF-8 or holds control characters.
     """
     images: list[Path] = []
     for path in paths:

@@ -6,16 +6,25 @@ may append at once, and one that is killed leaves the table as it was or one ver
 
 import fcntl
 import json
+import logging
 import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import pandas as pd
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from reconpatch.data.listing import has_control_characters
 from reconpatch.errors import DataError
+
+_LOG = logging.getLogger(__name__)
+_FIRST_BYTES = b'{"image_sha256":"'
+_START = re.compile(rb'\{\s*"image_sha256"\s*:\s*"')
+_CHUNK_BYTES = 4096
+_LINE_ENDS = 2  # that enclose the last whole line
 
 COLUMNS = {
     "image_sha256": "string",
@@ -32,7 +41,7 @@ class Review(BaseModel):
     Attributes:
         image_sha256: hex SHA-256 of the image file's bytes.
         verdict: ``good`` or ``bad`` (the part, not the picture).
-        who: the person.
+        who: the person; `append_review` takes no control characters in it.
         when: time with its zone; default: now.
         model_version: the detector that the person was shown, as whoever asked names it; None: none.
     """
@@ -54,14 +63,20 @@ def append_review(path: Path, review: Review) -> None:
         review: the verdict.
 
     Raises:
-        DataError: the table cannot be written.
+        DataError: ``who`` holds control characters, the file is no review table, or it cannot be written; it
+            is then as it was.
     """
+    if has_control_characters(review.who):
+        raise DataError(
+            f"who: {review.who!r} holds a line end or another control character; give a name without"
+        )
     line = review.model_dump_json().encode() + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as table:
             fcntl.flock(table, fcntl.LOCK_EX)
-            table.truncate(_whole_bytes(table.seek(0, os.SEEK_END), path))
+            if _mend_end(table, path):
+                line = b"\n" + line
             table.write(line)
             table.flush()
             os.fsync(table.fileno())
@@ -81,7 +96,8 @@ def read_reviews(path: Path) -> pd.DataFrame:
         One row an image with the columns and types of `COLUMNS`, sorted by ``image_sha256``.
 
     Raises:
-        DataError: the table cannot be read, or a line of it is no verdict.
+        DataError: the table cannot be read, or a line of it is no verdict. What a killed append left of a
+            line at its end is passed over.
     """
     latest = {review.image_sha256: review.model_dump() for review in _read(path)}
     rows = [latest[digest] for digest in sorted(latest)]
@@ -95,25 +111,70 @@ def _read(path: Path) -> Iterator[Review]:
         return
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
-    # What follows the last line end is an append that was killed, or is being written just now.
-    whole = content[: content.rfind(b"\n") + 1]
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            yield Review.model_validate(json.loads(line))
-        except (ValueError, ValidationError) as error:
-            raise DataError(
-                f"{path}: line {number} is no verdict ({str(error).splitlines()[0]}); mend or remove the line"
-            ) from None
+    lines = content.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if number == len(lines) and _is_torn(line, follows_verdict=number > 1):
+            return  # the next append removes it, or another process writes it just now
+        yield _parse(line, f"{path}: line {number}")
 
 
-def _whole_bytes(size: int, path: Path) -> int:
-    """How many of the table's bytes are whole lines."""
-    with path.open("rb") as table:
-        while size:
-            start = max(0, size - 4096)
-            table.seek(start)
-            found = table.read(size - start).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
-            size = start
-    return 0
+def _parse(line: bytes, where: str) -> Review:
+    try:
+        return Review.model_validate(json.loads(line))
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{where} is no verdict ({str(error).splitlines()[0]}); mend or remove the line"
+        ) from None
+
+
+def _is_torn(tail: bytes, *, follows_verdict: bool) -> bool:
+    """Whether what follows the last line end is empty or the beginning of a verdict, as a kill leaves it.
+
+    Args:
+        tail: the bytes.
+        follows_verdict: whether a line precedes it; a file without one is not shown to be a review table, and
+            must itself tell by enough of a verdict.
+    """
+    written = tail.rstrip(b"\0")  # which a power cut may leave where bytes were to come
+    try:
+        json.loads(written)
+    except (ValueError, RecursionError):
+        begins = _START.match(written) is not None
+        return not tail or begins or (follows_verdict and _FIRST_BYTES.startswith(written))
+    return False
+
+
+def _mend_end(table: IO[bytes], path: Path) -> bool:
+    """Remove a torn verdict at the end.
+
+    Returns:
+        Whether the last line, a whole verdict, lacks its line end, as an editor may leave it.
+
+    Raises:
+        DataError: the file ends in anything else, so it is no review table.
+    """
+    size = table.seek(0, os.SEEK_END)
+    if not size:
+        return False
+    ends = _last_lines(table, size)
+    tail = ends.pop()
+    if ends:
+        _parse(ends[-1], f"{path}: is no review table, or damaged: its last line")
+    if _is_torn(tail, follows_verdict=bool(ends)):
+        if tail:
+            _LOG.warning("%s: a verdict that was not written whole is removed: %r", path, tail)
+            table.truncate(size - len(tail))
+        return False
+    _parse(tail, f"{path}: is no review table, or damaged: its end")
+    return True
+
+
+def _last_lines(table: IO[bytes], size: int) -> list[bytes]:
+    """What follows the last line end, and before it the last line where there is one."""
+    end, start = b"", size
+    while start and end.count(b"\n") < _LINE_ENDS:
+        step = min(_CHUNK_BYTES, start)
+        start -= step
+        table.seek(start)
+        end = table.read(step) + end
+    return end.split(b"\n")[-_LINE_ENDS:]

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from reconpatch.data.csv_files import line_of, read_records, write_rows
 from reconpatch.errors import DataError
-from reconpatch.files import atomic_file
 
 VERDICTS_FILE = "reviews.csv"
 GOOD, BAD = "good", "bad"
@@ -51,8 +51,7 @@ def read_verdicts(root: Path) -> list[Verdict]:
     if not table.is_file():
         return []
     try:
-        with table.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream, strict=True))
+        rows = read_records(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table}: cannot be read ({error}); restore the file that ingest wrote") from None
     for number, row in enumerate(rows, start=2):
@@ -67,10 +66,18 @@ def write_verdicts(root: Path, verdicts: Sequence[Verdict]) -> None:
     if not verdicts:
         table.unlink(missing_ok=True)
         return
-    with atomic_file(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        writer.writerows([getattr(one, name) for name in _COLUMNS] for one in verdicts)
+    write_rows(table, _rows(verdicts))
+
+
+def are_written(root: Path, verdicts: Sequence[Verdict]) -> bool:
+    """Whether ``reviews.csv`` is, byte for byte, what `write_verdicts` would write now."""
+    expected = "".join(map(line_of, _rows(verdicts))).encode() if verdicts else None
+    table = root / VERDICTS_FILE
+    return (table.read_bytes() if table.is_file() else None) == expected
+
+
+def _rows(verdicts: Sequence[Verdict]) -> list[Sequence[str]]:
+    return [_COLUMNS, *([getattr(one, name) for name in _COLUMNS] for one in verdicts)]
 
 
 def verdicts_on(images: Sequence[tuple[str, str]], reviews: pd.DataFrame) -> list[Verdict]:

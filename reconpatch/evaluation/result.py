@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from reconpatch.data.csv_files import write_frame
 from reconpatch.evaluation.pixel_histograms import PixelHistograms
 from reconpatch.files import atomic_file, write_json
 
@@ -113,8 +114,7 @@ class Evaluation:
         from reconpatch.evaluation.report import PICTURES, draw_pictures, render_report
 
         write_json(folder / METRICS, self.deterministic())
-        with atomic_file(folder / SCORES) as temporary:
-            self.table.to_csv(temporary, index=False, lineterminator="\n")
+        write_frame(folder / SCORES, self.table)
         if self.pixels is not None:
             self.pixels.save(folder / PIXELS)
         pictures = draw_pictures(self)

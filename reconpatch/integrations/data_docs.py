@@ -1,5 +1,6 @@
 """One run of great-expectations over a table, and its Data Docs as HTML where they are wanted."""
 
+import html
 import logging
 import threading
 from pathlib import Path
@@ -18,6 +19,9 @@ _UNUSED = ("glossary_scroller.gif", "iterative-dev-loop.png", "validation_failed
 
 def run_suite(table: pd.DataFrame, suite: Any, docs: Path | None = None) -> list[Any]:
     """Validate ``table`` and return great-expectations' result of each expectation.
+
+    What it hands to the Data Docs it shows as HTML, so it sees every text of the table escaped: a file's name
+    is no tag. `failing_paths` gives the names back; two texts are equal escaped where they are equal.
 
     Args:
         table: with a column ``path`` that names a row.
@@ -48,11 +52,36 @@ def run_suite(table: pd.DataFrame, suite: Any, docs: Path | None = None) -> list
                 name=suite.name, validation_definitions=[checks], actions=actions, result_format=wanted
             )
         )
-        (outcome,) = checkpoint.run(batch_parameters={"dataframe": table}).run_results.values()
+        (outcome,) = checkpoint.run(batch_parameters={"dataframe": _escaped(table)}).run_results.values()
     if docs is not None:
         for name in _UNUSED:
             (docs / "static" / "images" / name).unlink(missing_ok=True)
     return list(outcome.results)
+
+
+def failing_paths(result: Any) -> list[str] | None:
+    """The paths of the rows that failed an expectation, sorted, each once; None: it is not about rows.
+
+    Args:
+        result: one of those that `run_suite` returned.
+    """
+    rows = result.result.get("unexpected_index_list")
+    return None if rows is None else sorted({html.unescape(str(row["path"])) for row in rows})
+
+
+def _escaped(table: pd.DataFrame) -> pd.DataFrame:
+    texts = table.select_dtypes(include=["object", "string"])
+    # With its type: that of a column without a value would be guessed anew.
+    return table.assign(
+        **{
+            str(name): pd.Series(list(map(_escape_text, column)), column.index, column.dtype)
+            for name, column in texts.items()
+        }
+    )
+
+
+def _escape_text(value: Any) -> Any:
+    return html.escape(value) if isinstance(value, str) else value
 
 
 def _write_docs(gx: Any, context: Any, docs: Path) -> Any:

@@ -10,7 +10,7 @@ from reconpatch.data.layouts import category_roots
 from reconpatch.data.manifest import COLUMNS, build_manifest
 from reconpatch.errors import DataError
 from reconpatch.integrations.check_report import CRITICAL, WARNING, CheckReport, Problem
-from reconpatch.integrations.data_docs import run_suite
+from reconpatch.integrations.data_docs import failing_paths, run_suite
 from reconpatch.integrations.expectation_suite import build_suite
 from reconpatch.integrations.extras import import_extra
 from reconpatch.settings import DataSettings, ValidateSettings
@@ -104,10 +104,9 @@ def _problems(result: Any, facts: pd.DataFrame) -> list[Problem]:
         raise DataError(f"manifest: expectation {name} could not be evaluated: {'; '.join(messages)}")
     if result.success:
         return []
-    rows = result.result.get("unexpected_index_list")
-    if rows is None:
+    paths = failing_paths(result)
+    if paths is None:
         return [Problem(name, severity, None, meta["reason"].format(**result.result))]
-    paths = sorted({str(row["path"]) for row in rows})
     by_path = facts.drop_duplicates("path").set_index("path", drop=False)
     reasons = [meta["reason"].format_map(by_path.loc[path].to_dict()) for path in paths]
     if name in _SUMMED_UP and len(paths) > _MOST_LISTED:

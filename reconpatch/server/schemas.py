@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
 
+from reconpatch.data.listing import has_control_characters
 from reconpatch.scoring.calibration import Band
 
 _MOST_FIELDS = 20
@@ -90,11 +91,17 @@ class Categories(_Message):
     colours: list[str] = Field(description="of the scale, from low to high")
 
 
+def _check_name(who: str) -> str:
+    if has_control_characters(who):
+        raise ValueError("holds a line end or another control character; give a name without")
+    return who
+
+
 class Verdict(_Request):
     """What a person says of an image."""
 
     verdict: Literal["good", "bad"] = Field(description="of the part, not of the picture")
-    who: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")]
+    who: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S"), AfterValidator(_check_name)]
 
 
 class Status(_Message):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from reconpatch.data.csv_files import write_frame
 from reconpatch.evaluation.figures import DEFECTIVE, MUTED, headline, new_figure, png_bytes, tidy
 from reconpatch.files import atomic_file
 from reconpatch.studies.grid import METHODS, PATCHCORE, RECONPATCH, TITLES, Cell
@@ -34,13 +35,13 @@ def write_tables(
         The text tables by (study, category).
     """
     summary = summarise(results)
-    _write_csv(folder / "cells.csv", results)
-    _write_csv(folder / "summary.csv", summary)
+    write_frame(folder / "cells.csv", results)
+    write_frame(folder / "summary.csv", summary)
     tables = {}
     for study in dict.fromkeys(summary["study"]):
         for category in dict.fromkeys(summary["category"]):
             tables[study, category] = table = study_table(summary, study, category, cells)
-            _write_csv(folder / f"{study}-{category}.csv", table)
+            write_frame(folder / f"{study}-{category}.csv", table)
             with atomic_file(folder / f"{study}-{category}.md") as temporary:
                 temporary.write_text(markdown(table), encoding="utf-8")
             with atomic_file(folder / f"{study}-{category}.png") as temporary:
@@ -128,11 +129,6 @@ def study_figure(summary: pd.DataFrame, study: str, category: str, cells: Sequen
         axis.ticklabel_format(axis="y", useOffset=False)
     figure.axes[0].legend(fontsize=8, frameon=False)
     return figure
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    with atomic_file(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def _draw(

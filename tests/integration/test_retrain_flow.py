@@ -16,6 +16,7 @@ from flows.evaluate import evaluate
 from flows.locks import category, hold
 from flows.retrain import retrain
 from reconpatch import ReConPatch
+from reconpatch.data.markdown import plain_markdown
 from reconpatch.model_folder import read_training_set
 from reconpatch.settings import load_settings
 from tasks.champion import champion_folder, find_champion
@@ -76,7 +77,7 @@ def test_new_images_become_a_candidate_once_by_a_fit_or_by_an_update(
     assert (first.decision, first.new, _aliases(project)["champion"]) == ("champion", 12, "1")
     assert "up to date" in project.dvc("status")
     pictured = Artifact.get("retrain-heat-maps-tiny-plain")
-    assert (pictured.type, pictured.description) == ("image", str(first))
+    assert (pictured.type, pictured.description) == ("image", plain_markdown(str(first)))
     assert _pictured(pictured) == first.heat_maps.read_bytes()
     shown = Artifact.get(f"gate-{NAME}-1")
     kept = _client(project).get_model_version(NAME, "1").tags

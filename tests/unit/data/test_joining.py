@@ -1,6 +1,7 @@
 """Batches join a category whole, with their groups, wherever its disk is and whoever else joins."""
 
 import csv
+import errno
 import multiprocessing
 import os
 from collections.abc import Callable
@@ -13,8 +14,9 @@ from waiting import PATIENCE
 
 from reconpatch.data import joining
 from reconpatch.data.arrivals import read_inbox
-from reconpatch.data.joining import Plan, carry_out, make_plan
+from reconpatch.data.joining import Plan, carry_out, check_writable, make_plan
 from reconpatch.data.manifest import build_manifest
+from reconpatch.errors import DataError
 from reconpatch.settings import DataSettings
 
 
@@ -55,6 +57,26 @@ def test_groups_of_the_inbox_make_a_table_where_the_category_has_none(tmp_path: 
     expected = before | {f"{plan.folder}/{name}.png": group for name, group in joined.items()}
     assert table.set_index("path")["group"].to_dict() == expected
     assert table.attrs["strays"] == []
+
+
+def test_a_table_with_a_bare_carriage_return_is_read_and_written_anew_by_the_next_batch(
+    tmp_path: Path,
+) -> None:
+    root, inbox = tmp_path / "data/toy/nut", tmp_path / "inbox"
+    pictures(root / "train/good", "a")
+    # As an earlier release wrote it for an image cr\rx.png.
+    (root / "groups.csv").write_bytes(b"path,group\ntrain/good/a.png,lot\r1\ntrain/good/cr\rx.png,lot2\n")
+    pictures(inbox, "b")
+    (inbox / "groups.csv").write_bytes(b"path,group\nb.png,=lot\n")
+    build_manifest(root, DataSettings())
+    plan = plan_of(inbox, root, DataSettings())
+    carry_out(plan, root, tmp_path / "quarantine")
+    table = build_manifest(root, DataSettings())
+    joined = f"{plan.folder}/b.png"
+    assert table.set_index("path")["group"].to_dict() == {"train/good/a.png": "lot\r1", joined: "=lot"}
+    assert read_groups(root)[1:] == [
+        ["train/good/a.png", "lot\r1"], ["train/good/cr\rx.png", "lot2"], [joined, "'=lot"]
+    ]  # fmt: skip
 
 
 def test_a_table_made_for_a_batch_that_cannot_join_goes_with_it(
@@ -104,6 +126,52 @@ def test_the_data_set_or_a_category_may_lie_on_another_disk(
         *root.parent.resolve().glob(".*toy*"),
         *other_disk.parent.glob(".*arrivals"),
     ]
+
+
+def protect(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
+    """Nothing can be made in these folders; the tests may run as root, whom no permission stops."""
+    make = os.mkdir
+
+    def refuse(path: str | Path, *given: object, **named: object) -> None:
+        if Path(path).parent in folders:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        make(path, *given, **named)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+
+
+def test_the_folder_above_the_data_set_need_not_be_writable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, inbox = tmp_path / "data/toy/nut", tmp_path / "inbox"
+    pictures(root / "train/good", "a")
+    pictures(inbox, "b", "c")
+    protect(monkeypatch, root.parent.parent)
+    plan = plan_of(inbox, root, DataSettings())
+    check_writable(plan, root)
+    carry_out(plan, root, tmp_path / "quarantine")
+    assert sorted(path.name for path in (root / plan.folder).iterdir()) == ["b.png", "c.png"]
+    assert not list(inbox.iterdir())
+    assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.parametrize("place", ["train/good", "."])
+def test_a_data_set_that_cannot_be_written_is_named_before_anything_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    root, inbox = tmp_path / "data/toy/nut", tmp_path / "inbox"
+    pictures(root / "train/good", "a")
+    pictures(inbox, "b")
+    write_groups(inbox, b="lot1")  # so that the category needs a groups.csv too
+    plan = plan_of(inbox, root, DataSettings())
+    protect(monkeypatch, root / place)
+    with pytest.raises(
+        DataError, match=r"cannot be written \(Permission denied\).*right to write"
+    ) as refused:
+        check_writable(plan, root)
+    assert str(refused.value).startswith(f"{root / place}: ")
+    assert sorted(path.name for path in root.rglob("*")) == ["a.png", "good", "train"]
+    assert (inbox / "b.png").is_file()
 
 
 def test_a_batch_that_cannot_join_leaves_nothing_and_joins_later(

@@ -225,6 +225,21 @@ def test_special_files_and_names_that_are_no_text_are_strays(tmp_path):
     }
 
 
+def test_names_with_control_characters_are_strays_however_deep(tmp_path):
+    tree(tmp_path, "train/good/a.png", "train/good/cr\rx.png", "train/good/b\n.png", "train/good/del\x7f.png")
+    tree(tmp_path, "train/good/tab\t/c.png", "test/cra\u2028ck/d.png", "test/\x1b[31m/e.png")
+    assert [row[0] for row in rows(tmp_path)] == ["train/good/a.png"]
+    why = "has a name that holds control characters; rename it"
+    assert reasons(tmp_path) == {
+        "train/good/cr\\rx.png": why,
+        "train/good/b\\n.png": why,
+        "train/good/del\\x7f.png": why,
+        "train/good/tab\\t": why,
+        "test/cra\\u2028ck": why,
+        "test/\\x1b[31m": why,
+    }
+
+
 def test_an_empty_category(tmp_path):
     (tmp_path / "train/good").mkdir(parents=True)
     with pytest.raises(DataError, match="holds no image of layout auto"):

@@ -39,12 +39,12 @@ def test_the_last_verdict_on_an_image_holds(tmp_path):
     append_review(path, Review(image_sha256=TWO, verdict="bad", who="Ann", when=when, model_version="7"))
     append_review(path, Review(image_sha256=ONE, verdict="bad", who="Bob"))
     # An earlier clock does not make a later verdict void: machines disagree about the time.
-    append_review(path, Review(image_sha256=ONE, verdict="good", who="Zoë\n2", when=when))
+    append_review(path, Review(image_sha256=ONE, verdict="good", who="Zoë 2", when=when))
     table = read_reviews(path)
     assert dict(table.dtypes.astype(str)) == COLUMNS
     assert table["image_sha256"].tolist() == [ONE, TWO]
     assert table["verdict"].tolist() == ["good", "bad"]
-    assert table["who"].tolist() == ["Zoë\n2", "Ann"]
+    assert table["who"].tolist() == ["Zoë 2", "Ann"]
     assert table["when"].iloc[1] == when
     assert table["model_version"].isna().tolist() == [True, False]
     assert len(path.read_bytes().splitlines()) == 3
@@ -62,7 +62,9 @@ def test_a_verdict_must_be_whole(wrong):
         Review.model_validate({"image_sha256": ONE, "verdict": "good", "who": "Ann"} | wrong)
 
 
-@pytest.mark.parametrize("torn", [b'{"image_sha256": "', b"x" * 9000])
+@pytest.mark.parametrize(
+    "torn", [b'{"image_sha256": "', b'{"image_sha256":"' + b"x" * 9000, b'{"ima', b"{", b"\0" * 300, b"{\0\0"]
+)
 def test_what_a_killed_append_left_is_neither_read_nor_joined_to_the_next_line(tmp_path, torn):
     path = tmp_path / "reviews.jsonl"
     append_review(path, Review(image_sha256=ONE, verdict="good", who="Ann"))
@@ -88,6 +90,70 @@ def test_a_place_that_cannot_be_written_or_read(tmp_path):
         append_review(tmp_path, Review(image_sha256=ONE, verdict="good", who="Ann"))
     with pytest.raises(DataError, match="cannot be read"):
         read_reviews(tmp_path)
+
+
+@pytest.mark.parametrize("who", ["A\rB", "Ann\n", "\x1b[31mAnn", "A\u2028B"])
+def test_a_name_with_control_characters_gives_no_verdict_and_an_old_one_is_read(tmp_path, who):
+    path = tmp_path / "reviews.jsonl"
+    review = Review(image_sha256=ONE, verdict="good", who=who)
+    with pytest.raises(DataError, match="control character"):
+        append_review(path, review)
+    assert not path.exists()
+    path.write_text(review.model_dump_json() + "\n")
+    assert read_reviews(path)["who"].tolist() == [who]
+
+
+@pytest.mark.parametrize("before", [0, 1, 40])
+def test_a_last_verdict_without_a_line_end_is_kept(tmp_path, before):
+    path = tmp_path / "reviews.jsonl"
+    for _ in range(before):
+        append_review(path, Review(image_sha256="c" * 64, verdict="good", who="Bob"))
+    with path.open("a") as stream:
+        stream.write(Review(image_sha256=ONE, verdict="bad", who="Ann " + "x" * 5000).model_dump_json())
+    assert ONE in read_reviews(path)["image_sha256"].tolist()
+    append_review(path, Review(image_sha256=TWO, verdict="good", who="Ann"))
+    append_review(path, Review(image_sha256="d" * 64, verdict="good", who="Ann"))
+    held = read_reviews(path)["image_sha256"].tolist()
+    assert held == [ONE, TWO, *(["c" * 64] if before else []), "d" * 64]
+    assert path.read_bytes().count(b"\n") == before + 3
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"the only note of this line", b"two\nnotes\n", b"two\nnotes", b'{"image_sha256": 1}', b"{not json",
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\0\0", b"\n", b"[" * 100_000,
+    ],
+)  # fmt: skip
+def test_another_file_is_refused_and_stays_as_it_is(tmp_path, content):
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="is no review table, or damaged"):
+        append_review(path, Review(image_sha256=ONE, verdict="good", who="Ann"))
+    assert path.read_bytes() == content
+    with pytest.raises(DataError, match="line 1 is no verdict"):
+        read_reviews(path)
+
+
+def test_a_table_that_ends_in_something_else_is_refused_and_stays_as_it_is(tmp_path):
+    path = tmp_path / "reviews.jsonl"
+    append_review(path, Review(image_sha256=ONE, verdict="good", who="Ann"))
+    content = path.read_bytes() + b"see Bob about this"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="its end is no verdict"):
+        append_review(path, Review(image_sha256=TWO, verdict="good", who="Ann"))
+    with pytest.raises(DataError, match="line 2 is no verdict"):
+        read_reviews(path)
+    assert path.read_bytes() == content
+
+
+def test_what_is_removed_from_the_end_is_shown(tmp_path, caplog):
+    path = tmp_path / "reviews.jsonl"
+    path.write_text('{"image_sha256":"aa')
+    append_review(path, Review(image_sha256=TWO, verdict="good", who="Ann"))
+    assert "not written whole is removed" in caplog.text
+    assert '{"image_sha256":"aa' in caplog.text
+    assert read_reviews(path)["image_sha256"].tolist() == [TWO]
 
 
 def test_many_writers_lose_nothing_and_one_that_is_killed_harms_no_other(tmp_path):

@@ -13,6 +13,7 @@ from reconpatch.data.training import training_images
 from reconpatch.data.verdicts import (
     Verdict,
     apply_reviews,
+    are_written,
     contradicted,
     read_verdicts,
     verdicts_on,
@@ -41,6 +42,25 @@ def test_the_last_verdict_on_each_image_is_written_and_read_back(tmp_path: Path)
     assert read_verdicts(tmp_path) == said
     write_verdicts(tmp_path, [])
     assert not (tmp_path / "reviews.csv").exists()
+
+
+def test_what_an_earlier_release_wrote_with_a_bare_carriage_return_is_read_and_written_anew(
+    tmp_path: Path,
+) -> None:
+    said = [
+        Verdict("a.png", ONE, "bad", "A\rB", "2026-01-02T03:04:05+00:00"),
+        Verdict("cr\rx.png", TWO, "good", "=cmd", "2026-01-02T03:04:05+00:00"),
+    ]
+    lines = [",".join((one.path, one.sha256, one.verdict, one.who, one.when)) for one in said]
+    old = "".join(f"{line}\n" for line in ["path,sha256,verdict,who,when", *lines])
+    (tmp_path / "reviews.csv").write_bytes(old.encode())
+    assert read_verdicts(tmp_path) == said
+    assert not are_written(tmp_path, said)
+    write_verdicts(tmp_path, said)
+    assert are_written(tmp_path, said)
+    assert read_verdicts(tmp_path) == said
+    assert "'=cmd" in (tmp_path / "reviews.csv").read_text()
+    assert not are_written(tmp_path, [])
 
 
 @pytest.mark.parametrize("text", ["path,verdict\na,good\n", "\xff", None])

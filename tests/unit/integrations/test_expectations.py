@@ -256,3 +256,19 @@ def test_an_image_that_takes_too_long_is_a_problem_as_a_damaged_one_is(tmp_path:
     assert "took longer than 0.5 s to decode" in unreadable["train/good/slow.ppm"]
     assert "several pages" in unreadable["train/good/pages.tif"]
     assert len(unreadable) == 2
+
+
+def test_no_name_is_markup_in_the_data_docs_and_all_are_told_as_they_are(tmp_path: Path) -> None:
+    names = ["train/<img src=x onerror=alert(1)>.png", "train/a&lt;b'\"$path {size}.png"]
+    broken = [row(name, problem="is cut <b>short</b>") for name in names]
+    twin = row("test/<script>.png", split="test", sha256="sha of train/1", defect_type="<i>x")
+    report = check_manifest(manifest([*_TRAIN, *broken, twin]), _SETTINGS, tmp_path / "docs")
+    assert [problem.path for problem in report.problems] == ["test/<script>.png", *sorted(names)]
+    assert report.problems[1].reason == "is cut <b>short</b>"
+    (page,) = (tmp_path / "docs" / "validations").rglob("*.html")
+    shown = page.read_text(encoding="utf-8")
+    assert "train/&lt;img src=x onerror=alert(1)&gt;.png" in shown
+    assert "is cut &lt;b&gt;short&lt;/b&gt;" in shown
+    for page in (tmp_path / "docs").rglob("*.html"):
+        markup = page.read_text(encoding="utf-8")
+        assert not [tag for tag in ("<img src=x", "<script>.png", "<b>short", "<i>x") if tag in markup]

@@ -69,7 +69,10 @@ def test_a_verdict_lands_in_the_review_table(connect, tmp_path):
     row = table.iloc[0]
     assert (row["image_sha256"], row["verdict"], row["who"]) == (answer["sha256"], "bad", "Ann")
     assert row["model_version"] == answer["model_version"]
-    for wrong in ({"verdict": "fine", "who": "Ann"}, {"verdict": "bad", "who": " "}, {"verdict": "bad"}):
+    for wrong in (
+        {"verdict": "fine", "who": "Ann"}, {"verdict": "bad", "who": " "}, {"verdict": "bad"},
+        {"verdict": "bad", "who": "A\rB"},
+    ):  # fmt: skip
         assert client.post(f"/api/images/{answer['id']}/review", json=wrong).status_code == 422
     assert client.post("/api/images/none/review", json={"verdict": "bad", "who": "A"}).status_code == 404
     assert len(read_reviews(tmp_path / "reviews.jsonl")) == 1
