@@ -14,7 +14,13 @@ from reconpatch.data.training import TrainingImages, TrainingSet, training_image
 from reconpatch.device import choose_device, limit_threads
 from reconpatch.errors import ModelError
 from reconpatch.features.cache import FeatureCache
-from reconpatch.features.dataset import ImageLike, PatchFeatures, extract_features, image_digest
+from reconpatch.features.dataset import (
+    ImageLike,
+    PatchFeatures,
+    extract_features,
+    image_digest,
+    index_features,
+)
 from reconpatch.features.extract import PatchExtractor
 from reconpatch.features.region import Region, read_region
 from reconpatch.features.streaming import feature_batches
@@ -204,10 +210,11 @@ class ReConPatch:
     ) -> "ReConPatch":
         """Add nominal images to the fitted detector; its old ones are not needed.
 
-        Images that it knows already are passed over. Some of the new ones are held out as in a fit. The
-        threshold is calibrated anew on these and on the old held-out images, which are found by content in
-        the feature cache or among ``earlier``. Where so many are missing that fewer images would stand
-        behind the threshold than before, the old one stays and `Calibration.carried_over` says so.
+        Images that it knows already are not learnt again, but say which new ones belong to their groups. Some
+        of the new ones are held out as in a fit. The threshold is calibrated anew on these and on the old
+        held-out images, which are found by content in the feature cache, among ``images`` or ``earlier``.
+        Where so many are missing that fewer images would stand behind the threshold than before, the old one
+        stays and `Calibration.carried_over` says so.
 
         Args:
             images: as for `fit`; a list may hold category folders too.
@@ -228,7 +235,7 @@ class ReConPatch:
         training = _found_images(images, self.settings)
         files = {} if earlier is None else _by_content(_found_images(earlier, self.settings).paths)
         with self.feature_cache() as cache:
-            given = extract_features(training.paths, self.extractor, cache, region=parts.region)
+            given = index_features(training.paths, self.extractor, cache, region=parts.region)
             self._parts = updating.update_parts(parts, given, training.groups, mode, files, self.settings)
         return self
 

@@ -64,7 +64,8 @@ def update_parts(
 
     Args:
         parts: of the detector before.
-        given: features of images, of which those that it knows already are passed over.
+        given: features of images; those that it knows already say what belongs together, and are not learnt
+            again.
         groups: the group of each.
         mode: what happens to f.
         files: image files by content, where held-out images are looked for that the cache lacks.
@@ -75,14 +76,13 @@ def update_parts(
         ModelError: a fine-tuned detector could not be calibrated with the held-out images at hand.
     """
     modulation, bank, known = parts.modulation, parts.bank, parts.training_set
-    positions = new_images(given.image_digests, known)
-    features = given.subset(positions)
-    groups = [groups[i] for i in positions]
-    split = split_new(features, groups, known, settings)
-    added, fresh = training_set(features, groups, split), features.subset(split.fit)
-    files = {**files, **dict(zip(features.image_digests, features.paths, strict=True))}
-    holdout = given.of_content((*known.holdout, *added.holdout), files)
-    group_of = group_of_content([*known.holdout_pairs, *added.holdout_pairs])
+    split = split_new(given, groups, known, settings)
+    after = extend(known, training_set(given, groups, split), all_pairs(given, groups))
+    fresh = given.subset(split.fit)
+    files = {**files, **dict(zip(given.image_digests, given.paths, strict=True))}
+    added = [given.image_digests[i] for i in split.holdout]
+    holdout = given.of_content((*known.holdout, *sorted(added)), files)
+    group_of = dict(after.holdout_pairs)
     held_groups = [group_of[digest] for digest in holdout.image_digests]
     if mode == "fine-tune" and modulation is not None and len(fresh):
         if parts.calibration is not None and not can_recalibrate(parts.calibration, held_groups):
@@ -99,38 +99,56 @@ def update_parts(
         modulation=modulation,
         bank=bank,
         calibration=recalibrate(parts.calibration, holdout, held_groups, modulation, bank, settings),
-        training_set=extend(known, added.fit_pairs, added.holdout_pairs),
+        training_set=after,
     )
 
 
 def split_new(
-    features: PatchFeatures, groups: Sequence[str], known: TrainingSet, settings: Settings
+    given: PatchFeatures, groups: Sequence[str], known: TrainingSet, settings: Settings
 ) -> NominalSplit:
     """Hold out of new images as a fit does, but keep a group that the detector knows on its side.
 
     New images of a held-out group are held out: in the bank they would lower the scores that the threshold
     is made from. Those of a group that fits the detector fit it too: their scores would be no evidence. Of a
-    group that touches both, held-out comes first.
+    group that touches both, held-out comes first. What belongs together is asked of all given images, since
+    a known one may be all that ties a new one to its group.
 
     Args:
-        features: of images that the detector does not know.
+        given: features of images, known ones among them.
         groups: the group of each.
         known: the detector's training images.
-        settings: as for `split_nominal`, which splits the images of unknown groups.
+        settings: as for `split_nominal`, which splits the new images of unknown groups.
+
+    Returns:
+        Positions in ``given`` of the new images, each content once.
+
+    Raises:
+        DataError: the detector knows every image.
     """
-    keys = group_keys(features.paths, groups, features.image_digests)
-    joined = np.array(join_groups(groups, features.image_digests), dtype=str)
-
-    def among(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        wanted = {group for _, group in pairs}
-        return np.isin(joined, [name for name, key in zip(joined, keys, strict=True) if key in wanted])
-
-    held = among(known.holdout_pairs)
-    unknown = np.flatnonzero(~held & ~among(known.fit_pairs))
+    digests = given.image_digests
+    positions = new_images(digests, known)
+    joined = np.array(join_groups(groups, digests), dtype=str)
+    pairs = [*all_pairs(given, groups), *known.fit_pairs, *known.holdout_pairs]
+    # By the names given now and by those that the detector keeps.
+    tied = join_groups(
+        [*groups, *(group for _, group in pairs)], [*digests, *(digest for digest, _ in pairs)]
+    )
+    whole = np.array(tied[: len(digests)], dtype=str)
+    of_known = np.array(tied[2 * len(digests) :], dtype=str)
+    fits, held = (
+        np.isin(whole, of_known[place]) for place in np.split(np.arange(len(known)), [len(known.fit)])
+    )
+    unknown = positions[~(held | fits)[positions]]
     if len(unknown):
-        digests = [features.image_digests[i] for i in unknown]
-        held[unknown[split_nominal(joined[unknown].tolist(), digests, settings).holdout]] = True
-    return NominalSplit(np.flatnonzero(~held), np.flatnonzero(held), joined.tolist())
+        content = [digests[i] for i in unknown]
+        held[unknown[split_nominal(joined[unknown].tolist(), content, settings).holdout]] = True
+    return NominalSplit(positions[~held[positions]], positions[held[positions]], joined.tolist())
+
+
+def all_pairs(given: PatchFeatures, groups: Sequence[str]) -> list[tuple[str, str]]:
+    """(digest, group as a detector names it) of each image."""
+    keys = group_keys(given.paths, groups, given.image_digests)
+    return list(zip(given.image_digests, keys, strict=True))
 
 
 def new_images(image_digests: Sequence[str], known: TrainingSet) -> np.ndarray:
@@ -234,10 +252,15 @@ def recalibrate(
     return None if calibration is None else replace(calibration, carried_over=True, held_out=None)
 
 
-def extend(
-    known: TrainingSet, fit: Sequence[tuple[str, str]], holdout: Sequence[tuple[str, str]]
-) -> TrainingSet:
-    """The training set after an update with images of these (digest, group) pairs."""
-    return TrainingSet.from_pairs(
-        sorted([*known.fit_pairs, *fit]), sorted([*known.holdout_pairs, *holdout]), known.updates + 1
-    )
+def extend(known: TrainingSet, added: TrainingSet, given: Sequence[tuple[str, str]] = ()) -> TrainingSet:
+    """The training set after an update.
+
+    Args:
+        known: of the detector before.
+        added: the images that it has learnt.
+        given: (digest, group) of all images of the update; known groups that these join are one from now on.
+    """
+    fit, holdout = [*known.fit_pairs, *added.fit_pairs], [*known.holdout_pairs, *added.holdout_pairs]
+    group_of = group_of_content([*fit, *holdout, *given])
+    fit, holdout = (sorted((digest, group_of[digest]) for digest, _ in part) for part in (fit, holdout))
+    return TrainingSet.from_pairs(fit, holdout, known.updates + 1)

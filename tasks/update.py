@@ -53,14 +53,9 @@ def run(job: Job, folder: Path) -> dict[str, float]:
         threads=settings.threads,
         cache=feature_cache(job),
     )
-    known = detector.training_set
-    nominal = (table["split"] == "train") & (table["label"] == 0)
-    is_new = ~table["sha256"].isin({*known.fit, *known.holdout})
-    earlier = table[nominal & table["sha256"].isin(known.holdout)]
+    # With the images that it knows: they say which groups the new ones belong to, and calibrate it again.
     detector.update(
-        table[nominal & is_new],
-        mode=settings.retrain.update_mode,
-        earlier=earlier if len(earlier) else None,
+        table[(table["split"] == "train") & (table["label"] == 0)], mode=settings.retrain.update_mode
     )
     detector.save(folder / "model")
     return {}

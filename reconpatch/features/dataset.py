@@ -252,13 +252,27 @@ def extract_features(
     Raises:
         DataError: an image cannot be read, or changes meanwhile; the message names it.
     """
+    features = index_features(paths, extractor, cache, region=region, workers=workers)
+    features.fill(workers)
+    return features
+
+
+def index_features(
+    paths: Iterable[str | Path],
+    extractor: PatchExtractor,
+    cache: FeatureCache,
+    *,
+    region: Region | None = None,
+    workers: int | None = None,
+) -> PatchFeatures:
+    """Index images by content; what the cache lacks is computed when it is read. As `extract_features`."""
     files = tuple(Path(path) for path in paths)
     pool = worker_pool(workers or torch.get_num_threads())
     try:
         digests = tuple(track(pool.map(image_digest, files), "hash images", total=len(files)))
     finally:
         pool.shutdown(cancel_futures=True)
-    features = PatchFeatures(
+    return PatchFeatures(
         paths=files,
         image_digests=digests,
         grid=extractor.grid,
@@ -269,8 +283,6 @@ def extract_features(
         make_extractor=lambda: extractor,
         region=region,
     )
-    features.fill(workers)
-    return features
 
 
 def image_digest(path: Path) -> str:

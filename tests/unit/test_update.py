@@ -145,6 +145,24 @@ def test_new_images_of_a_known_group_stay_on_its_side(folder, cache, tmp_path):
         assert detector.calibration.threshold.n == len(set(after.holdout_groups))
 
 
+def test_parts_that_are_named_only_at_the_update_stay_on_their_side_too(folder, cache, tmp_path):
+    digests = {}
+    for i, path in enumerate(sorted(folder.rglob("*.png"))):
+        name = f"part{i % 6}_{'old' if i < 6 else 'new'}"
+        (tmp_path / f"{name}.png").write_bytes(path.read_bytes())
+        digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    # Fitted on a list, each image is its own group.
+    detector = ReConPatch(params={**TINY, "data.group_pattern": r"(part\d)_"}, cache=cache)
+    detector.fit(sorted(tmp_path.glob("*_old.png")))
+    held = [part for part in range(6) if digests[f"part{part}_old"] in detector.training_set.holdout]
+    assert len(held) == 2
+    detector.update(tmp_path)
+    after = detector.training_set
+    assert {digests[f"part{part}_new"] for part in held} <= set(after.holdout)
+    assert {digests[f"part{part}_new"] for part in set(range(6)) - set(held)} <= set(after.fit)
+    assert (detector.calibration.threshold.n, detector.calibration.carried_over) == (len(held), False)
+
+
 def test_an_update_with_nothing_but_held_out_groups_leaves_the_bank(folder, cache, tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     for i, path in enumerate(sorted(folder.rglob("*.png"))[:8]):

@@ -1,5 +1,8 @@
 """The steps of an update against their definitions, on features made by hand."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -9,11 +12,12 @@ from reconpatch.device import choose_device
 from reconpatch.errors import DataError, SettingsError
 from reconpatch.features.cache import FeatureCache
 from reconpatch.features.dataset import PatchFeatures
-from reconpatch.fitting import calibrate, fit_bank, fit_modulation
+from reconpatch.fitting import calibrate, fit_bank, fit_modulation, training_set
 from reconpatch.memory.bank import MemoryBank
 from reconpatch.memory.coreset import k_center_greedy
 from reconpatch.settings import load_settings
 from reconpatch.updating import (
+    all_pairs,
     can_recalibrate,
     check_mode,
     extend,
@@ -21,6 +25,7 @@ from reconpatch.updating import (
     merge_bank,
     new_images,
     recalibrate,
+    split_new,
 )
 
 _GRID, _DIM = (8, 8), 6
@@ -128,8 +133,72 @@ def test_images_known_under_any_name_and_repeats_are_not_new():
         new_images(["c", "b"], known)
 
 
+def _components(edges):
+    """Sets of what is tied together, by merging until nothing changes."""
+    found = [set(edge) for edge in edges]
+    while True:
+        merged = []
+        for one in found:
+            touching = [other for other in merged if other & one]
+            merged = [other for other in merged if not other & one] + [one.union(*touching)]
+        if len(merged) == len(found):
+            return merged
+        found = merged
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_new_image_stays_on_the_side_of_whatever_ties_it_to_a_known_one(make_features, seed):
+    """Oracle: components of the graph of contents, groups named now and groups named before."""
+    random = np.random.default_rng(seed)
+    names = [f"{name:02}" for name in range(14)]
+    known_names, parts = names[:8], random.integers(5, size=8)
+    side = random.integers(2, size=5)  # of each part that the detector knows
+    keys = dict(zip(known_names, (f"key of part {part}" for part in parts), strict=True))
+    if seed % 2:  # fitted on a list of images, each its own group; the parts are named later
+        keys, side = {name: name for name in known_names}, random.integers(2, size=8)
+        parts = np.arange(8)
+    held = [name for name, part in zip(known_names, parts, strict=True) if side[part]]
+    fit = [name for name in known_names if name not in held]
+    known = TrainingSet.from_pairs(
+        [(name, keys[name]) for name in fit], [(name, keys[name]) for name in held]
+    )
+    content = random.choice(names, size=20).tolist()  # the same image may be given under two names
+    groups = [f"part{number}" for number in random.integers(10, size=20)]
+    given = replace(
+        make_features(np.zeros((1, 64, _DIM), np.float16)),
+        paths=tuple(Path(f"{number}.png") for number in range(20)),
+        image_digests=tuple(content),
+    )
+    edges = [("image " + name, "group " + group) for name, group in zip(content, groups, strict=True)]
+    edges += [("image " + name, "key " + key) for name, key in keys.items()]
+    components = _components(edges)
+    new = {name for name in content if name not in known_names}
+    if not new:
+        pytest.skip("nothing is new")
+    split = split_new(given, groups, known, SETTINGS)
+    chosen = {place: {content[i] for i in getattr(split, place)} for place in ("fit", "holdout")}
+    assert chosen["fit"] | chosen["holdout"] == new
+    assert len(split.fit) + len(split.holdout) == len(new)
+    for component in components:
+        images = {node.removeprefix("image ") for node in component if node.startswith("image ")}
+        if images & set(held):
+            assert not images & chosen["fit"]
+        elif images & set(fit):
+            assert not images & chosen["holdout"]
+        assert not (images & chosen["fit"] and images & chosen["holdout"])
+    after = extend(known, training_set(given, groups, split), all_pairs(given, groups))
+    assert set(after.fit) == set(fit) | chosen["fit"]
+    of = dict([*after.fit_pairs, *after.holdout_pairs])
+    together = {frozenset(name for name in of if of[name] == group) for group in of.values()}
+    wanted = {
+        frozenset(node.removeprefix("image ") for node in one if node.startswith("image ")) & set(of)
+        for one in components
+    }
+    assert together == {one for one in wanted if one}
+
+
 def test_the_training_set_grows_by_both_parts():
-    grown = extend(TrainingSet(("b", "d"), ("c",), updates=1), fit=[("a", "a")], holdout=[("e", "g")])
+    grown = extend(TrainingSet(("b", "d"), ("c",), updates=1), TrainingSet(("a",), ("e",), 0, ("a",), ("g",)))
     assert grown == TrainingSet(("a", "b", "d"), ("c", "e"), 2, ("a", "b", "d"), ("c", "g"))
     assert grown.sha256 == TrainingSet(("e", "d", "c"), ("b", "a")).sha256
 
