@@ -24,6 +24,7 @@ HOST = socket.gethostname()
         (None, NOW, False),
         (f"{HOST}:4194305", None, True),
     ],
+    ids=["alive", "number of another", "gone", "elsewhere", "unknown", "never begun"],
 )
 def test_a_run_is_dead_where_its_process_was_one_of_this_machine_and_is_gone(process, begun, dead) -> None:
     assert crashes._is_dead(SimpleNamespace(infrastructure_pid=process, start_time=begun)) is dead
