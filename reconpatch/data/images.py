@@ -5,6 +5,9 @@ grey is repeated; palettes are looked up; transparency is laid over white (over 
 converted; EXIF orientation is applied; colour profiles are ignored; content decides, not the name's ending.
 Refused are animations and multi-page files, more than 89 million pixels, 32-bit values, and anything that
 cannot be decoded to its last byte. Bit errors inside a JPEG cannot be seen: the format has no checksum.
+
+What is here decodes in the calling process and cannot be stopped: it is for files that the caller trusts, as
+`predict` and `fit` use it. For images of strangers there is `decoding_pool`.
 """
 
 import hashlib

@@ -26,7 +26,7 @@ def iter_batches(
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
-    """Yield batches of prepared images while the next ones are decoded.
+    """Yield batches of prepared images while the next ones are decoded, in threads and without a deadline.
 
     Args:
         images: each a path, an (H, W, 3) uint8 RGB array or a PIL image.

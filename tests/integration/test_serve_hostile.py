@@ -10,18 +10,21 @@ import os
 import pickle
 import random
 import select
+import signal
 import socket
 import struct
 import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from finished_runs import fit_detector, write_images
 from PIL import Image
+from processes import PATIENCE, wait_for
 from served import ServedProcess, multipart, serving
 
 SOAK = os.environ.get("RECONPATCH_SOAK") == "1"
@@ -257,3 +260,34 @@ def test_hostile_uploads_are_refused_and_the_server_goes_on(server: ServedProces
     assert not list(Path(server.log.parent).rglob("pwned"))
     assert "Traceback" not in server.log.read_text()
     print(f"{sent} hostile uploads in {time.monotonic() - started:.1f} s, {grown:+d} MiB")
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_the_end_does_not_wait_for_an_image_that_is_being_decoded(tmp_path: Path) -> None:
+    fit_detector(write_images(tmp_path / "images"), tmp_path / "nut")
+    with serving(tmp_path, "nut", "--timeout", "600") as server:
+        assert server.predict("nut", _picture())[0] == 200
+        (decoder,) = _children(server)
+        os.kill(decoder, signal.SIGSTOP)  # a decoder that does not come to an end
+        with ThreadPoolExecutor(1) as pool:
+            sent = pool.submit(server.predict, "nut", _picture())
+            wait_for("the image is on its way", lambda: _connections(server) > 0)
+            assert server.ask("GET", "/health")[0] == 200
+            server.process.terminate()
+            server.process.wait(PATIENCE)
+            assert sent.exception() is not None or sent.result()[0] == 503
+        assert "Traceback" not in server.log.read_text()
+    wait_for("the decoder ends", lambda: not Path(f"/proc/{decoder}").exists())
+
+
+def _children(server: ServedProcess) -> list[int]:
+    tasks = Path(f"/proc/{server.process.pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def _connections(server: ServedProcess) -> int:
+    """Connections to the server that are open."""
+    port = f":{server.port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1].endswith(port) and row[3] == "01" for row in rows)
