@@ -1,4 +1,4 @@
-"""The bytes of all requests under way: counted as they come, given back, and never waited for; their time too."""
+"""The bytes of all requests under way, counted as they come and given back, and the time of a request."""
 
 import asyncio
 from collections.abc import Callable
