@@ -64,7 +64,7 @@ def serve(
         images=max_images,
         seconds=timeout,
         head_seconds=min(timeout, 10.0),
-        unread_seconds=min(timeout, 30.0),
+        unread_seconds=min(timeout / 2, 30.0),
         total_bytes=(8 * max_mib if max_total_mib is None else max_total_mib) << 20,
         connections=max_connections,
         address_connections=max_per_address,

@@ -31,7 +31,7 @@ _METHODS = (*_READS, "POST", "PUT", "PATCH", "DELETE")
 # Images are sent there; whatever is sent elsewhere is JSON.
 _TAKES_IMAGES = "/predict"
 _JSON_BYTES = 64 << 10
-_FULL = "the server holds as many bytes as it may; come again"
+_FULL = "the server has too much to do; come again"
 # A refused sender is listened to for so long, else it may not get to read the refusal.
 _LINGER_SECONDS = 5.0
 
@@ -60,7 +60,7 @@ class Guard:
             if refusal is not None:
                 await exchange.refuse(*refusal)
                 return
-            async with asyncio.timeout(self._options.limits.seconds):
+            async with asyncio.timeout(self._options.limits.seconds) as exchange.time_left:
                 await self._app(scope, exchange.receive, exchange.send)
         except TimeoutError:
             if exchange.status is None and exchange.whole:
@@ -118,6 +118,7 @@ class _Exchange:
         self._share = share
         self.whole = not {b"content-length", b"transfer-encoding"} & {name for name, _ in scope["headers"]}
         self.status: int | None = None
+        self.time_left: asyncio.Timeout | None = None
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -137,6 +138,8 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if self.time_left is not None and not self.time_left.expired():
+                self.time_left.reschedule(None)  # how long the client may take is the connection's matter
             if message["status"] >= 400 and not self.whole:
                 message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
         elif (self.status or 0) >= 400 and not self.whole and not message.get("more_body", False):

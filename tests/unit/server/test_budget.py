@@ -1,4 +1,4 @@
-"""The bytes of all requests under way: counted as they come, given back, and never waited for."""
+"""The bytes of all requests under way, counted as they come and given back, and the time of a request."""
 
 import asyncio
 from collections.abc import Callable
@@ -123,3 +123,41 @@ def test_a_sender_that_goes_away_leaves_nothing_held(guarded: tuple[Guard, ByteB
         assert budget.free == 100
 
     asyncio.run(gone())
+
+
+@pytest.mark.parametrize(("piece", "status"), [(b"", 408), (None, 503)])
+def test_a_request_out_of_time_is_answered(piece: bytes | None, status: int) -> None:
+    async def hangs(_: Any, receive: Callable[[], Any], __: object) -> None:
+        await receive()
+        await asyncio.Event().wait()
+
+    async def late() -> None:
+        limits = Limits(seconds=0.05)
+        guard = Guard(hangs, ServerOptions(limits=limits), Metrics(), ByteBudget(limits.total_bytes))
+        client = _Client(guard)
+        client.sent.put_nowait({"type": "http.request", "body": b"", "more_body": piece is not None})
+        client.sent.put_nowait({"type": "http.disconnect"})
+        await client.task
+        assert client.answer[0]["status"] == status
+
+    asyncio.run(late())
+
+
+def test_an_answer_that_has_begun_is_not_ended_by_the_time_of_the_request() -> None:
+    begun = []
+
+    async def slow(_: object, __: object, send: Callable[..., Any]) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        begun.append(asyncio.get_running_loop().time())
+        while asyncio.get_running_loop().time() < begun[0] + 0.2:
+            await asyncio.sleep(0.01)
+        await send({"type": "http.response.body", "body": b"all"})
+
+    async def ask() -> None:
+        limits = Limits(seconds=0.1)
+        guard = Guard(slow, ServerOptions(limits=limits), Metrics(), ByteBudget(limits.total_bytes))
+        client = _Client(guard)
+        await client.task
+        assert client.answer[-1]["body"] == b"all"
+
+    asyncio.run(ask())
