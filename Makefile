@@ -66,11 +66,12 @@ lint: setup ## ruff and mypy
 	$(BIN)/mypy
 
 # Several servers in the foreground: all end when one does, or when make is told to end (TERM) or hears Ctrl-C. Each is
-# a process group of its own (set -m), so that its workers end with it, and nothing else of whoever called make does.
+# a process group of its own (set -m), so that its workers end with it, even where it was killed itself, and nothing
+# else of whoever called make does.
 ui serve-flows: SHELL := bash
-TOGETHER = set -m; trap 'for group in $$(jobs -p); do kill -- -$$group 2>/dev/null; done; wait' EXIT; \
+TOGETHER = set -m; trap 'for group in $$groups $$(jobs -p); do kill -- -$$group 2>/dev/null; done; wait' EXIT; \
 	trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
-UNTIL_ONE_ENDS = wait -n; echo "make $@: a server has ended (see above), so all end" >&2; exit 1
+UNTIL_ONE_ENDS = groups=$$(jobs -p); wait -n; echo "make $@: a server has ended (see above), so all end" >&2; exit 1
 # A Prefect server that answers already, such as that of the other one of the two targets, is used.
 PREFECT_SERVER = if ! $(BIN)/python -c "import urllib.request as u; u.build_opener(u.ProxyHandler({})).open('$(FLOWS_API)/health', timeout=5)" \
 	2>/dev/null; then $(BIN)/prefect server start --host 127.0.0.1 --port $(FLOWS_PORT) & fi

@@ -14,6 +14,7 @@ from prefect.states import Completed, State
 
 from flows.artifacts import artifact_key
 from flows.command_line import failure_told, read_params
+from flows.crashes import note_process
 from flows.failures import raise_failures
 from flows.retries import RETRY_REGISTRY
 from flows.run_stages import failure_of
@@ -37,7 +38,7 @@ def score(request: Request, settings: Settings, project: Path) -> Batch:
     return score_folder(request, settings, project)
 
 
-@flow(name="batch")
+@flow(name="batch", on_running=[note_process])
 def batch(
     model: str,
     folder: Path,

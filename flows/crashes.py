@@ -8,20 +8,12 @@ python -m flows.crashes    # deploy the automation at the server that PREFECT_AP
 
 import os
 import socket
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from prefect.automations import Automation
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterId,
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
@@ -38,34 +30,24 @@ _BEGUN = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING,
 
 
 def note_process(_flow: Any, run: FlowRun, _state: Any) -> None:
-    """Keep with a run, as a worker does, which process runs it; a hook of served flows."""
+    """Keep with a run, as a worker does, which process runs it; a hook of flows that begin to run."""
     with get_client(sync_client=True) as client:
         client.update_flow_run(run.id, infrastructure_pid=f"{socket.gethostname()}:{os.getpid()}")
 
 
-def end_dead_runs(deployments: Sequence[UUID]) -> list[FlowRun]:
+def end_dead_runs() -> list[FlowRun]:
     """End as crashed what a process of this machine ran and left when it was killed.
-
-    Args:
-        deployments: whose runs are looked at.
 
     Returns:
         The runs that were ended.
     """
     with get_client(sync_client=True) as client:
-        dead = [run for run in _begun(client, deployments) if _is_dead(run)]
+        begun = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=_BEGUN), limit=_PAGE)
+        dead = [run for run in begun if _is_dead(run)]
         for run in dead:
             message = f"The process of the run ({run.infrastructure_pid}) was killed."
             client.set_flow_run_state(run.id, Crashed(message=message), force=True)
     return dead
-
-
-def _begun(client: SyncPrefectClient, deployments: Sequence[UUID]) -> list[FlowRun]:
-    return client.read_flow_runs(
-        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=list(deployments))),
-        flow_run_filter=FlowRunFilter(state=_BEGUN),
-        limit=_PAGE,
-    )
 
 
 def _is_dead(run: FlowRun) -> bool:
@@ -103,7 +85,11 @@ def watch_heartbeats(within: timedelta | None = None) -> None:
         ],
     )
     with get_client(sync_client=True) as client:
-        for old in client.read_automations_by_name(NAME):
+        found = client.read_automations_by_name(NAME)
+        # A new one would know nothing of the runs that were heard of before.
+        if len(found) == 1 and found[0].enabled and found[0].trigger == automation.trigger:
+            return
+        for old in found:
             client.delete_automation(old.id)
     automation.create()
 

@@ -14,6 +14,7 @@ from prefect.states import Completed, State
 from flows.artifacts import artifact_key
 from flows.by_category import choose_categories
 from flows.command_line import run_by_category
+from flows.crashes import note_process
 from flows.failures import raise_failures
 from flows.run_stages import failure_of
 from reconpatch.settings import load_settings
@@ -33,7 +34,7 @@ def evaluate_category(category: str, project: Path) -> list[Standing]:
     return reevaluate(load_settings(project / PARAMS), project, category)
 
 
-@flow(name="evaluate")
+@flow(name="evaluate", on_running=[note_process])
 def evaluate(categories: Sequence[str] = (), project: Path = PROJECT) -> State[list[Standing]]:
     """Evaluate what is in use, and what might be; nothing is trained and no alias moves.
 

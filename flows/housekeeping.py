@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
 from flows.command_line import failure_told, read_params
+from flows.crashes import note_process
 from reconpatch.settings import load_settings
 from tasks.housekeeping import Removal, find_removals, remove
 from tasks.job import PARAMS, PROJECT
@@ -26,7 +27,7 @@ def tidy(project: Path, dry_run: bool) -> list[Removal]:
     return find_removals(settings, project) if dry_run else remove(settings, project)
 
 
-@flow(name="housekeeping")
+@flow(name="housekeeping", on_running=[note_process])
 def housekeeping(dry_run: bool = True, project: Path = PROJECT) -> State[list[Removal]]:
     """List what the policy throws away; remove it where ``dry_run`` is false.
 

@@ -16,6 +16,7 @@ from prefect.events import emit_event
 from flows import locks
 from flows.artifacts import artifact_key
 from flows.command_line import run_with_params
+from flows.crashes import note_process
 from flows.failures import raise_failures
 from flows.retries import RETRY_BUSY
 from flows.run_stages import failure_of
@@ -50,7 +51,7 @@ def ingest_category(settings: Settings, category: str, project: Path) -> list[In
         return ingest(settings, category, project, announce=announce)
 
 
-@flow(name="ingest")
+@flow(name="ingest", on_running=[note_process])
 def ingest_all(
     params: Path | None = None, overrides: Sequence[str] = (), project: Path = PROJECT
 ) -> list[Ingested]:

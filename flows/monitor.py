@@ -17,6 +17,7 @@ from prefect.states import Completed, State
 from flows.artifacts import artifact_key, publish_picture
 from flows.by_category import choose_categories
 from flows.command_line import run_by_category
+from flows.crashes import note_process
 from flows.failures import raise_failures
 from flows.run_stages import failure_of
 from reconpatch.settings import Settings, load_settings
@@ -62,7 +63,7 @@ def check_category(settings: Settings, category: str, project: Path) -> Checked:
     return checked
 
 
-@flow(name="monitor")
+@flow(name="monitor", on_running=[note_process])
 def monitor(categories: Sequence[str] = (), project: Path = PROJECT) -> State[list[Checked]]:
     """Check categories for drift, one after the other; where too little is new, nothing happens.
 

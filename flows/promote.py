@@ -16,6 +16,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.command_line import failure_told, read_params
+from flows.crashes import note_process
 from flows.failures import told
 from flows.summary import publish_gate
 from reconpatch.settings import Settings, load_settings
@@ -49,7 +50,7 @@ def move_champion(model: str, version: str | None, why: str, project: Path) -> P
             publish_gate(model, version, report)
 
 
-@flow(name="promote", flow_run_name="{model} {version}")
+@flow(name="promote", flow_run_name="{model} {version}", on_running=[note_process])
 def promote(model: str, version: str | None, why: str, project: Path = PROJECT) -> Promotion:
     """Make ``version`` of ``model`` the champion; None: the champion before this one.
 

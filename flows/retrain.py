@@ -16,6 +16,7 @@ from flows import locks
 from flows.by_category import choose_categories
 from flows.closing import record, register
 from flows.command_line import run_by_category
+from flows.crashes import note_process
 from flows.failures import raise_failures
 from flows.notice import Outcome, publish
 from flows.retries import RETRY_REGISTRY
@@ -29,7 +30,7 @@ from tasks.stage import Finished
 from tasks.stages import EVALUATIONS
 
 
-@flow(name="retrain")
+@flow(name="retrain", on_running=[note_process])
 def retrain(categories: Sequence[str] = (), project: Path = PROJECT) -> State[list[Outcome]]:
     """Bring a candidate up to date with the images; a person or the gate's policy decides about the champion.
 

@@ -21,7 +21,7 @@ from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 
-from flows.crashes import end_dead_runs, note_process, watch_heartbeats
+from flows.crashes import end_dead_runs, watch_heartbeats
 from tasks.job import PROJECT
 
 FILE = "prefect.yaml"
@@ -38,8 +38,6 @@ def _deployment(values: dict[str, Any]) -> RunnerDeployment:
     path, _, name = values["entrypoint"].partition(":")
     flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
     limit = values["concurrency_limit"]
-    if note_process not in flow.on_running_hooks:
-        flow.on_running(note_process)
     return flow.to_deployment(
         values["name"],
         description=values["description"],
@@ -77,7 +75,7 @@ def main() -> None:
     served = [runner.add_deployment(one) for one in read_deployments()]
     watch_heartbeats()
     # After the deployments are there: their triggers hear of it, and run again what was killed.
-    for run in end_dead_runs(served):
+    for run in end_dead_runs():
         print(f"{run.name}: its process ({run.infrastructure_pid}) was killed; ended as crashed")
     print(f"serving {len(served)} deployments; Ctrl-C ends it")
     with suppress(KeyboardInterrupt, TerminationSignal):

@@ -10,6 +10,7 @@ from prefect import flow, get_run_logger, runtime
 
 from flows.closing import record, register
 from flows.command_line import run_with_params
+from flows.crashes import note_process
 from flows.failures import raise_failures
 from flows.run_stages import failure_of, run_stages
 from flows.summary import print_table, publish_table, summarise
@@ -19,7 +20,7 @@ from tasks.job import PARAMS, PROJECT, is_recorded, outputs_folder
 from tasks.stages import EVALUATIONS
 
 
-@flow(name="train")
+@flow(name="train", on_running=[note_process])
 def train(
     params: Path | None = None,
     overrides: Sequence[str] = (),

@@ -1,11 +1,13 @@
 """prefect.yaml says what runs when, and nothing in it names a flow or a parameter that is not there."""
 
 import errno
+import importlib
 import zoneinfo
 
 import pytest
 import yaml
 
+from flows.crashes import note_process
 from flows.retries import may_pass
 from flows.serve import read_deployments
 from flows.stage_tasks import LIMITS
@@ -40,6 +42,13 @@ def test_both_ways_to_deploy_read_one_file_and_one_pool(deployments) -> None:
     stated = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
     assert [one["name"] for one in stated] == list(deployments)
     assert {one["work_pool"]["name"] for one in stated} == {"reconpatch"}
+
+
+def test_every_flow_says_which_process_runs_it() -> None:
+    for one in yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]:
+        path, _, name = one["entrypoint"].partition(":")
+        flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
+        assert note_process in flow.on_running_hooks
 
 
 def test_every_stage_has_limits() -> None:
