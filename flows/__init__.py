@@ -3,3 +3,7 @@
 from flows import environment
 
 environment.apply()
+
+from flows import redaction  # noqa: E402 (Prefect reads the environment when it is imported)
+
+redaction.apply()
