@@ -4,3 +4,7 @@ from flows import environment, failures
 
 environment.apply()
 failures.tell_once()
+
+from flows import redaction  # noqa: E402 (Prefect reads the environment when it is imported)
+
+redaction.apply()

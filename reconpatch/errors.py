@@ -3,9 +3,14 @@
 Each message names the file or the parameter, what is wrong with it, and what to do.
 """
 
+from reconpatch.redaction import redact
+
 
 class ReConPatchError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base of every error that a user can cause and mend; its text shows no password."""
+
+    def __str__(self) -> str:
+        return redact(super().__str__())
 
 
 class SettingsError(ReConPatchError):

@@ -23,6 +23,7 @@ from reconpatch.device import choose_device
 from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.features.cache import FeatureCache
 from reconpatch.files import file_lock, sha256_json, write_json
+from reconpatch.redaction import redact_process
 from reconpatch.settings import Settings, load_settings
 from reconpatch.studies.ablation import METRICS, cell_settings, measure_cell
 from reconpatch.studies.grid import STUDIES, Cell, ablation_cells
@@ -192,6 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", action="append", type=int, help="repeatable; default: the parameters' own")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    redact_process()
     for name in ("tasks", "reconpatch"):
         logging.getLogger(name).setLevel(logging.INFO)
     try:

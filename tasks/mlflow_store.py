@@ -17,7 +17,6 @@ from mlflow.models import Model
 from reconpatch.errors import ReConPatchError
 from reconpatch.files import atomic_folder
 from reconpatch.integrations.mlflow_uri import detector_path, inside, refuse_links, version_location
-from reconpatch.redaction import without_user_info
 from reconpatch.settings import Settings
 from tasks.full_disk import told_of_a_full_disk
 
@@ -64,9 +63,8 @@ def mlflow_errors(what: str) -> Iterator[None]:
         with told_of_a_full_disk(f"{what}: MLflow's files"):
             yield
     except MlflowException as error:
-        reason = without_user_info(str(error.message))
         raise ReConPatchError(
-            f"MLflow refused {what}: {reason}; look at {TRACKING_URI} or, without it, at mlflow.db"
+            f"MLflow refused {what}: {error.message}; look at {TRACKING_URI} or, without it, at mlflow.db"
         ) from error
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from reconpatch.errors import DataError, ReConPatchError
 from reconpatch.files import file_lock
+from reconpatch.redaction import redact_process
 from reconpatch.settings import Settings, load_settings
 from tasks.evaluation_output import METRICS, FinishedEvaluation
 from tasks.gate import GateReport
@@ -212,6 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--params", type=Path, default=PROJECT / PARAMS)
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    redact_process()
     try:
         settings = load_settings(given.params)
         finished = finished_evaluations(settings, PROJECT)

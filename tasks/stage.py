@@ -13,6 +13,7 @@ from pathlib import Path
 
 from reconpatch.errors import DataError, ReConPatchError, SettingsError
 from reconpatch.files import atomic_folder, file_lock, remove_abandoned, write_json
+from reconpatch.redaction import redact_process
 from reconpatch.settings import load_settings
 from reconpatch.settings.pipeline import ALL
 from tasks.code import refuse_changed_code
@@ -112,6 +113,7 @@ def main(name: str, arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--params", type=Path, default=PROJECT / PARAMS)
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    redact_process()
     try:
         settings = load_settings(given.params)
         category = ALL if stage.unifies else given.category

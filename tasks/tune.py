@@ -24,6 +24,7 @@ from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.evaluation.figures import png_bytes
 from reconpatch.features.cache import FeatureCache
 from reconpatch.files import atomic_file, file_lock, sha256_json, write_json
+from reconpatch.redaction import redact_process
 from reconpatch.settings import Settings, load_settings
 from reconpatch.studies.nominal import OBJECTIVES, Bench, judge, prepare_bench
 from reconpatch.studies.ranking import Ranking, rank, ranking_figure
@@ -172,6 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    redact_process()
     for name in ("tasks", "reconpatch"):
         logging.getLogger(name).setLevel(logging.INFO)
     try:

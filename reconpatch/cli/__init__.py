@@ -25,6 +25,7 @@ from reconpatch.cli import (
 )
 from reconpatch.cli.options import err
 from reconpatch.errors import ReConPatchError, SettingsError
+from reconpatch.redaction import redact_process
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 data.app.command()(reviewing.review)
@@ -51,6 +52,7 @@ for _command in (
 def main() -> None:
     """Run the command line and turn the library's errors into one clear line and an exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    redact_process()
     logging.getLogger("reconpatch").setLevel(logging.INFO)
     try:
         app()

@@ -8,7 +8,6 @@ from reconpatch.errors import ModelError
 from reconpatch.integrations.extras import import_extra
 from reconpatch.integrations.mlflow_reproduction import UNKNOWN, Made, ancestry, commands_for, problem_of
 from reconpatch.integrations.mlflow_uri import find_version, require_store
-from reconpatch.redaction import without_user_info
 
 PROMOTIONS = "reconpatch-promotions"
 _ORIGIN = {
@@ -93,7 +92,7 @@ def trace(uri: str) -> Lineage:
         approvals = _approvals(client, version.name, str(version.version))
     except mlflow.MlflowException as error:
         reason = f"cannot be traced in {mlflow.get_tracking_uri()} ({error.message})"
-        raise ModelError(without_user_info(f"{uri}: {reason}")) from None
+        raise ModelError(f"{uri}: {reason}") from None
     origin = {
         room: {name: str(made.tags.get(name, UNKNOWN)) for name in names} for room, names in _ORIGIN.items()
     }

@@ -11,7 +11,6 @@ from urllib.parse import unquote, urlsplit
 
 from reconpatch.errors import ModelError
 from reconpatch.integrations.extras import import_extra
-from reconpatch.redaction import without_user_info
 
 # The name of the detector folder among a registered model's artifacts; the pipeline's packaging gives it.
 ARTIFACT = "detector"
@@ -184,10 +183,8 @@ def find_version(client: Any, uri: str) -> Any:
 def _cannot_be_had(mlflow: Any, uri: str, error: Exception) -> ModelError:
     reason = " ".join(str(getattr(error, "message", error)).split())
     return ModelError(
-        without_user_info(
-            f"{uri}: cannot be had from the registry {mlflow.get_tracking_uri()} ({reason}); `make ui` lists "
-            "the models, versions and aliases there; MLFLOW_TRACKING_URI names another registry"
-        )
+        f"{uri}: cannot be had from the registry {mlflow.get_tracking_uri()} ({reason}); `make ui` lists "
+        "the models, versions and aliases there; MLFLOW_TRACKING_URI names another registry"
     )
 
 

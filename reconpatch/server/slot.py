@@ -14,7 +14,7 @@ from reconpatch.errors import ModelError, ReConPatchError
 from reconpatch.evaluation.heatmaps import detector_scale
 from reconpatch.evaluation.result import ColourScale
 from reconpatch.prediction import Prediction
-from reconpatch.redaction import without_user_info
+from reconpatch.redaction import redact
 from reconpatch.server.metrics import Metrics
 from reconpatch.server.options import ServerOptions
 from reconpatch.server.sources import ModelSource
@@ -97,7 +97,7 @@ class Slot:
             new = self._load(old)
         except Exception as error:  # whatever a broken model or registry raises, the line goes on
             self._failed = version, time.monotonic() + _RETRY_SECONDS
-            reason = without_user_info(str(error))
+            reason = redact(str(error))
             if self._problem != reason:
                 _log.warning("%s: keeps %s: %s", category, old.version, reason)
             self._problem = reason
