@@ -32,7 +32,8 @@ from reconpatch.errors import DataError, ReConPatchError
 BUSY_FACTOR = 10
 _START_SECONDS = 300.0
 _GONE_SECONDS = 5.0  # from the end of the time that an image has to the end of the process
-# Isolated: nothing is imported from the folder it runs in. Its paths are the parent's, as they are now.
+# Isolated: nothing is imported from the folder it runs in, and nothing is written where its code lies. Its
+# paths are the parent's, as they are now.
 _PROGRAM = (
     "import sys; sys.path[:] = sys.argv[2:]; "
     "from reconpatch.data.decoding_process import main; main(int(sys.argv[1]))"
@@ -231,7 +232,7 @@ class _Process:
         try:
             with its_end:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-c", _PROGRAM, str(its_end.fileno()), *sys.path],
+                    [sys.executable, "-I", "-B", "-c", _PROGRAM, str(its_end.fileno()), *sys.path],
                     stdin=subprocess.PIPE,  # by its end it knows of ours
                     stdout=subprocess.DEVNULL,
                     pass_fds=[its_end.fileno()],

@@ -42,6 +42,11 @@ def pool() -> Iterator[DecodingPool]:
     pool.close()
 
 
+@pytest.fixture(autouse=True)
+def a_machine_may_be_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding_pool, "BUSY_FACTOR", 10_000)
+
+
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     return save(tmp_path / "a.png", Image.fromarray(COLOUR))

@@ -16,9 +16,10 @@ PREDICT = "/api/categories/nut/predict"
 PATIENCE = 300
 
 
-def test_one_that_takes_too_long_is_refused_and_others_are_answered(connect):
-    client = connect(limits=Limits(decode_seconds=0.1))
-    slow = ascii_ppm(side=1_000)
+def test_one_that_takes_too_long_is_refused_and_others_are_answered(connect, monkeypatch):
+    monkeypatch.setattr(decoding_pool, "BUSY_FACTOR", 10_000)  # the machine may be busy
+    client = connect(limits=Limits(decode_seconds=0.5, seconds=PATIENCE))
+    slow = ascii_ppm(side=1_500)
     said = []
     senders = [
         threading.Thread(target=lambda: said.append(client.post(PREDICT, files=form(slow)))) for _ in range(2)
@@ -29,7 +30,7 @@ def test_one_that_takes_too_long_is_refused_and_others_are_answered(connect):
     for sender in senders:
         sender.join(PATIENCE)
     assert [answer.status_code for answer in said] == [400, 400]
-    assert "0.png: took longer than 0.1 s to decode" in said[0].json()["detail"]
+    assert "0.png: took longer than 0.5 s to decode" in said[0].json()["detail"]
     assert client.post(PREDICT, files=form(png())).status_code == 200
     assert client.get("/health").status_code == client.get("/ready").status_code == 200
 
