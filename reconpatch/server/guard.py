@@ -132,6 +132,8 @@ class _Exchange:
             try:
                 self._share.take(size)
             except OverloadedError:
+                # At once, not when the sender was let down: else of many uploads each is refused in turn.
+                self._share.close()
                 raise HTTPException(503, _FULL, headers={"Retry-After": "1"}) from None
         return message
 

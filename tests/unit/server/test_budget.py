@@ -45,11 +45,11 @@ class _Client:
         self.sent: asyncio.Queue[Message] = asyncio.Queue()
         self.asked = asyncio.Event()
         self.answer: list[Message] = []
-        scope = {
+        self.scope = {
             "type": "http", "path": PREDICT, "method": "POST",
             "headers": [(b"host", b"localhost"), *(headers or [(b"transfer-encoding", b"chunked")])],
         }  # fmt: skip
-        self.task = asyncio.create_task(guard(scope, self._receive, self._send))
+        self.task = asyncio.create_task(guard(self.scope, self._receive, self._send))
 
     async def send(self, size: int, *, more: bool) -> None:
         """Send a piece and wait until it was taken, or the request has ended."""
@@ -91,6 +91,32 @@ def test_of_two_requests_half_received_neither_waits_for_the_other(guarded: tupl
         assert budget.free == 100
 
     asyncio.run(both())
+
+
+def test_a_refused_request_makes_room_for_the_others_at_once() -> None:
+    refused: dict[int, int] = {}
+
+    async def lingers(scope: Any, receive: Callable[[], Any], send: Callable[..., Any]) -> None:
+        try:
+            await _reads(scope, receive, send)
+        except HTTPException as error:
+            refused[id(scope)] = error.status_code
+            await asyncio.Event().wait()  # a sender that does not heed the answer
+
+    async def many() -> None:
+        limits = Limits(request_bytes=100, total_bytes=100)
+        guard = Guard(lingers, ServerOptions(limits=limits), Metrics(), ByteBudget(limits.total_bytes))
+        clients = [_Client(guard) for _ in range(5)]
+        for number in range(5):
+            for client in clients:
+                if id(client.scope) not in refused:
+                    await client.send(20, more=number < 4)
+        assert list(refused.values()) == [503] * 4
+        assert [client.answer[0]["status"] for client in clients if client.answer] == [200]
+        for client in clients:
+            client.task.cancel()
+
+    asyncio.run(many())
 
 
 def test_what_is_announced_and_does_not_fit_is_refused_before_it_is_sent(
