@@ -15,6 +15,7 @@ from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.events import emit_event
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
@@ -23,6 +24,7 @@ from prefect.states import Crashed
 
 from tasks.processes import is_gone
 
+KILLED = "reconpatch.flow-run.killed"
 NAME = "reconpatch: runs without a heartbeat"
 _MISSED = 4  # heartbeats; one comes late when the machine is busy
 _PAGE = 200
@@ -36,7 +38,10 @@ def note_process(_flow: Any, run: FlowRun, _state: Any) -> None:
 
 
 def end_dead_runs() -> list[FlowRun]:
-    """End as crashed what a process of this machine ran and left when it was killed.
+    """End as crashed what a process of this machine ran and left when it was killed; emit an event of each.
+
+    A server that has just been started keeps Prefect's own event of the change from triggers for 15 minutes:
+    it follows one that this server has not seen.
 
     Returns:
         The runs that were ended.
@@ -47,6 +52,9 @@ def end_dead_runs() -> list[FlowRun]:
         for run in dead:
             message = f"The process of the run ({run.infrastructure_pid}) was killed."
             client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+            flow = {"prefect.resource.id": f"prefect.flow.{run.flow_id}", "prefect.resource.role": "flow"}
+            named = flow | {"prefect.resource.name": client.read_flow(run.flow_id).name}
+            emit_event(KILLED, {"prefect.resource.id": f"prefect.flow-run.{run.id}"}, related=[named])
     return dead
 
 

@@ -3,11 +3,12 @@
 import errno
 import importlib
 import zoneinfo
+from datetime import timedelta
 
 import pytest
 import yaml
 
-from flows.crashes import note_process
+from flows.crashes import KILLED, note_process
 from flows.retries import may_pass
 from flows.serve import read_deployments
 from flows.stage_tasks import LIMITS
@@ -36,6 +37,17 @@ def test_arrivals_retrain_their_category_as_a_text_whatever_it_looks_like(deploy
     assert trigger.expect == {"reconpatch.ingest.completed"}
     (category,) = trigger.parameters["categories"]
     assert category == {"__prefect_kind": "jinja", "template": "{{ event.payload.category }}"}
+
+
+@pytest.mark.parametrize(("name", "flow"), [("inbox", "ingest"), ("nightly", "retrain")])
+def test_what_a_kill_interrupted_is_begun_anew_and_not_without_end(deployments, name: str, flow: str) -> None:
+    trigger = deployments[name].triggers[-1]
+    assert trigger.expect == {"prefect.flow-run.Crashed", KILLED}
+    assert trigger.match_related.root == {
+        "prefect.resource.role": "flow",
+        "prefect.resource.name": flow,
+    }
+    assert trigger.within >= timedelta(minutes=5)
 
 
 def test_both_ways_to_deploy_read_one_file_and_one_pool(deployments) -> None:
