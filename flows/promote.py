@@ -4,6 +4,7 @@ python -m flows.promote --model NAME --version N --why "..."
 python -m flows.promote --model NAME --rollback --why "..."
 python -m flows.promote --watch [--every SECONDS]
 python -m flows.promote --model NAME --log
+python -m flows.promote --model NAME --mend-log [--dry-run]
 """
 
 import argparse
@@ -22,6 +23,7 @@ from flows.summary import publish_gate
 from reconpatch.settings import Settings, load_settings
 from tasks.champion_change import Promotion
 from tasks.job import PARAMS, PROJECT
+from tasks.mend_log import mend_log
 from tasks.promote import (
     check_promotion,
     check_reason,
@@ -106,6 +108,19 @@ def print_log(model: str, settings: Settings, project: Path) -> None:
     print(f"{len(entries)} events, the chain verifies; last hash {head}")
 
 
+def print_mending(model: str, settings: Settings, project: Path, *, dry_run: bool) -> None:
+    """Mend the log of a model's champions, or say what would be done."""
+    faults = mend_log(model, dry_run=dry_run, settings=settings, project=project)
+    for fault in faults:
+        print(fault)
+    if not faults:
+        print("the chain verifies, there is nothing to mend")
+    elif dry_run:
+        print("an event `mend` that says so would be appended; without --dry-run it is")
+    else:
+        print_log(model, settings, project)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; exit status 1 when the champion stays who it was, 2 for wrong usage."""
     parser = _parser()
@@ -121,6 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with failure_told("promote"):
         if given.log:
             print_log(given.model, settings, PROJECT)
+            return
+        if given.mend_log:
+            print_mending(given.model, settings, PROJECT, dry_run=given.dry_run)
             return
         if given.why is None or given.rollback == (given.version is not None):
             parser.error("give --why, and one of --version and --rollback")
@@ -142,6 +160,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rollback", action="store_true", help="back to the champion before this one")
     parser.add_argument("--why", help="the reason, for those who ask later")
     parser.add_argument("--log", action="store_true", help="print the model's log and verify it")
+    parser.add_argument(
+        "--mend-log", action="store_true", help="append what explains a log that two copies wrote at once"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="with --mend-log: only say what is wrong")
     parser.add_argument("--watch", action="store_true", help="log what is moved in the MLflow UI")
     parser.add_argument("--every", type=float, default=EVERY_SECONDS, help="seconds between two looks")
     return parser

@@ -22,6 +22,7 @@ from tasks.mlflow_store import CHAMPION, PREVIOUS, mlflow_errors, open_experimen
 from tasks.promotion_log import (
     BREAKS,
     EXPERIMENT,
+    MEND,
     NOBODY,
     SEEN,
     UNDO,
@@ -46,7 +47,7 @@ class Promotion:
         model: name of the registered model.
         version: the new champion; ``none`` when there is none any more.
         previous: the version that it replaced; None when it is the first.
-        kind: ``first``, ``promotion``, ``rollback``, ``ui`` or ``undo``.
+        kind: ``first``, ``promotion``, ``rollback``, ``ui``, ``undo`` or ``mend``.
         who: account that did it.
         why: the reason it gave.
         gate: the gate's outcome for the version, and what it means for this change.
@@ -92,7 +93,7 @@ class HeldModel:
         logged, actual = champion_of(self.entries), self.alias(CHAMPION)
         if logged != actual:
             changes.append(self._see(logged, actual))
-        last = self.entries[-1].event if self.entries else None
+        last = next((one.event for one in reversed(self.entries) if one.event.kind != MEND), None)
         # Asked of the log and not of what was just seen: a crash may lie between the two.
         if last is not None and last.kind == SEEN and last.gate.startswith(BREAKS) and self._may_undo(last):
             why = f"broken_gate is `undo` in mlflow/gate.yaml: {last.gate}"
@@ -167,6 +168,8 @@ class HeldModel:
     def _recover(self) -> None:
         if not self.entries:
             return
+        if self.log.is_of_another(self.entries[-1]):
+            raise self.log.came_first()
         self.log.note_head(self.entries)
         last = self.entries[-1]
         if not last.is_open:
@@ -238,21 +241,26 @@ class HeldModel:
 
 @contextmanager
 def hold_model(model: str, settings: Settings, project: Path) -> Iterator[HeldModel]:
-    """Hold a model against every other change of its champion on this machine.
+    """Hold a model against every other change of its champion.
 
     Raises:
         ModelError: another change is going on and does not end in time, or the log does not verify.
         ReConPatchError: MLflow refused something.
     """
-    with mlflow_errors(f"a change of champion of {model}"), _lock(model, project):
+    with mlflow_errors(f"a change of champion of {model}"), lock_model(model, project):
         experiment = open_experiment(EXPERIMENT, settings, project)
-        log = PromotionLog(experiment, model)
+        log = PromotionLog(experiment, model, project)
         policy = load_policy(project)
         yield HeldModel(model, experiment.client, log, policy, settings, project, log.entries())
 
 
 @contextmanager
-def _lock(model: str, project: Path) -> Iterator[None]:
+def lock_model(model: str, project: Path) -> Iterator[None]:
+    """Hold a model against every other change of its champion from this copy of the project.
+
+    Raises:
+        ModelError: another change is going on and does not end in time.
+    """
     with ExitStack() as held:
         try:
             held.enter_context(file_lock(project / ".cache" / f"promote-{model}.lock", WAIT_SECONDS))

@@ -158,7 +158,7 @@ def read_log(model: str, *, settings: Settings, project: Path) -> list[Entry]:
         ModelError: it does not verify.
     """
     with mlflow_errors(f"the log of {model}"):
-        return PromotionLog(open_experiment(EXPERIMENT, settings, project), model).entries()
+        return PromotionLog(open_experiment(EXPERIMENT, settings, project), model, project).entries()
 
 
 def check_promotion(model: str, version: str, why: str, *, settings: Settings, project: Path) -> str | None:
