@@ -1,6 +1,8 @@
 """Flows only chain tasks: no numerics, no file formats."""
 
 from flows import environment, failures
+from reconpatch.integrations.extras import require_environment
 
+require_environment("prefect")
 environment.apply()
 failures.tell_once()
