@@ -12,6 +12,7 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
+from prefect.states import Completed, State
 
 from flows import locks
 from flows.artifacts import artifact_key
@@ -21,7 +22,7 @@ from flows.failures import raise_failures
 from flows.retries import RETRY_BUSY
 from flows.run_stages import failure_of
 from reconpatch.settings import Settings, load_settings
-from tasks.ingest import Ingested, ingest
+from tasks.ingest import Ingested, ingest, left_in_inbox
 from tasks.job import PARAMS, PROJECT
 
 COMPLETED = "reconpatch.ingest.completed"
@@ -54,36 +55,43 @@ def ingest_category(settings: Settings, category: str, project: Path) -> list[In
 @flow(name="ingest", on_running=[note_process])
 def ingest_all(
     params: Path | None = None, overrides: Sequence[str] = (), project: Path = PROJECT
-) -> list[Ingested]:
+) -> State[list[Ingested]]:
     """Bring the inboxes of all categories to their end, one after the other.
+
+    Returns:
+        The batches. The flow run's own message has the counts of every category.
 
     Raises:
         FlowFailedError: an inbox could not be brought to its end; the others were.
     """
     settings = load_settings(params or project / PARAMS, overrides)
     done: list[Ingested] = []
+    counts: list[str] = []
     failures: list[str] = []
     for category in settings.pipeline.categories:
         state = ingest_category(settings, category, project, return_state=True)
         if state.is_completed():
-            done += state.result()
+            batches = state.result()
+            left = 0 if batches else left_in_inbox(settings, category, project)
+            counts += map(str, batches or [f"{category}: nothing to take, {left} left in the inbox"])
+            done += batches
         failures += failure_of(f"ingest {category}", state)
     if done:
         create_table_artifact(
             key=artifact_key("ingest", settings.pipeline.dataset),
-            table=[asdict(batch) for batch in done],
+            table=[asdict(batch) | {"reasons": str(batch.reasons or "")} for batch in done],
             description=f"New images of {settings.pipeline.dataset}; those put aside lie in "
             f"{settings.ingest.quarantine}, each with its reason",
         )
     raise_failures(failures)
-    return done
+    return Completed(message="; ".join(counts), data=done)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
     batches = run_with_params("ingest", "Take new images in.", ingest_all, arguments)
     for batch in batches:
-        print(f"{batch.category}: {batch.count} joined, {batch.quarantined} put aside")
+        print(batch)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ class ReConPatch:
             The detector itself.
 
         Raises:
-            DataError: an image cannot be read, or there is none.
+            DataError: an image cannot be read, something is no path, or there is none.
             ModelError: the backbone or its weights cannot be had.
         """
         limit_threads(self.settings.threads)
@@ -243,10 +243,11 @@ class ReConPatch:
         """Score images; `stream` is the same without keeping every map in memory.
 
         Args:
-            images: one or many of: a path, an (H, W, 3) uint8 RGB array, a PIL image.
+            images: one or many of: a path, a PIL image, an (H, W, 3) uint8 RGB array, a grey (H, W) or
+                (H, W, 1) array of uint8 or uint16.
 
         Raises:
-            DataError: an image cannot be read; the message names it.
+            DataError: an image cannot be read, or something is no image; the message names it.
             ModelError: the detector is not fitted.
         """
         return list(self.stream(images))

@@ -1,15 +1,24 @@
 """What a detector says of one image."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from PIL import Image
 
+from reconpatch.errors import DataError
 from reconpatch.features.dataset import ImageLike
 from reconpatch.scoring.calibration import Band, Calibration
+
+_TOGETHER = 64  # images that are scored again, one by one, where one of them cannot be read
+
+_LOG = logging.getLogger(__name__)
+_IMAGES = (str, Path, np.ndarray, Image.Image)
+_ACCEPTED = (
+    "give paths, arrays or PIL images (of encoded bytes: PIL.Image.open(io.BytesIO(data))), one or a list"
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,46 @@ def judge(
 
 
 def as_list(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
-    """One image or many as a list."""
-    single = isinstance(images, (str, Path, np.ndarray, Image.Image))
-    return cast("list[ImageLike]", [images] if single else list(images))  # type: ignore[arg-type]
+    """One image or many as a list.
+
+    Raises:
+        DataError: something is no image; the message names its place.
+    """
+    if isinstance(images, _IMAGES):
+        return [images]
+    if isinstance(images, (bytes, bytearray, memoryview)) or not isinstance(images, Iterable):
+        raise DataError(f"the image is {_kind(images)}; {_ACCEPTED}")
+    listed = list(images)
+    for place, image in enumerate(listed):
+        if not isinstance(image, _IMAGES):
+            raise DataError(f"image {place} of the list is {_kind(image)}; {_ACCEPTED}")
+    return listed
+
+
+def _kind(thing: object) -> str:
+    return "None" if thing is None else f"of type {type(thing).__name__}"
+
+
+def stream_readable(
+    stream: Callable[[list[Path]], Iterator[Prediction]], images: Sequence[Path], problems: dict[Path, str]
+) -> Iterator[Prediction]:
+    """Predictions of the image files that can be read, in order; one that cannot ends nothing.
+
+    Args:
+        stream: of a detector.
+        images: the files.
+        problems: filled with why a file has no prediction.
+    """
+    for start in range(0, len(images), _TOGETHER):
+        together, done = list(images[start : start + _TOGETHER]), 0
+        try:
+            for prediction in stream(together):
+                done += 1
+                yield prediction
+        except DataError as error:
+            _LOG.debug("images are scored one by one: %s", error)
+            for image in together[done:]:
+                try:
+                    yield from stream([image])
+                except DataError as reason:
+                    problems[image] = str(reason)

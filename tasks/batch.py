@@ -1,6 +1,5 @@
 """A folder of images scored by a detector, resumably: what was scored is not scored again."""
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,7 +14,7 @@ from reconpatch.errors import DataError, ReConPatchError, SettingsError
 from reconpatch.evaluation.heatmaps import write_heatmap
 from reconpatch.files import file_lock
 from reconpatch.monitoring.recording import row_of_file
-from reconpatch.prediction import Prediction
+from reconpatch.prediction import Prediction, stream_readable
 from reconpatch.progress import track
 from reconpatch.settings import Settings
 from reconpatch.unified import choose_category
@@ -33,7 +32,6 @@ from tasks.named_model import NamedModel, look_up
 
 SCORED = "scored"  # of the project: where tables lie that were given no place
 _CHUNK = 128
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -210,7 +208,8 @@ class _Work:
         detector = self.load()
         groups = detector.settings.data.group_pattern
         served_as = self.request.category or self.model.source.category
-        for prediction in self._predictions(detector, readable):
+        failed: dict[Path, str] = {}
+        for prediction in stream_readable(detector.stream, readable, failed):
             image = Path(str(prediction.path))
             name, state = self._name(image), states[image]
             assert state is not None  # noqa: S101 (for the reader: it is among the readable ones)
@@ -221,25 +220,11 @@ class _Work:
                 continue
             logged = row_of_file(prediction, probes[image], served_as, self.model.version, groups)
             yield ScoredImage(logged, name, str(probes[image].sha256), *state, picture)
+        self.problems.update({self._name(image): problem for image, problem in failed.items()})
 
     def _draw(self, name: str, prediction: Prediction, detector: ReConPatch) -> str:
         place = self.output / "maps" / PurePosixPath(name).parent
         return write_heatmap(place, prediction, detector).relative_to(self.output).as_posix()
-
-    def _predictions(self, detector: ReConPatch, images: list[Path]) -> Iterator[Prediction]:
-        """In order; where some cannot be scored together, each alone, so that one fails for itself."""
-        done = 0
-        try:
-            for prediction in detector.stream(images):
-                done += 1
-                yield prediction
-        except DataError as error:
-            _LOG.info("the images are scored one by one: %s", error)
-            for image in images[done:]:
-                try:
-                    yield from detector.stream([image])
-                except DataError as reason:
-                    self.problems[self._name(image)] = str(reason)
 
     def _name(self, image: Path) -> str:
         return image.relative_to(self.request.folder).as_posix()

@@ -112,6 +112,8 @@ class HeldModel:
         fitting = kept is not None and kept.champion == champion and kept.policy == self.policy.digest
         if judged_before or (fitting and kept is not None and kept.was_judged):
             return kept
+        against = f"against version {champion}" if champion is not None else "without a champion"
+        _LOG.info("%s: version %s goes through the gate %s", self.model, version, against)
         try:
             report = judge_version(
                 self.client, self.model, version, champion, self.policy, self.settings, self.project

@@ -6,6 +6,7 @@ one evaluated on the older set is scored again on the newer.
 
 import csv
 import json
+import logging
 import tempfile
 import time
 from collections.abc import Sequence
@@ -39,6 +40,8 @@ from tasks.mlflow_store import fetch_detector, tracking_uri
 
 _TIMED, _ROUNDS = 6, 5  # images, and how often the two detectors take turns on them
 _MOST_ROUNDS = 40  # where the candidate looks too slow: on 6 images a few seconds more
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,7 @@ class _Pair:
             pixels = None if one.pixels is None else one.pixels.take(rows)
             return one.scores.iloc[rows].reset_index(drop=True), pixels
         self._check_images(self._paths)
+        _LOG.info("gate: version %s is scored again on %d images", one.version.version, len(self._paths))
         table = self._manifest[self._manifest["path"].isin(self._paths)].copy()
         table.attrs["root"] = str(self._root)
         whole = settings.model_copy(
@@ -175,6 +179,7 @@ class _Pair:
         labels, groups = new["label"].to_numpy(int), new["group"].to_numpy(str)
         found = {}
         for metric, margin in margins.items():
+            _LOG.info("gate: %s of both versions is compared on %d images", metric, len(new))
             try:
                 if metric == "image_auroc":
                     scores = (one["score"].to_numpy(float) for one in (new, old))
@@ -199,6 +204,7 @@ class _Pair:
     def time(self, ratio: float) -> dict[str, Any]:
         """Median seconds an image of both, taking turns in this process, so that they share its hardships."""
         try:
+            _LOG.info("gate: seconds an image of both versions are measured")
             detectors = [ReConPatch.load(one.folder / "model") for one in self._both]
             timed = self._timed(detectors)
             self._check_images(timed)

@@ -41,7 +41,7 @@ class Removal:
 
     Attributes:
         kind: ``version``, ``run``, ``features``, ``chunks``, ``predictions`` or ``alarms``.
-        what: its name; of features, chunks and pictures of alarms how many.
+        what: its name; of features, chunks and files of alarms how many.
         why: by which rule.
         bytes: what it occupies on this machine; 0 where another one keeps it.
         paths: files and folders to remove, of what lies here.
@@ -228,8 +228,8 @@ def _old_predictions(
 
 def _old_alarms(settings: Settings, project: Path, now: float) -> Iterator[Removal]:
     days = settings.housekeeping.log_days
-    pictures = (project / DRIFT / settings.pipeline.dataset).glob("*/alarm-*.png")
-    yield from _old_files("alarms", "pictures", pictures, days, now)
+    files = (project / DRIFT / settings.pipeline.dataset).glob("*/alarm-*")
+    yield from _old_files("alarms", "files", files, days, now)
 
 
 def _old_files(kind: str, of: str, paths: Iterable[Path], days: float, now: float) -> Iterator[Removal]:

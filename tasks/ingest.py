@@ -6,6 +6,7 @@ No stage: it changes the data set itself. What was begun is finished first, so i
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pandas as pd
 from reconpatch.data.arrivals import REJECTED, SUSPICIOUS, Arrival, Refusal, judge_arrivals, read_inbox
 from reconpatch.data.joining import HEATMAPS, Plan, carry_out, check_writable, make_plan, quarantine_name
 from reconpatch.data.layouts import train_folder
+from reconpatch.data.listing import list_files
 from reconpatch.data.manifest import build_manifest
 from reconpatch.data.probe_cache import ProbeCache
 from reconpatch.data.reviews import read_reviews
@@ -59,6 +61,8 @@ class Ingested:
         batch: name of the batch.
         count: images that joined.
         quarantined: images put aside.
+        reasons: the same by reason.
+        left: images that are still in the inbox, such as one that is being written (`left_in_inbox`).
         data_hash: of the data set as it is now, as DVC records it.
         commit: git commit of the .dvc file; None when there was nothing to commit.
     """
@@ -68,8 +72,15 @@ class Ingested:
     batch: str
     count: int
     quarantined: int
+    reasons: dict[str, int]
+    left: int
     data_hash: str
     commit: str | None
+
+    def __str__(self) -> str:
+        listed = ", ".join(f"{count} {reason}" for reason, count in self.reasons.items())
+        aside = f"{self.quarantined} put aside" + (f" ({listed})" if listed else "")
+        return f"{self.category}: {self.count} joined, {aside}, {self.left} left in the inbox"
 
 
 @dataclass(frozen=True)
@@ -137,6 +148,14 @@ def ingest(
                 announce(done[-1])
                 places.plan.unlink()
     return done
+
+
+def left_in_inbox(settings: Settings, category: str, project: Path) -> int:
+    """How many images wait in a category's inbox; 0 in one that is not emptied (``ingest.keep_inbox``)."""
+    inbox = Places.of(settings, category, project).inbox
+    if settings.ingest.keep_inbox or not inbox.is_dir():
+        return 0
+    return sum(entry.is_image for entry in list_files(inbox)[0])
 
 
 def ask_champion(
@@ -281,12 +300,19 @@ def _finish(plan: Plan, settings: Settings, category: str, project: Path, places
             what = f"{len(joined)} new images" if joined else "verdicts on images"
             message = f"{settings.pipeline.dataset}: {what} of {category}"
             commit = commit_files([str(record.relative_to(project))], message, project)
+    reasons = Counter(
+        str(move.record["reason"])
+        for move in plan.moves
+        if move.record is not None and (places.quarantine / move.target).is_file()
+    )
     return Ingested(
         settings.pipeline.dataset,
         category,
         plan.batch,
         len(joined),
-        sum((places.quarantine / move.target).is_file() for move in plan.moves if move.record is not None),
+        reasons.total(),
+        dict(sorted(reasons.items())),
+        left_in_inbox(settings, category, project),
         data_hash(places.root, project),
         commit,
     )

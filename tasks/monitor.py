@@ -3,6 +3,7 @@
 No stage: it looks at what was logged since, and keeps what it found under drift/<dataset>/<category>/.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from reconpatch.errors import DataError
+from reconpatch.errors import DataError, ReConPatchError
 from reconpatch.evaluation.figures import png_bytes
-from reconpatch.files import atomic_file, file_lock
+from reconpatch.files import atomic_file, file_lock, write_json
 from reconpatch.model_folder import check_files, read_calibration, read_config
 from reconpatch.monitoring.drift import find_drift
 from reconpatch.monitoring.looks import Look, append_look, next_level, read_looks
@@ -20,13 +21,17 @@ from reconpatch.monitoring.plots import drift_figure
 from reconpatch.monitoring.prediction_log import read_predictions
 from reconpatch.settings import Settings
 from tasks.champion import Champion, champion_folder, find_champion
+from tasks.mlflow_store import mlflow_errors, open_client
 
 FOLDER = "drift"
+ALARM_TAG = "drift_alarm"  # of a version: its last alarm
 _SHOWN = 200  # checks before this one in its picture
 # What the clocks of the machines that log, check and register may lie apart: a prediction further ahead is of
 # times to come, and none of a version is further before it.
 _AHEAD = timedelta(minutes=5)
 _BEFORE = timedelta(days=1)
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -126,8 +131,28 @@ def _check(
     checked = Checked(category, _told(look, champion.version) + aside, look, picture)
     if look.alarm:
         announce(checked)
+        _leave_traces(checked, look, champion, settings, project)
     append_look(folder / "looks.json", look)
     return checked
+
+
+def _leave_traces(
+    checked: Checked, look: Look, champion: Champion, settings: Settings, project: Path
+) -> None:
+    """Of an alarm, where people look: the log, a file beside its picture, a tag of the version in MLflow."""
+    assert checked.picture is not None  # noqa: S101 (for the reader: an alarm has one)
+    _LOG.warning("drift alarm: %s; picture: %s", checked, checked.picture)
+    facts = {"note": checked.note, "model_version": look.model_version, "moved": look.moved}
+    facts |= {"time": look.time.isoformat(), "since": look.since.isoformat(), "until": look.until.isoformat()}
+    numbers = {"p_value": look.p_value, "level": look.level, "window": look.window, "rejects": look.rejects}
+    write_json(checked.picture.with_suffix(".json"), facts | numbers)
+    try:
+        with mlflow_errors(f"the tag {ALARM_TAG} of {look.model_version}"):
+            open_client(settings, project).set_model_version_tag(
+                champion.model, champion.version, ALARM_TAG, f"{look.time:%Y-%m-%d %H:%M %Z}: {checked.note}"
+            )
+    except ReConPatchError as error:  # the alarm is given all the same
+        _LOG.warning("%s", error)
 
 
 def _rows(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from reconpatch.errors import DataError, ReConPatchError
 from reconpatch.files import file_lock
+from reconpatch.progress import track
 from reconpatch.redaction import redact_process
 from reconpatch.settings import Settings, load_settings
 from tasks.evaluation_output import METRICS, FinishedEvaluation
@@ -154,10 +155,12 @@ def _register(
     tags = lineage(settings, project) | {"flow_run_id": flow_run_id or "none"}
     models = []
     with log_parent(experiment, settings.pipeline.dataset, evaluations, tags) as parent:
-        for evaluation, found in zip(evaluations, known, strict=True):
+        pairs = zip(evaluations, known, strict=True)
+        for evaluation, found in track(pairs, "register", total=len(evaluations)):
             if found is not None:
                 models.append(found)
                 continue
+            _LOG.info("%s: is being registered (%s)", evaluation.registered_name, evaluation.backbone)
             own = tags | {OUTPUT_DIGEST: evaluation.output_digest}
             run_id, version = log_detector(experiment, evaluation, own, parent)
             models.append(

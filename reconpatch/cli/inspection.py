@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from reconpatch.cli.options import Device, Images, Json, Log, Model, console, err, write
 
@@ -109,14 +110,16 @@ def predict(
     device: Device = "auto",
     json_file: Json = None,
 ) -> None:
-    """Score images: one line each with path, score and verdict."""
+    """Score images: one line each with path, score and verdict; exit 1 when some could not be read."""
     from reconpatch.data.listing import expand_images, printable
     from reconpatch.detector import ReConPatch
     from reconpatch.evaluation.heatmaps import write_heatmap
+    from reconpatch.prediction import stream_readable
 
+    listed, problems = expand_images(images), dict[Path, str]()
     if log is None:
         detector = detector_of(ReConPatch.load(model, device=device), category)
-        predictions = detector.stream(expand_images(images))
+        predictions = stream_readable(detector.stream, listed, problems)
     else:
         from reconpatch.monitoring.recording import logged
         from reconpatch.server.sources import parse_sources
@@ -125,10 +128,9 @@ def predict(
         loaded, version = source.load(device=device, threads=0)
         detector = detector_of(loaded, category)
         groups = detector.settings.data.group_pattern
-        predictions = logged(
-            detector.stream(expand_images(images)), log, category or source.category, version, groups
-        )
-    rows = []
+        readable = stream_readable(detector.stream, listed, problems)
+        predictions = logged(readable, log, category or source.category, version, groups)
+    rows: list[dict[str, object]] = []
     for prediction in predictions:
         verdict = {True: "anomalous", False: "good", None: "not calibrated"}[prediction.is_anomalous]
         if prediction.band == "review":
@@ -142,11 +144,18 @@ def predict(
                 "is_anomalous": prediction.is_anomalous,
                 "band": prediction.band,
                 "false_reject_probability": prediction.false_reject_probability,
+                "problem": None,
             }
         )
         if maps is not None:
             write_heatmap(maps, prediction, detector)
+    for image, problem in problems.items():
+        err.print(Text.assemble(("error", "red"), f" {printable(problem)}"), soft_wrap=True)
+        row = dict.fromkeys(("score", "is_anomalous", "band", "false_reject_probability"))
+        rows.append({"path": printable(image), **row, "problem": problem})
     write(json_file, rows)
+    if problems:
+        raise typer.Exit(1)
 
 
 def bench(

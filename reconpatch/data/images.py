@@ -96,12 +96,19 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
         raise DataError(f"{name}: {error}") from None
 
 
-def image_array(image: Image.Image) -> NDArray[np.uint8]:
-    """The same from a PIL image, opened from a file or made in memory.
+def image_array(image: Image.Image | NDArray[Any]) -> NDArray[np.uint8]:
+    """The same from a PIL image, opened from a file or made in memory, or from an array.
+
+    Args:
+        image: an array is (H, W, 3) uint8 RGB, which is given back as it is, or grey: (H, W) or (H, W, 1), of
+            uint8 or uint16, read as a grey file of these values is.
 
     Raises:
-        DataError: its data are cut short, or its values are 32-bit or no colours; names no file.
+        DataError: its data are cut short, its values are 32-bit or no colours, or the array is another one;
+            names no file.
     """
+    if isinstance(image, np.ndarray):
+        return _rgb_of_array(image)
     try:
         upright: Image.Image = ImageOps.exif_transpose(image)
     except (OSError, SyntaxError) as error:
@@ -109,6 +116,19 @@ def image_array(image: Image.Image) -> NDArray[np.uint8]:
     if upright.mode in ("I", "F"):
         raise DataError(f"has 32-bit values (mode {upright.mode}) without an agreed range; give 8 or 16 bits")
     return _rgb(Decoded(upright, image.mode, bit_depth=8, orientation=1))
+
+
+def _rgb_of_array(values: NDArray[Any]) -> NDArray[np.uint8]:
+    grey = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    if grey.ndim == 2 and grey.size and grey.dtype in (np.uint8, np.uint16):
+        eight = grey if grey.dtype == np.uint8 else (grey >> 8).astype(np.uint8)
+        return np.repeat(eight[..., None], 3, axis=2)
+    if values.ndim != 3 or values.shape[2] != 3 or values.dtype != np.uint8 or not values.size:
+        raise DataError(
+            f"is an array of shape {values.shape} and type {values.dtype}; give (height, width, 3) uint8 "
+            "RGB, or grey as (height, width) of uint8 or uint16"
+        )
+    return values
 
 
 def read_mask(path: Path, threshold: int) -> NDArray[np.bool_]:

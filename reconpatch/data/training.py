@@ -1,7 +1,8 @@
 """The nominal training images: those that a fit takes, and what a detector remembers of them."""
 
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,8 +137,8 @@ def training_images(
         settings: layout and group pattern of a folder.
 
     Raises:
-        DataError: the folder fits no layout, a manifest row is unreadable, an image was judged bad, or no
-            image is left.
+        DataError: the folder fits no layout, a manifest row is unreadable, an image was judged bad, no image
+            is left, or something else than paths is given.
     """
     if isinstance(images, pd.DataFrame):
         return _from_manifest(images)
@@ -145,7 +146,7 @@ def training_images(
         return _from_category(Path(images), settings)
     parts = [
         _from_category(path, settings) if path.is_dir() else TrainingImages((path,), (path.as_posix(),))
-        for path in map(Path, images)
+        for path in _paths(images)
     ]
     if not parts:
         raise DataError("the list of images is empty; give at least one nominal image")
@@ -156,6 +157,17 @@ def training_images(
         named = ", ".join(sorted(str(region) for region in regions if region is not None))
         _LOG.warning("%s is not used: it does not hold for every image of the list", named)
     return TrainingImages(paths, groups, regions.pop() if len(regions) == 1 else None)
+
+
+def _paths(images: object) -> Iterator[Path]:
+    """Those of a list; what a detector is fitted on is known by its file's content, so it must be a file."""
+    accepted = "give a category folder, a list of paths of image files, or a manifest table"
+    if isinstance(images, (bytes, bytearray)) or not isinstance(images, Iterable):
+        raise DataError(f"the images are of type {type(images).__name__}; {accepted}")
+    for place, image in enumerate(images):
+        if not isinstance(image, (str, os.PathLike)):
+            raise DataError(f"image {place} of the list is of type {type(image).__name__}; {accepted}")
+        yield Path(image)
 
 
 def _from_category(root: Path, settings: DataSettings) -> TrainingImages:

@@ -16,7 +16,7 @@ from reconpatch.errors import DataError
 from reconpatch.features.preprocess import prepare_image
 from reconpatch.settings import FeatureSettings
 
-ImageLike = str | Path | NDArray[np.uint8] | Image.Image
+ImageLike = str | Path | NDArray[np.uint8] | NDArray[np.uint16] | Image.Image
 
 
 def iter_batches(
@@ -29,7 +29,7 @@ def iter_batches(
     """Yield batches of prepared images while the next ones are decoded, in threads and without a deadline.
 
     Args:
-        images: each a path, an (H, W, 3) uint8 RGB array or a PIL image.
+        images: each a path, a PIL image or an array as `image_array` takes them.
         settings: how images are prepared.
         batch_size: images a batch; None: ``settings.images_at_once``.
         workers: decoding threads; None: as many as torch has in the calling thread.
@@ -74,6 +74,6 @@ def _load(image: ImageLike, index: int, settings: FeatureSettings) -> NDArray[np
     if isinstance(image, (str, Path)):
         return prepare_image(read_image(Path(image)), settings)
     try:
-        return prepare_image(image_array(image) if isinstance(image, Image.Image) else image, settings)
+        return prepare_image(image_array(image), settings)
     except DataError as error:
         raise DataError(f"image {index}: {error}") from None

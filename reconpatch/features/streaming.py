@@ -18,7 +18,7 @@ def feature_batches(
     """Extract what the cache lacks; without a cache, or of images that are no files, everything.
 
     Args:
-        images: each a path, an (H, W, 3) uint8 RGB array or a PIL image.
+        images: each a path, a PIL image or an array as `image_array` takes them.
         extractor: the network to use.
         cache: where the features of files are looked up and kept; None: nowhere.
         region: what counts of the images; None: all.

@@ -1,6 +1,8 @@
 """Import a package that only an extra brings, or say how to get it."""
 
 import importlib
+import sys
+from importlib.util import find_spec
 from types import ModuleType
 
 from reconpatch.errors import ReConPatchError
@@ -27,3 +29,16 @@ def import_extra(name: str, purpose: str, extra: str = "pipeline") -> ModuleType
         raise ReConPatchError(
             f"{purpose} needs the package {name}, which is not installed: pip install 'reconpatch[{extra}]'"
         ) from None
+
+
+def require_environment(package: str) -> None:
+    """End the process, in one line, where the Python that runs it has not got the project's packages.
+
+    Args:
+        package: one without which nothing here runs.
+    """
+    if find_spec(package) is None:
+        sys.exit(
+            f"{sys.executable} has no package {package}: activate the project's environment with `source "
+            ".venv/bin/activate` in its folder (`make setup` makes it), then run the same again"
+        )

@@ -97,7 +97,7 @@ def test_nothing_that_a_champion_or_a_pinned_version_needs_goes(run: PipelineRun
         ("predictions", log[900]),  # the champion before has a later one, as the champion of today
         ("predictions", log[800]),
         ("predictions", log[600]),
-        ("alarms", "1 pictures"),
+        ("alarms", "1 files"),
     }
     assert [path for path in sorted(root.rglob("*")) if "mlflow.db" not in path.name] == [
         path for path in before if "mlflow.db" not in path.name

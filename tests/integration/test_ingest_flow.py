@@ -25,8 +25,10 @@ def test_images_join_the_version_is_committed_and_the_event_emitted(make_project
     events: list[dict] = []
     monkeypatch.setattr(flow, "emit_event", lambda **event: events.append(event))
 
-    (batch,) = flow.ingest_all(project=project.root)
-    assert (batch.count, batch.quarantined) == (2, 1)
+    state = flow.ingest_all(project=project.root, return_state=True)
+    assert state.message == "plain: 2 joined, 1 put aside (1 unreadable), 0 left in the inbox"
+    (batch,) = state.result()
+    assert (batch.count, batch.quarantined, batch.reasons) == (2, 1, {"unreadable": 1})
     (event,) = events
     settings = load_settings(project.root / "params.yaml")
     digest = data_hash(project.root / settings.pipeline.root, project.root)
@@ -38,5 +40,8 @@ def test_images_join_the_version_is_committed_and_the_event_emitted(make_project
     shown = subprocess.run(command, cwd=project.root, capture_output=True, text=True, check=True).stdout
     assert shown.split("\n") == ["reconpatch flow", "", "data/tiny.dvc", ""]
     assert "up to date" in project.dvc("status", "data/tiny.dvc")
-    assert flow.ingest_all(project=project.root) == []
+    project.set("ingest.settle_seconds", 3600.0)  # what comes now counts as being written
+    Image.new("RGB", (72, 72)).save(inbox / "late.png")
+    state = flow.ingest_all(project=project.root, return_state=True)
+    assert (state.message, state.result()) == ("plain: nothing to take, 1 left in the inbox", [])
     assert len(events) == 1

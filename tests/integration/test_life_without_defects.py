@@ -65,6 +65,7 @@ def test_a_line_of_good_images_alone_is_trained_retrained_promoted_rolled_back_a
     (batch,) = ingest_all(project=root)
     assert batch.count > 0
     assert batch.count + batch.quarantined == 20
+    assert (batch.left, sum(batch.reasons.values())) == (0, batch.quarantined)
 
     (outcome,) = retrain(project=root)
     assert (outcome.decision, outcome.version, outcome.new) == ("awaiting approval", "2", batch.count)
@@ -90,6 +91,8 @@ def test_a_line_of_good_images_alone_is_trained_retrained_promoted_rolled_back_a
         (checked,) = monitor(project=root)
         assert checked.look is not None
         assert checked.look.alarm is (day == 2)
+    assert client.get_model_version(NAME, "1").tags["drift_alarm"].endswith(checked.note)
+    assert len(list((root / "drift/line3/line3").glob("alarm-*.json"))) == 1
 
 
 class _Clock:

@@ -216,6 +216,24 @@ def test_where_nothing_can_be_timed_a_person_decides(run: PipelineRun, fitted, m
     assert second.gate.outcome == UNDECIDED
 
 
+def test_the_log_says_what_registration_and_the_gate_are_at(run: PipelineRun, fitted, caplog) -> None:
+    register(run, fitted[1])
+    (run.images / "test" / "good" / "00.png").unlink()
+    caplog.clear()
+    with caplog.at_level("INFO", logger="tasks"):
+        register(run, fitted[1], nudge=1e-3)
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("tasks.")]
+    assert told[:-1] == [
+        f"{NAME}: is being registered (tf_efficientnet_lite0)",
+        f"registered {NAME}, version 2",
+        f"{NAME}: version 2 goes through the gate against version 1",
+        "gate: seconds an image of both versions are measured",
+        "gate: version 1 is scored again on 23 images",
+        "gate: image_auroc of both versions is compared on 23 images",
+        "gate: aupro of both versions is compared on 23 images",
+    ]
+
+
 def test_by_policy_a_candidate_that_passed_is_promoted(run: PipelineRun, fitted) -> None:
     register(run, fitted[2])
     text = "promotion: automatic\nnot_worse: {image_auroc: 0.01}\nlineage: []\ndata_checks: false\n"

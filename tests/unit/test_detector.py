@@ -131,6 +131,35 @@ def test_paths_arrays_and_pil_images_are_equal(detector, images):
     assert detector.predict(picture)[0].path is None
 
 
+def test_a_grey_image_scores_as_its_rgb_copy_does(detector, images, tmp_path):
+    grey = Image.open(images / "bad.png").convert("L")
+    grey.save(tmp_path / "grey.png")
+    forms = [grey.convert("RGB"), grey, np.asarray(grey), np.asarray(grey)[..., None], tmp_path / "grey.png"]
+    assert len({prediction.score for prediction in detector.predict(forms)}) == 1
+
+
+def test_what_is_no_image_is_named_by_its_place_with_what_is_accepted(detector, images):
+    path = images / "bad.png"
+    with pytest.raises(DataError, match=r"the image is of type bytes; .*BytesIO"):
+        detector.predict(path.read_bytes())
+    with pytest.raises(DataError, match="the image is None; give paths"):
+        detector.predict(None)
+    with pytest.raises(DataError, match="image 1 of the list is None; give paths"):
+        detector.predict([path, None])
+    with pytest.raises(DataError, match="image 0 of the list is of type bytes"):
+        detector.predict([path.read_bytes(), path])
+
+
+def test_a_fit_takes_paths_and_says_so(images):
+    picture = np.asarray(Image.open(images / "bad.png"))
+    for wrong in ([images / "bad.png", picture], [images / "bad.png", None]):
+        with pytest.raises(DataError, match=r"image 1 of the list is of type .*; give a category folder"):
+            ReConPatch(params=TINY).fit(wrong)
+    for wrong in (picture, b"bytes", None):
+        with pytest.raises(DataError, match="give a category folder, a list of paths"):
+            ReConPatch(params=TINY).fit(wrong)
+
+
 def test_a_score_does_not_depend_on_its_neighbours(detector, images, good):
     alone = detector.predict(images / "bad.png")[0].score
     among = detector.predict([*good, images / "bad.png"])[-1].score

@@ -1,8 +1,10 @@
 """Bad input on the command line: one line that names it, the right exit status, no traceback."""
 
+import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -18,6 +20,27 @@ def test_a_truncated_image(run, model, spoiled, tmp_path):
     assert_one_line(run("fit", spoiled, "--out", tmp_path / "m", *SET), 1, "train/good/3.png")
     assert not (tmp_path / "m").exists()
     assert_one_line(run("predict", model, image), 1, str(image))
+
+
+def test_predict_goes_on_past_what_cannot_be_read_and_lists_it(run, model, category, tmp_path):
+    good, other = (category / f"test/good/{number}.png" for number in (0, 1))
+    corrupt, text = tmp_path / "[b]cut.png", tmp_path / "text.png"
+    shutil.copy(good, corrupt)
+    cut_off(corrupt)
+    text.write_text("no image")
+    images = (good, corrupt, other, text, category / "test/hole/0.png")
+    whole = [run("predict", model, image).out for image in (images[0], images[2], images[4])]
+    done = run("predict", model, *images, "--json", tmp_path / "p.json", "--log", tmp_path / "log")
+    assert done.status == 1
+    assert done.out == "".join(whole)
+    assert [line.partition(":")[0] for line in done.err.splitlines()] == [f"error {corrupt}", f"error {text}"]
+    rows = json.loads((tmp_path / "p.json").read_text())
+    scored, failed = rows[:3], rows[3:]
+    assert [row["path"] for row in scored] == [str(images[0]), str(images[2]), str(images[4])]
+    assert all(row["problem"] is None and row["score"] is not None for row in scored)
+    assert [row["path"] for row in failed] == [str(corrupt), str(text)]
+    assert all(row["score"] is None and "cut short" in row["problem"] for row in failed[:1])
+    assert sum(len(pd.read_parquet(part)) for part in (tmp_path / "log").rglob("*.parquet")) == 3
 
 
 def test_init_refuses_what_data_check_fails_with_its_findings(run, spoiled, tmp_path):

@@ -40,9 +40,41 @@ def test_paths_strings_arrays_and_pil_images_give_the_same(files):
         np.testing.assert_array_equal(image, batch[0])
 
 
-def test_a_grey_pil_image_becomes_rgb():
-    ((_, batch),) = iter_batches([Image.new("L", (32, 32), 77)], _SETTINGS)
-    np.testing.assert_array_equal(batch, np.full((1, 32, 32, 3), 77))
+_GREY = np.random.default_rng(7).integers(0, 256, (40, 50), dtype=np.uint8)
+_SIXTEEN = _GREY.astype(np.uint16) << 8 | 5
+
+
+def _bilevel() -> Image.Image:
+    return Image.fromarray(_GREY > 127)
+
+
+@pytest.mark.parametrize(
+    ("image", "copy"),
+    {
+        "L": (Image.fromarray(_GREY), _GREY),
+        "LA": (Image.fromarray(_GREY).convert("LA"), _GREY),
+        "P": (Image.fromarray(_GREY).convert("P"), _GREY),
+        "RGBA": (Image.fromarray(_GREY).convert("RGBA"), _GREY),
+        "1": (_bilevel(), np.where(_GREY > 127, np.uint8(255), np.uint8(0))),
+        # Pillow's own convert("RGB") of this mode makes everything above 255 white.
+        "I;16": (Image.fromarray(_SIXTEEN), _GREY),
+        "(H, W)": (_GREY, _GREY),
+        "(H, W, 1)": (_GREY[..., None], _GREY),
+        "(H, W) of 16 bits": (_SIXTEEN, _GREY),
+        "(H, W, 1) of 16 bits": (_SIXTEEN[..., None], _GREY),
+        "read only": (np.asarray(Image.fromarray(_GREY)), _GREY),
+    }.values(),
+    ids=["L", "LA", "P", "RGBA", "1", "I;16", "HW", "HW1", "HW-16", "HW1-16", "read-only"],
+)
+def test_grey_is_grey_however_it_comes(image, copy, tmp_path):
+    """Each equals its RGB copy, and so does the file where a PNG can hold it."""
+    forms = [np.repeat(copy[..., None], 3, axis=2), image]
+    if isinstance(image, Image.Image):
+        image.save(tmp_path / "grey.png")
+        forms.append(tmp_path / "grey.png")
+    ((_, batch),) = iter_batches(forms, _SETTINGS)
+    for one in batch[1:]:
+        np.testing.assert_array_equal(one, batch[0])
 
 
 def test_no_image_gives_no_batch():
@@ -59,9 +91,9 @@ def test_a_broken_file_is_named_and_every_thread_ends(files, where):
 
 
 def test_a_wrong_array_is_named_by_its_position():
-    images = [np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)]
-    with pytest.raises(DataError, match="image 1: "):
-        list(iter_batches(images, _SETTINGS))
+    for wrong in (np.zeros((8, 8, 2), np.uint8), np.zeros((8, 8)), np.zeros((2, 8, 8, 3), np.uint8)):
+        with pytest.raises(DataError, match=r"image 1: is an array of shape \(.*; give \(height, width, 3\)"):
+            list(iter_batches([np.zeros((8, 8, 3), np.uint8), wrong], _SETTINGS))
 
 
 def test_look_ahead_is_bounded_and_work_goes_on_meanwhile():

@@ -1,5 +1,6 @@
 """A category's checks for drift: when there is one, what it sees, what it says."""
 
+import json
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow.exceptions import MlflowException
 
 from reconpatch.errors import DataError
 from reconpatch.files import sha256_file, write_json
@@ -72,6 +74,14 @@ def log(project: Path, count: int, when: datetime, *, darker: float = 0.0, versi
     write_predictions(project / "predictions", rows)
 
 
+class _Registry:
+    def __init__(self, tags: dict) -> None:
+        self._tags = tags
+
+    def set_model_version_tag(self, model: str, version: str, key: str, value: str) -> None:
+        self._tags[model, version, key] = value
+
+
 @pytest.fixture
 def check(tmp_path, monkeypatch):
     """Checks the category nut of a project at a given time; alarms are noted."""
@@ -83,6 +93,8 @@ def check(tmp_path, monkeypatch):
 
     monkeypatch.setattr(monitor, "find_champion", lambda *_: NUT)
     monkeypatch.setattr(monitor, "champion_folder", folder)
+    tags = {}
+    monkeypatch.setattr(monitor, "open_client", lambda *_: _Registry(tags))
     monkeypatch.setattr(monitor, "png_bytes", lambda figure: figure.get_suptitle().encode())
     alarms: list[monitor.Checked] = []
 
@@ -90,6 +102,7 @@ def check(tmp_path, monkeypatch):
         return monitor.check_drift(settings, "nut", tmp_path, now=now, announce=alarms.append)
 
     run.alarms = alarms
+    run.tags = tags
     run.project = tmp_path
     return run
 
@@ -132,6 +145,31 @@ def test_nominal_images_raise_no_alarm_and_darker_ones_do_once_until_they_go_on(
     looks = read_looks(check.project / "drift/demo/nut/looks.json")
     assert [look.alarm for look in looks] == [False, True, False]
     assert all(look.rejects is not None for look in looks)
+
+
+def test_an_alarm_is_a_line_of_the_log_a_file_and_a_tag_of_the_version(check, caplog, monkeypatch) -> None:
+    day, folder = timedelta(days=1), check.project / "drift/demo/nut"
+    log(check.project, 60, MONDAY)
+    check(MONDAY + day)
+    assert (check.tags, caplog.records, list(folder.glob("alarm-*"))) == ({}, [], [])
+    log(check.project, 60, MONDAY + day, darker=2)
+    alarm = check(MONDAY + 2 * day)
+    (warned,) = caplog.records
+    assert (warned.levelname, str(alarm) in warned.getMessage()) == ("WARNING", True)
+    kept = json.loads((folder / "alarm-20261125T060000.json").read_text())
+    assert (kept["note"], kept["moved"], kept["window"]) == (alarm.note, alarm.look.moved, alarm.look.window)
+    assert alarm.picture == folder / "alarm-20261125T060000.png"
+    assert check.tags == {("reconpatch-demo-nut", "3", "drift_alarm"): f"2026-11-25 06:00 UTC: {alarm.note}"}
+
+    def away(*_: object) -> None:
+        raise MlflowException("the server is away")
+
+    monkeypatch.setattr(monitor, "open_client", away)
+    log(check.project, 60, MONDAY + 2 * day, darker=3)
+    again = check(MONDAY + 3 * day)
+    assert again.look.alarm
+    assert len(read_looks(folder / "looks.json")) == 3
+    assert "the server is away" in caplog.text
 
 
 def test_predictions_of_times_to_come_are_told_and_hide_nothing(check) -> None:
