@@ -7,10 +7,10 @@ A part is written beside and then renamed, so a kill leaves whole ones only.
 """
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,8 @@ _OWN = (
     pa.field("heat_map", pa.string()),
 )
 _PART = pa.schema([*SCHEMA, *_OWN])
+_ALL_BUT_EMBEDDING = [name for name in _PART.names if name != "embedding"]
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,13 @@ def check_owner(output: Path, folder: Path) -> None:
     """
     note, name = output / "folder.json", str(folder.resolve())
     if note.is_file():
-        other = json.loads(note.read_text(encoding="utf-8"))["folder"]
+        try:
+            other = json.loads(note.read_text(encoding="utf-8"))["folder"]
+        except (ValueError, KeyError, TypeError):
+            raise SettingsError(
+                f"{note}: does not say whose output folder this is; name another folder, or remove the file "
+                f"where {name} was scored here"
+            ) from None
         if other != name:
             raise SettingsError(f"--output {output}: holds what was said of {other}; name another folder")
     else:
@@ -88,7 +96,7 @@ def check_owner(output: Path, folder: Path) -> None:
 
 def list_parts(folder: Path) -> list[Path]:
     """The parts in the order in which they were written."""
-    return sorted(folder.glob("[0-9]*.parquet"))
+    return sorted(part for part in folder.glob("[0-9]*.parquet") if part.stem.isdecimal())
 
 
 def append_part(folder: Path, rows: Sequence[ScoredImage]) -> Path:
@@ -108,9 +116,10 @@ def log_part(part: Path, log: Path) -> None:
     Raises:
         DataError: the part cannot be read, or the log cannot be written.
     """
+    table = _read(part, SCHEMA.names)
     rows = [
         LoggedPrediction(**{**row, "embedding": np.asarray(row["embedding"], np.float16)})
-        for row in _read(part, SCHEMA.names).to_pylist()
+        for row in ([] if table is None else table.to_pylist())
     ]
     write_predictions(log, rows, token=sha256_file(part)[:8])
 
@@ -118,12 +127,16 @@ def log_part(part: Path, log: Path) -> None:
 def read_rows(parts: Iterable[Path], columns: Sequence[str]) -> pd.DataFrame:
     """Columns of all parts, the last row of each path, sorted by path.
 
+    A file that is no part is left out with a warning, so the images that it held have no row and are scored
+    again.
+
     Raises:
         DataError: a part cannot be read.
     """
-    read = [_read(part, columns) for part in parts]
-    table = pa.concat_tables(read) if read else _PART.empty_table().select(list(columns))
-    frame: pd.DataFrame = table.to_pandas()
+    # Every column that a table needs, so that a part is whole for all who ask or for none.
+    read = [table for part in parts if (table := _read(part, _ALL_BUT_EMBEDDING)) is not None]
+    table = pa.concat_tables(read) if read else _PART.empty_table()
+    frame: pd.DataFrame = table.select(list(columns)).to_pandas()
     return frame.drop_duplicates("path", keep="last").sort_values("path", ignore_index=True)
 
 
@@ -159,11 +172,14 @@ def write_table(output: Path, parts: Sequence[Path], problems: Mapping[str, str]
     return table
 
 
-def _read(part: Path, columns: Sequence[str]) -> Any:
+def _read(part: Path, columns: Sequence[str]) -> pa.Table | None:
     try:
         return pq.read_table(part, schema=_PART, columns=list(columns), partitioning=None)
     except (OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of the format
+            raise DataError(f"{part}: cannot be read ({error}); look at its disk and permissions") from None
         reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{part}: is no part of a batch ({reason}); remove the file, and its images are scored again"
-        ) from None
+        _LOG.warning(
+            "%s: is no part of a batch (%s); its images are scored again, remove the file", part, reason
+        )
+        return None

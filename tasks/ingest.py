@@ -3,7 +3,6 @@
 No stage: it changes the data set itself. What was begun is finished first, so it may be killed at any time.
 """
 
-import json
 import logging
 import time
 from collections import Counter
@@ -14,9 +13,17 @@ from pathlib import Path
 import pandas as pd
 
 from reconpatch.data.arrivals import REJECTED, SUSPICIOUS, Arrival, Refusal, judge_arrivals, read_inbox
-from reconpatch.data.joining import HEATMAPS, Plan, carry_out, check_writable, make_plan, quarantine_name
+from reconpatch.data.joining import (
+    HEATMAPS,
+    Plan,
+    carry_out,
+    check_writable,
+    make_plan,
+    quarantine_name,
+    read_record,
+)
 from reconpatch.data.layouts import train_folder
-from reconpatch.data.listing import list_files
+from reconpatch.data.listing import links_to_nothing, list_files
 from reconpatch.data.manifest import build_manifest
 from reconpatch.data.probe_cache import ProbeCache
 from reconpatch.data.reviews import read_reviews
@@ -218,9 +225,20 @@ def _plan(settings: Settings, category: str, project: Path, places: Places, judg
     plan = replace(plan, verdicts=_new_verdicts(plan, known, verdicts, places.root))
     if not plan.moves and plan.verdicts is None:
         return None
+    _check_links(places.root, project)
     check_writable(plan, places.root, settings.data)
     plan.write(places.plan)
     return plan
+
+
+def _check_links(root: Path, project: Path) -> None:
+    record = data_record(root, project)
+    broken = [] if record is None else links_to_nothing(record.with_suffix(""))
+    if broken:
+        raise DataError(
+            f"{broken[0]}: is a link to nothing, and dvc records no data set with it, so nothing joined; "
+            f"remove the link{f' ({len(broken)} of the kind are there)' if len(broken) > 1 else ''}"
+        )
 
 
 def _is_settled(file: Path, seconds: float) -> bool:
@@ -277,9 +295,10 @@ def _released(quarantine: Path, verdicts: pd.DataFrame, seconds: float) -> Itera
     probes = ProbeCache(None, seconds)
     good = set(verdicts.loc[verdicts["verdict"] == "good", "image_sha256"])
     for record in sorted(quarantine.glob("*.json")):
-        kept = json.loads(record.read_text(encoding="utf-8"))
-        file = record.with_suffix("")
-        if kept.get("reason") in (SUSPICIOUS, REJECTED) and kept["sha256"] in good and file.is_file():
+        kept, file = read_record(record), record.with_suffix("")
+        if kept is None or not file.is_file():
+            continue
+        if kept["reason"] in (SUSPICIOUS, REJECTED) and kept["sha256"] in good:
             yield Arrival(file, kept["name"], kept["group"], probes.image(file))
 
 

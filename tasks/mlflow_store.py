@@ -13,10 +13,17 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from sqlalchemy.exc import DBAPIError
 
 from reconpatch.errors import ReConPatchError
 from reconpatch.files import atomic_folder
-from reconpatch.integrations.mlflow_uri import detector_path, inside, refuse_links, version_location
+from reconpatch.integrations.mlflow_uri import (
+    check_database,
+    detector_path,
+    inside,
+    refuse_links,
+    version_location,
+)
 from reconpatch.settings import Settings
 from tasks.full_disk import told_of_a_full_disk
 
@@ -35,8 +42,13 @@ def tracking_uri(settings: Settings, project: Path) -> str:
 
 
 def open_client(settings: Settings, project: Path) -> MlflowClient:
-    """A client bound to the store, for runs and registry alike."""
+    """A client bound to the store, for runs and registry alike.
+
+    Raises:
+        ModelError: the store is a damaged database.
+    """
     uri = tracking_uri(settings, project)
+    check_database(uri)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -65,6 +77,11 @@ def mlflow_errors(what: str) -> Iterator[None]:
     except MlflowException as error:
         raise ReConPatchError(
             f"MLflow refused {what}: {error.message}; look at {TRACKING_URI} or, without it, at mlflow.db"
+        ) from error
+    except DBAPIError as error:  # of the database itself, where MLflow lets it through
+        raise ReConPatchError(
+            f"{what}: MLflow's database cannot be used ({error.orig}); look at {TRACKING_URI} or, without "
+            "it, at mlflow.db"
         ) from error
 
 

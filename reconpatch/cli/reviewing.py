@@ -1,7 +1,6 @@
 """`reconpatch data review` and `quarantine`: what people say of images, and what waits for them to say it."""
 
 import getpass
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -42,15 +41,20 @@ def quarantine(
     json_file: Json = None,
 ) -> None:
     """List the images that ingest put aside, why, and what people have said of them since."""
+    from reconpatch.data.joining import read_record
     from reconpatch.data.reviews import read_reviews
+    from reconpatch.files import sha256_file
 
     said = read_reviews(reviews).set_index("image_sha256")["verdict"]
     rows = []
     for record in sorted(folder.rglob("*.json")):
-        kept = json.loads(record.read_text(encoding="utf-8"))
-        if record.name.startswith(".") or not record.with_suffix("").is_file():
+        file = record.with_suffix("")
+        if record.name.startswith(".") or not file.is_file():
             continue
-        rows.append({"file": str(record.with_suffix("")), **kept, "verdict": said.get(kept["sha256"])})
+        kept = read_record(record)
+        if kept is None:
+            kept = {"sha256": sha256_file(file), "reason": "unknown", "detail": f"{record} cannot be read"}
+        rows.append({"file": str(file), **kept, "verdict": said.get(kept["sha256"])})
     table = Table("file", "reason", "detail", "verdict", title=f"{count(len(rows), 'image')} in {folder}")
     for row in rows:
         table.add_row(row["file"], row["reason"], row["detail"], row["verdict"] or "-")

@@ -1,5 +1,6 @@
 """New nominal images in an inbox: which may join the data set, and why the others may not."""
 
+import logging
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from reconpatch.data.near_copies import find_pairs
 from reconpatch.data.probe_cache import ProbeCache
 from reconpatch.settings import DataSettings
 
+_LOG = logging.getLogger(__name__)
 UNREADABLE, DUPLICATE, SUSPICIOUS, REJECTED = "unreadable", "duplicate", "suspicious", "rejected"
 BATCH = "arrivals-{}"  # folder of a batch that joins
 EVALUATION, CALIBRATION = "evaluation", "calibration"
@@ -54,6 +56,8 @@ class Refusal:
 def read_inbox(inbox: Path, category_root: Path, settings: DataSettings) -> list[Arrival]:
     """The images of an inbox, sorted by name; links that lead away and files that are no images stay unread.
 
+    A warning names what an image may be behind: a link that is not followed, a name that must be changed.
+
     Args:
         inbox: folder of new images, with subfolders if need be and a ``groups.csv`` where parts are known.
         category_root: the category that they are for.
@@ -65,7 +69,10 @@ def read_inbox(inbox: Path, category_root: Path, settings: DataSettings) -> list
         SettingsError: the group pattern cannot be used.
         ReConPatchError: no process can be started to decode in.
     """
-    entries, _ = list_files(inbox)
+    entries, strays = list_files(inbox)
+    left = [(entry.path, entry.problem) for entry in entries if entry.is_image and entry.problem is not None]
+    for path, reason in [*left, *((stray.path, stray.reason) for stray in strays if not stray.listed)]:
+        _LOG.warning("%s: is left in the inbox: it %s", inbox / path, reason)
     names = [entry.path for entry in entries if entry.is_image and entry.problem is None]
     if (inbox / GROUPS_FILE).is_file():
         groups, _ = assign_groups(names, inbox)

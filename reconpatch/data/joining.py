@@ -26,6 +26,7 @@ from reconpatch.settings import DataSettings
 
 _LOG = logging.getLogger(__name__)
 HEATMAPS = "heatmaps"  # below a quarantine
+_RECORD = ("sha256", "name", "group", "reason", "detail")
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -200,10 +201,31 @@ def _forget(record: Path, quarantine: Path) -> None:
     """A released image leaves nothing behind."""
     if not record.is_file():
         return
-    heatmap = json.loads(record.read_text(encoding="utf-8")).get("heatmap")
+    heatmap = (read_record(record) or {}).get("heatmap")
     if heatmap:
         (quarantine / HEATMAPS / heatmap).unlink(missing_ok=True)
     record.unlink()
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """What the quarantine keeps beside a file; None, with a warning, where that cannot be read.
+
+    Returns:
+        Keys ``sha256``, ``name``, ``group``, ``judge``, ``reason``, ``detail`` and ``heatmap``; text or None.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or not all(isinstance(values.get(name), str) for name in _RECORD):
+            raise ValueError(f"it lacks one of {', '.join(_RECORD)}")
+    except (OSError, ValueError, RecursionError) as error:
+        _LOG.warning(
+            "%s: is no record of the quarantine (%s), so the file beside it stays there whatever is said of "
+            "it; move that file back to the inbox and remove the record",
+            path,
+            error,
+        )
+        return None
+    return values
 
 
 def _join(plan: Plan, category_root: Path, settings: DataSettings) -> None:

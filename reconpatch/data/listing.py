@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -85,16 +86,25 @@ def _walk(folder: Path, prefix: str, real_root: str) -> Iterator[Entry | Stray]:
 def _link(item: os.DirEntry[str], path: str, real_root: str) -> Entry | Stray:
     target = os.path.realpath(item.path)
     leaves = os.path.commonpath([target, real_root]) != real_root
-    if item.is_dir():
+    kind = _kind(item.path)
+    if stat.S_ISDIR(kind):
         where = " out of the category" if leaves else ""
         reason = f"is a link to a folder{where}; put the files themselves there"
         hidden = any(part.startswith(".") for part in PurePosixPath(target[len(real_root) :]).parts)
         return Stray(path, reason, listed=not leaves and not hidden)
     if leaves:
         return Entry(path, "is a link that leaves the category; put the file itself there")
-    if not item.is_file():
+    if not stat.S_ISREG(kind):
         return Entry(path, "is a link to no file; put the file itself there")
     return Entry(path)
+
+
+def _kind(path: str) -> int:
+    """Mode of what a link leads to; 0 where that is nothing, or the link itself, or cannot be reached."""
+    try:
+        return Path(path).stat().st_mode
+    except OSError:
+        return 0
 
 
 def printable(text: str | Path) -> str:
@@ -106,6 +116,15 @@ def printable(text: str | Path) -> str:
 def has_control_characters(text: str) -> bool:
     """Whether a text holds line ends, tabs, or other characters that steer a terminal or a file's reader."""
     return _CONTROL.search(text) is not None
+
+
+def links_to_nothing(root: Path) -> list[Path]:
+    """Links below ``root``, hidden ones too, that lead to nothing or to themselves, sorted."""
+    found = []
+    for folder, _, names in os.walk(root):
+        links = (Path(folder) / name for name in names)  # of links to folders none is broken
+        found += [link for link in links if link.is_symlink() and not _kind(str(link))]
+    return sorted(found)
 
 
 def expand_images(paths: Iterable[Path]) -> list[Path]:

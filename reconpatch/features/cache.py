@@ -141,7 +141,7 @@ class FeatureCache:
         for path in self.root.glob("*/*/*"):
             try:
                 status = path.stat()
-            except FileNotFoundError:  # another writer has removed it
+            except OSError:  # another writer has removed it, or it is a link to itself
                 continue
             if not path.name.startswith("."):
                 blocks.append((status.st_mtime_ns, status.st_size, path))

@@ -3,8 +3,10 @@
 import atexit
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -15,6 +17,8 @@ from reconpatch.integrations.extras import import_extra
 # The name of the detector folder among a registered model's artifacts; the pipeline's packaging gives it.
 ARTIFACT = "detector"
 _DEFAULT_STORE = "mlflow.db"
+_SQLITE = "sqlite:///"
+_DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 def download_detector(uri: str, target: Path | None = None) -> Path:
@@ -192,7 +196,8 @@ def require_store(mlflow: Any, uri: str) -> None:
     """Refuse to look into a registry that nobody named.
 
     Raises:
-        ModelError: neither MLFLOW_TRACKING_URI nor a mlflow.db in this folder names one.
+        ModelError: neither MLFLOW_TRACKING_URI nor a mlflow.db in this folder names one, or that database is
+            damaged.
     """
     # Left alone MLflow would make an empty database in whatever folder the user stands in.
     named = os.environ.get("MLFLOW_TRACKING_URI") or mlflow.is_tracking_uri_set()
@@ -201,3 +206,28 @@ def require_store(mlflow: Any, uri: str) -> None:
             f"{uri}: no registry is named and there is no {_DEFAULT_STORE} in this folder; set "
             "MLFLOW_TRACKING_URI, for example to sqlite:////path/to/the/project/mlflow.db"
         )
+    check_database(mlflow.get_tracking_uri())
+
+
+def check_database(uri: str) -> None:
+    """Refuse a store whose SQLite file is damaged, which MLflow would report by a traceback without its name.
+
+    Args:
+        uri: of a store; of another kind than ``sqlite:///PATH`` nothing is asked.
+
+    Raises:
+        ModelError: the file is no database, or its first pages are damaged.
+    """
+    path = Path(uri.removeprefix(_SQLITE).partition("?")[0])
+    if not uri.startswith(_SQLITE) or not path.is_file():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            database.execute("SELECT name FROM sqlite_master").fetchall()
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) in _DAMAGED:
+            raise ModelError(
+                f"{path}: the registry's database is damaged ({error}); stop what uses it, then put back a "
+                "copy of the file, or move it away to begin with an empty registry; detectors in folders "
+                "work without it"
+            ) from None

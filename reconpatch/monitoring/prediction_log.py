@@ -6,6 +6,7 @@ Every write is a file of its own, written beside and then renamed: several proce
 waits for another, and one that is killed leaves whole files only.
 """
 
+import logging
 import secrets
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from reconpatch.errors import DataError
 from reconpatch.files import atomic_file
 
+_LOG = logging.getLogger(__name__)
 SCHEMA = pa.schema(
     [
         pa.field("time", pa.timestamp("us", "UTC"), nullable=False),
@@ -128,16 +130,17 @@ def read_predictions(
         most: only so many of the latest rows; earlier days are not opened once there are enough.
 
     Returns:
-        The columns of `SCHEMA`.
+        The columns of `SCHEMA`. What is no part of a log is left out, with a warning.
 
     Raises:
-        DataError: a file cannot be read, or is no part of a log.
+        DataError: a file cannot be read.
     """
     found: list[pa.Table] = []
     for day, folders in _days(log):
         if since is not None and day < since.astimezone(UTC).date():
             break
-        found += [_read(file, model_version, since) for file in _files(folders)]
+        read = (_read(file, model_version, since) for file in _files(folders))
+        found += [table for table in read if table is not None]
         if most is not None and sum(len(table) for table in found) >= most:
             break
     table = pa.concat_tables(found) if found else SCHEMA.empty_table()
@@ -157,8 +160,10 @@ def old_days(log: Path, before: date, *, versions: Collection[str], most: int) -
         versions: of detectors.
         most: so many latest rows of each of them stay, as `read_predictions` would read them.
 
+    A day with a file that is no part of a log stays, with a warning.
+
     Raises:
-        DataError: a file cannot be read, or is no part of a log.
+        DataError: a file cannot be read.
     """
     if all(day >= before for day, _ in _days(log)):
         return []  # without opening a file
@@ -168,17 +173,24 @@ def old_days(log: Path, before: date, *, versions: Collection[str], most: int) -
         counts = {folder: _count_versions(folder) for folder in folders}
         wanted = {version for version in versions if seen[version] < most}
         if day < before:
-            old += [folder for folder in folders if not wanted & counts[folder].keys()]
+            old += [
+                folder for folder, count in counts.items() if count is not None and not wanted & count.keys()
+            ]
         for count in counts.values():
-            seen.update(count)
+            seen.update(count or {})
     return sorted(old)
 
 
 def _days(log: Path) -> Iterator[tuple[date, list[Path]]]:
     """Days, the latest first, with their folders."""
     days: dict[date, list[Path]] = {}
-    for folder in log.glob("*/????-??-??"):
-        days.setdefault(date.fromisoformat(folder.name), []).append(folder)
+    for folder in sorted(log.glob("*/????-??-??/")):
+        try:
+            day = date.fromisoformat(folder.name)
+        except ValueError:
+            _LOG.warning("%s: is named like no day and is left out; rename or remove it", folder)
+            continue
+        days.setdefault(day, []).append(folder)
     for day in sorted(days, reverse=True):
         yield day, days[day]
 
@@ -188,25 +200,34 @@ def _files(folders: Iterable[Path]) -> list[Path]:
     return sorted(file for folder in folders for file in folder.glob("[!.]*.parquet"))
 
 
-def _count_versions(folder: Path) -> Counter[str]:
+def _count_versions(folder: Path) -> Counter[str] | None:
+    """Rows by version; None where a file does not tell."""
     counts: Counter[str] = Counter()
     for file in _files([folder]):
-        for one in _open(file, ["model_version"])["model_version"].value_counts().to_pylist():
+        table = _open(file, ["model_version"])
+        if table is None:
+            return None
+        for one in table["model_version"].value_counts().to_pylist():
             counts[one["values"]] += one["counts"]
     return counts
 
 
-def _read(path: Path, model_version: str, since: datetime | None) -> pa.Table:
+def _read(path: Path, model_version: str, since: datetime | None) -> pa.Table | None:
     table = _open(path)
+    if table is None:
+        return None
     chosen = pc.equal(table["model_version"], model_version)
     if since is not None:
         chosen = pc.and_(chosen, pc.greater(table["time"], pa.scalar(since, pa.timestamp("us", "UTC"))))
     return table.filter(chosen)
 
 
-def _open(path: Path, columns: list[str] | None = None) -> pa.Table:
+def _open(path: Path, columns: list[str] | None = None) -> pa.Table | None:
     try:
         return pq.read_table(path, schema=SCHEMA, partitioning=None, columns=columns)
     except (OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of the format
+            raise DataError(f"{path}: cannot be read ({error}); look at its disk and permissions") from None
         reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: is no part of a prediction log ({reason}); remove the file") from None
+        _LOG.warning("%s: is no part of a prediction log (%s) and is left out; remove the file", path, reason)
+        return None

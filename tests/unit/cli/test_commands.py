@@ -149,15 +149,20 @@ def test_verdicts_on_images_and_what_waits_for_them(run, model, category, tmp_pa
     shutil.copy(image, aside / "0-1234.png")
     record = {
         "sha256": read_reviews(table)["image_sha256"].iloc[0],
+        "name": "0.png",
+        "group": "",
         "reason": "suspicious",
         "detail": "[score]",
     }
     (aside / "0-1234.png.json").write_text(json.dumps(record))
-    (aside / ".plan.json").write_text("{}")
+    (aside / ".plan.json").write_text("{")
+    shutil.copy(defect, aside / "1-5678.png")
+    (aside / "1-5678.png.json").write_text('{"sha256": "')
     done = run("data", "quarantine", tmp_path / "aside", "--reviews", table, "--json", tmp_path / "q.json")
     assert done.status == 0
-    assert "1 image in" in done.out
-    ((row),) = json.loads((tmp_path / "q.json").read_text())
+    assert "2 images in" in done.out
+    row, torn = json.loads((tmp_path / "q.json").read_text())
+    assert (torn["file"], torn["reason"], torn["verdict"]) == (str(aside / "1-5678.png"), "unknown", "bad")
     assert (row["file"], row["reason"], row["verdict"]) == (str(aside / "0-1234.png"), "suspicious", "bad")
 
     run("evaluate", model, category, "--json", tmp_path / "all.json")

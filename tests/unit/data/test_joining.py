@@ -165,9 +165,7 @@ def test_a_data_set_that_cannot_be_written_is_named_before_anything_moves(
     write_groups(inbox, b="lot1")  # so that the category needs a groups.csv too
     plan = plan_of(inbox, root, DataSettings())
     protect(monkeypatch, root / place)
-    with pytest.raises(
-        DataError, match=r"cannot be written \(Permission denied\).*right to write"
-    ) as refused:
+    with pytest.raises(DataError, match=r"cannot be written \(Perm.*right to write") as refused:
         check_writable(plan, root)
     assert str(refused.value).startswith(f"{root / place}: ")
     assert sorted(path.name for path in root.rglob("*")) == ["a.png", "good", "train"]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from reconpatch.data.layouts import ImageFile, detect_layout, find_categories, find_strays, scan_category
+from reconpatch.data.listing import links_to_nothing
 from reconpatch.errors import DataError, SettingsError
 
 
@@ -205,6 +206,23 @@ def test_a_link_to_itself_ends(tmp_path):
     (tmp_path / "train/good/again").symlink_to(tmp_path)
     assert len(rows(tmp_path)) == 1
     assert "link to a folder;" in reasons(tmp_path)["train/good/again"]
+
+
+def test_a_link_that_leads_to_itself_is_named_and_the_rest_is_read(tmp_path):
+    tree(tmp_path, "train/good/0.png", "ground_truth/crack/1.png", "test/crack/1.png")
+    for name in ("train/good/self.png", "train/good/self", "test/crack/self.png", ".self"):
+        (tmp_path / name).symlink_to(Path(name).name)
+    (tmp_path / "train/good/one.png").symlink_to("other.png")
+    (tmp_path / "train/good/other.png").symlink_to("one.png")
+    why = "is a link to no file; put the file itself there"
+    assert {image.path: image.problem for image in scan_category(tmp_path)} == {
+        "test/crack/1.png": None, "test/crack/self.png": why, "train/good/0.png": None,
+        "train/good/one.png": why, "train/good/other.png": why, "train/good/self.png": why,
+    }  # fmt: skip
+    assert "no image by its ending" in reasons(tmp_path)["train/good/self"]
+    assert [path.name for path in links_to_nothing(tmp_path)] == [
+        ".self", "self.png", "one.png", "other.png", "self", "self.png"
+    ]  # fmt: skip
 
 
 def test_a_training_folder_that_leads_away_is_explained(tmp_path):

@@ -1,5 +1,7 @@
 """The prediction log: whole files by category and day, written by many at once, read by version."""
 
+import errno
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -11,6 +13,7 @@ from forked import forked
 from log_rows import row
 
 from reconpatch.errors import DataError
+from reconpatch.monitoring import prediction_log
 from reconpatch.monitoring.prediction_log import old_days, read_predictions, write_predictions
 
 VERSION = "reconpatch-demo-nut/3"
@@ -46,8 +49,44 @@ def test_only_the_asked_version_since_and_most_are_read(tmp_path) -> None:
     (tmp_path / "nut" / "2026-11-25" / "broken.parquet").write_bytes(b"PAR1")
     # Days that are not needed are not opened.
     assert list(read_predictions(tmp_path, model_version=VERSION, most=2)["score"]) == [1, 2]
-    with pytest.raises(DataError, match=r"broken\.parquet: is no part of a prediction log"):
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"x" * 400 + b"PAR1", None])
+def test_a_damaged_file_is_named_and_the_others_are_read(tmp_path, caplog, content) -> None:
+    write_predictions(tmp_path, [row(0, NOON), row(1, NOON + timedelta(days=1))])
+    broken = tmp_path / "nut" / "2026-11-25" / "broken.parquet"
+    if content is None:
+        (whole,) = broken.parent.glob("*.parquet")
+        content = whole.read_bytes()[:-40]
+    broken.write_bytes(content)
+    assert list(read_predictions(tmp_path, model_version=VERSION)["score"]) == [0, 1]
+    assert f"{broken}: is no part of a prediction log" in caplog.text
+    broken.unlink()
+    broken.symlink_to(broken)
+    assert list(read_predictions(tmp_path, model_version=VERSION)["score"]) == [0, 1]
+
+
+def test_a_disk_that_fails_is_no_damaged_file(tmp_path, monkeypatch) -> None:
+    write_predictions(tmp_path, [row(0, NOON)])
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(prediction_log.pq, "read_table", fail)
+    with pytest.raises(DataError, match=r"\.parquet: cannot be read .*Input/output error"):
         read_predictions(tmp_path, model_version=VERSION)
+
+
+def test_a_folder_that_is_named_like_no_day_is_named_and_left_out(tmp_path, caplog) -> None:
+    write_predictions(tmp_path, [row(0, NOON)])
+    odd = tmp_path / "nut" / "2026-02-30"
+    odd.mkdir()
+    (tmp_path / "nut" / "2026-02-31").touch()
+    assert list(read_predictions(tmp_path, model_version=VERSION)["score"]) == [0]
+    assert f"{odd}: is named like no day" in caplog.text
+    assert old_days(tmp_path, NOON.date() + timedelta(days=1), versions=(), most=1) == [
+        tmp_path / "nut" / "2026-11-25"
+    ]
 
 
 def test_old_days_are_those_without_a_latest_prediction_of_a_version_that_counts(tmp_path) -> None:
@@ -71,12 +110,13 @@ def test_old_days_are_those_without_a_latest_prediction_of_a_version_that_counts
     assert read_predictions(tmp_path, model_version=VERSION, most=3).equals(kept)
 
 
-def test_a_file_of_another_kind_among_old_days_is_named(tmp_path) -> None:
-    write_predictions(tmp_path, [row(0, NOON)])
+def test_an_old_day_with_a_damaged_file_is_named_and_stays(tmp_path, caplog) -> None:
+    write_predictions(tmp_path, [row(0, NOON), row(1, NOON + timedelta(days=1))])
     (tmp_path / "nut" / "2026-11-25" / "broken.parquet").write_bytes(b"PAR1")
     assert old_days(tmp_path, NOON.date(), versions=(), most=1) == []  # nothing is old, nothing is opened
-    with pytest.raises(DataError, match=r"broken\.parquet: is no part of a prediction log"):
-        old_days(tmp_path, NOON.date() + timedelta(days=1), versions=(), most=1)
+    found = old_days(tmp_path, NOON.date() + timedelta(days=2), versions=(), most=1)
+    assert found == [tmp_path / "nut" / "2026-11-26"]
+    assert "broken.parquet: is no part of a prediction log" in caplog.text
 
 
 def test_no_log_is_an_empty_one(tmp_path) -> None:

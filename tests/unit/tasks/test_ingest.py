@@ -21,6 +21,7 @@ from reconpatch.data.arrivals import SUSPICIOUS, Refusal
 from reconpatch.data.manifest import build_manifest
 from reconpatch.data.reviews import Review, append_review
 from reconpatch.data.verdicts import read_verdicts
+from reconpatch.errors import DataError
 from reconpatch.files import sha256_file
 from reconpatch.settings import Settings, parse_settings
 from tasks.commit import DvcBusyError
@@ -144,6 +145,38 @@ def test_a_person_releases_what_was_suspicious(project: Path) -> None:
     assert (batch.count, batch.quarantined) == (1, 0)
     assert records(project) == {}
     assert contents(project / "data/toy/nut/train")[digest] == 1
+
+
+def test_a_torn_record_a_link_and_an_odd_name_are_named_and_the_rest_goes_on(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    inbox, aside = project / "inbox/nut", project / "quarantine/toy/nut"
+    odd, other = picture(inbox / "odd.png", "odd"), picture(inbox / "other.png", "other")
+    digests = [sha256_file(odd), sha256_file(other)]
+    found = {digest: Refusal(SUSPICIOUS, "score 9") for digest in digests}
+    ingest(settings(), "nut", project, judge=lambda *_: Judged("reconpatch-toy-nut/1", frozenset(), found))
+    (torn,) = (path for path in aside.glob("*.json") if json.loads(path.read_text())["name"] == "odd.png")
+    torn.write_bytes(torn.read_bytes()[:40])
+    for digest in digests:
+        append_review(project / "reviews.jsonl", Review(image_sha256=digest, verdict="good", who="Ann"))
+    (inbox / "self.png").symlink_to("self.png")
+    (inbox / "cr\rx.png").write_bytes((project / "data/toy/nut/train/good/part1_a.png").read_bytes())
+    (batch,) = ingest(settings(), "nut", project, judge=judge_with())
+    assert (batch.count, batch.quarantined) == (1, 0)
+    assert contents(project / "data/toy/nut/train")[digests[1]] == 1
+    assert torn.with_suffix("").is_file()
+    assert f"{torn}: is no record of the quarantine" in caplog.text
+    assert "self.png: is left in the inbox: it is a link to no file" in caplog.text
+    assert "cr\\rx.png: is left in the inbox: it has a name that holds control characters" in caplog.text
+    # dvc records no data set with a link to nothing: that is found before anything moves.
+    (project / "data/toy/nut/test/good/lost").symlink_to("lost")
+    new = picture(inbox / "part30_a.png", "new")
+    with pytest.raises(DataError, match=r"test/good/lost: is a link to nothing.*remove the link"):
+        ingest(settings(), "nut", project, judge=judge_with())
+    assert new.is_file()
+    (project / "data/toy/nut/test/good/lost").unlink()
+    (batch,) = ingest(settings(), "nut", project, judge=judge_with())
+    assert batch.count == 1
 
 
 def test_what_a_person_rejected_may_be_released_and_verdicts_become_part_of_the_data(project: Path) -> None:
