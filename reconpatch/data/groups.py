@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from reconpatch.data.batches import without_lot
 from reconpatch.data.listing import IMAGE_ENDINGS, Stray
 from reconpatch.errors import DataError, SettingsError
 
@@ -72,7 +73,7 @@ def find_groups(paths: Sequence[str], root: Path, pattern: str | None = None) ->
         strays = [Stray(path, f"is named in {GROUPS_FILE}, but is no image here") for path in unknown]
         missing = f"has no line in {GROUPS_FILE} and is a group of its own; add one"
     elif expression is not None:
-        matches = ((path, expression.search(path)) for path in paths)
+        matches = ((path, expression.search(without_lot(path))) for path in paths)
         named = {path: match[1] for path, match in matches if match and match[1]}
         strays, missing = [], "does not match data.group_pattern and is a group of its own; mend the pattern"
     else:
@@ -103,7 +104,7 @@ def group_of_image(name: str, digest: str, pattern: str | None) -> str:
     Raises:
         SettingsError: the pattern is no regular expression with exactly one capture.
     """
-    match = _compile(pattern).search(name) if pattern is not None else None
+    match = _compile(pattern).search(without_lot(name)) if pattern is not None else None
     group = (match[1] if match else None) or digest
     return group if group == name else _unlike_file(group)
 

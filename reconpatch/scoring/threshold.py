@@ -98,6 +98,11 @@ def default_rate(groups: int) -> float:
     return max(_DEFAULT_RATE, 1 / (groups + 1))
 
 
+def groups_needed(rate: float) -> int:
+    """How many held-out groups the smallest rate that can be promised does not exceed ``rate`` with."""
+    return math.ceil(1 / rate - 1 - _ROUNDING)
+
+
 def check_rate(groups: int, rate: float, name: str = "calibrate.false_reject_rate") -> None:
     """Refuse a false-reject rate that so many held-out groups cannot promise.
 
@@ -107,7 +112,7 @@ def check_rate(groups: int, rate: float, name: str = "calibrate.false_reject_rat
     if not 0 < rate < 1:
         raise SettingsError(f"{name} is {rate}: must be above 0 and below 1")
     if rate * (groups + 1) < 1 - _ROUNDING:
-        needed = math.ceil(1 / rate - 1 - _ROUNDING)
+        needed = groups_needed(rate)
         # Rounded up: taken literally, the advice must be accepted.
         possible = math.ceil(1e6 / (groups + 1)) / 1e6
         raise SettingsError(
