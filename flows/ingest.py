@@ -83,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
     batches = run_with_params("ingest", "Take new images in.", ingest_all, arguments)
     for batch in batches:
-        print(f"{batch.category}: {batch.count} joined, {batch.quarantined} put aside")
+        flagged = f" ({batch.flagged} of them to be looked at)" if batch.flagged else ""
+        print(f"{batch.category}: {batch.count} joined{flagged}, {batch.quarantined} put aside")
 
 
 if __name__ == "__main__":

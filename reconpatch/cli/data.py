@@ -66,16 +66,21 @@ def data_check(
     json_file: Json = None,
 ) -> None:
     """Report every problem of a data set at once; exit 1 when one is critical."""
+    from reconpatch.data.layouts import category_roots
     from reconpatch.integrations.expectations import check_dataset
+    from reconpatch.scoring.promise import promise_line
     from reconpatch.settings import load_settings
 
     settings = load_settings(params, overrides or ())
+    roots = category_roots(folder)
     reports = check_dataset(folder, settings.data, settings.validate_, docs)
     for category, report in reports.items():
         for problem in report.problems:
             typer.echo(f"{problem.severity:8} {category}/{problem.path or ''}: {problem.reason}")
         verdict = "passed" if report.success else "FAILED"
         found = f"{count(report.images, 'image')}, {count(len(report.problems), 'problem')}"
+        if category in roots and (line := promise_line(category, roots[category], settings)) is not None:
+            typer.echo(line)
         typer.echo(f"{category}: {found}, {verdict}")
     write(json_file, {category: report.to_dict() for category, report in reports.items()})
     if not all(report.success for report in reports.values()):

@@ -16,4 +16,6 @@ def init(
 
     done = initialise(images, project, name)
     typer.echo(f"{done.dataset}: {', '.join(done.categories)} in {done.root}, versioned by {done.dvc_file}")
+    for line in done.promises:
+        typer.echo(line)
     typer.echo(f"Next: git add params.yaml {done.dvc_file}; git commit; python -m flows.train")

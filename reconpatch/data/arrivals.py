@@ -18,6 +18,7 @@ from reconpatch.settings import DataSettings
 
 UNREADABLE, DUPLICATE, SUSPICIOUS, REJECTED = "unreadable", "duplicate", "suspicious", "rejected"
 FLAGGED = "flagged"  # it joined, and a person should look at it
+AWAITS_VERDICT = (SUSPICIOUS, FLAGGED)
 EVALUATION, CALIBRATION = "evaluation", "calibration"
 
 
@@ -153,8 +154,10 @@ def judge_arrivals(
     kept = known[known["problem"].isna()]
     train = kept["split"] == "train"
     calibrates = kept["sha256"].isin(list(held_out)) | kept["path"].map(is_in_lot).astype(bool)
-    reserved = {EVALUATION: kept[~train], CALIBRATION: kept[train & calibrates]}
-    near = {name: _near(arrivals, rows, bits) for name, rows in reserved.items()}
+    reserved = {
+        name: _Reserved.of(rows, arrivals, bits)
+        for name, rows in ((EVALUATION, kept[~train]), (CALIBRATION, kept[train & calibrates]))
+    }
     said = {row.image_sha256: (str(row.verdict), str(row.who)) for row in verdicts.itertuples()}
     paths = dict(zip(kept.loc[train, "sha256"], kept.loc[train, "path"], strict=True))
     refusals: list[Refusal | None] = []
@@ -163,7 +166,7 @@ def judge_arrivals(
         refusal = (
             _unreadable(arrival)
             or _rejected(said.get(digest))
-            or _reserved(arrival, _against(reserved, lot[place]), near, place)
+            or _reserved(arrival, _against(reserved, lot[place]), place)
             or _duplicate(digest, paths)
         )
         if refusal is None and not lot[place] and said.get(digest, ("", ""))[0] != "good":
@@ -208,28 +211,41 @@ def _rejected(said: tuple[str, str] | None) -> Refusal | None:
     return Refusal(REJECTED, f"{said[1]} judged the part bad")
 
 
-def _against(reserved: Mapping[str, pd.DataFrame], in_lot: bool) -> Mapping[str, pd.DataFrame]:
+@dataclass(frozen=True)
+class _Reserved:
+    """Images that are kept for one purpose: a path by content, by group, and by place of a near copy."""
+
+    content: Mapping[str, str]
+    group: Mapping[str, str]
+    near: Mapping[int, str]
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, arrivals: Sequence[Arrival], bits: int) -> "_Reserved":
+        last_first = rows.iloc[::-1]  # of several the first is named
+        content, group = (
+            dict(zip(last_first[name], last_first["path"], strict=True)) for name in ("sha256", "group")
+        )
+        return cls(content, group, _near(arrivals, rows, bits))
+
+
+def _against(reserved: Mapping[str, _Reserved], in_lot: bool) -> Mapping[str, _Reserved]:
     """What an arrival may not be like: one of the lot goes to the side of the calibration itself."""
     return {EVALUATION: reserved[EVALUATION]} if in_lot else reserved
 
 
-def _reserved(
-    arrival: Arrival, reserved: Mapping[str, pd.DataFrame], near: Mapping[str, dict[int, str]], place: int
-) -> Refusal | None:
-    for name, rows in reserved.items():
+def _reserved(arrival: Arrival, reserved: Mapping[str, _Reserved], place: int) -> Refusal | None:
+    for name, kept in reserved.items():
         for what, match in (
-            ("the same image as", rows.loc[rows["sha256"] == arrival.probe.sha256, "path"]),
-            (f"of one group ({arrival.group}) with", _of_group(arrival.group, rows)),
+            ("the same image as", kept.content.get(str(arrival.probe.sha256))),
+            (
+                f"of one group ({arrival.group}) with",
+                kept.group.get(arrival.group) if arrival.group else None,
+            ),
+            ("a near copy of", kept.near.get(place)),
         ):
-            if len(match):
-                return Refusal(name, f"{what} {match.iloc[0]}, which is kept for {name}")
-        if place in near[name]:
-            return Refusal(name, f"a near copy of {near[name][place]}, which is kept for {name}")
+            if match is not None:
+                return Refusal(name, f"{what} {match}, which is kept for {name}")
     return None
-
-
-def _of_group(group: str, rows: pd.DataFrame) -> pd.Series:
-    return rows.loc[(rows["group"] == group) & (group != ""), "path"]
 
 
 def _duplicate(digest: str, paths: Mapping[str, str]) -> Refusal | None:

@@ -15,6 +15,7 @@ from reconpatch.data.layouts import category_roots
 from reconpatch.errors import DataError, SettingsError
 from reconpatch.files import atomic_file, atomic_folder, remove_abandoned
 from reconpatch.integrations.extras import import_extra
+from reconpatch.scoring.promise import promise_line
 from reconpatch.settings import load_settings
 
 
@@ -27,12 +28,14 @@ class InitialisedProject:
         root: folder of the data set inside the project.
         categories: its categories, sorted.
         dvc_file: the small file that versions the images, to be committed to git.
+        promises: of each category, what a calibration on its images can promise, in words.
     """
 
     dataset: str
     root: Path
     categories: tuple[str, ...]
     dvc_file: Path
+    promises: tuple[str, ...] = ()
 
 
 def initialise(images: Path, project: Path, name: str | None = None) -> InitialisedProject:
@@ -75,7 +78,9 @@ def initialise(images: Path, project: Path, name: str | None = None) -> Initiali
     _copy(sources, root)
     _dvc(project, "add", "--quiet", f"data/{name}")
     _write_params(params, name, list(sources))
-    return InitialisedProject(name, root, tuple(sources), project / "data" / f"{name}.dvc")
+    found = load_settings(params)
+    promises = tuple(line for one in sources if (line := promise_line(one, root / one, found)) is not None)
+    return InitialisedProject(name, root, tuple(sources), project / "data" / f"{name}.dvc", promises)
 
 
 def _dataset_name(text: str) -> str:

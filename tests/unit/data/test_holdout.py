@@ -1,6 +1,9 @@
 """What is held out: the draw among the images that were there, the lot among those that arrived."""
 
+import argparse
 import hashlib
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from reconpatch.data.groups import hold_out_groups
 from reconpatch.data.holdout import is_drawn, split_nominal
 from reconpatch.settings import load_settings
 
+ROOT = Path(__file__).resolve().parents[3]
 BATCH = "train/good/arrivals-0123456789ab"
 SETTINGS = load_settings(None, {"calibrate.holdout": 0.2})
 
@@ -81,6 +85,27 @@ def test_of_arrivals_alone_something_fits_and_something_calibrates() -> None:
         paths = [f"{BATCH}/{folder}{number}.png" for number in range(20)]
         split = split_nominal(paths, paths, [_digest(path) for path in paths], SETTINGS)
         assert (len(split.fit), len(split.holdout)) == (16, 4)
+
+
+@pytest.mark.parametrize(("rule", "keeps"), [("lot", True), ("filtered", False)])
+def test_the_promise_holds_in_every_round_of_arrivals(rule: str, keeps: bool) -> None:
+    """The simulation of benchmarks/arrivals.py in small; the other rule shows that it would see the fault."""
+    spec = importlib.util.spec_from_file_location("arrivals", ROOT / "benchmarks" / "arrivals.py")
+    assert spec is not None
+    assert spec.loader is not None
+    simulation = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(simulation)
+    given = argparse.Namespace(first=100, arrivals=500, rounds=4, rule=rule, share=0.15)
+    broken = np.empty((16, given.rounds))
+    for line in range(len(broken)):
+        settings = load_settings(None, {"calibrate.holdout": given.share, "seed": line})
+        found = simulation.rounds(given, settings, np.random.default_rng([1, line]))
+        for place, (_, calibration, _) in enumerate(found):
+            promised = calibration.threshold.false_reject_rate
+            broken[line, place] = simulation.LAW.sf(calibration.threshold.value) / promised
+    error = broken.std(axis=0, ddof=1) / np.sqrt(len(broken))
+    over = broken.mean(axis=0) > 1 + 4 * error
+    assert not over.any() if keeps else over[-1]
 
 
 @pytest.mark.parametrize("lot", [0, 5])

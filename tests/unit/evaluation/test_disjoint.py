@@ -8,12 +8,12 @@ import pytest
 
 from reconpatch import ReConPatch
 from reconpatch.data.groups import join_groups
+from reconpatch.data.holdout import split_nominal
 from reconpatch.data.manifest import build_manifest
 from reconpatch.data.training import TrainingSet, group_keys
 from reconpatch.errors import DataError
 from reconpatch.evaluation.disjoint import check_disjoint
 from reconpatch.evaluation.evaluate import evaluate
-from reconpatch.data.holdout import split_nominal
 from reconpatch.settings import load_settings
 
 
