@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconpatch import fitting
+from reconpatch.data.holdout import split_nominal
 from reconpatch.data.manifest import build_manifest, image_paths
 from reconpatch.device import choose_device
 from reconpatch.evaluation.metrics import image_auroc
@@ -109,7 +110,7 @@ def main() -> None:
             slipped = pool[: number_of(rate, len(nominal))]
             chosen = np.concatenate([nominal, slipped])
             of_fit, names = features.subset(chosen), groups[chosen]
-            split = fitting.split_nominal(names.tolist(), of_fit.image_digests, settings)
+            split = split_nominal(of_fit.paths, names.tolist(), of_fit.image_digests, settings)
             modulation, bank = fit(of_fit.subset(split.fit), settings)
             scores = fitting.score_nominal(features.subset(asked), modulation, bank, settings)[0]
             calibration = fitting.calibrate_fit(of_fit, names.tolist(), split, modulation, bank, settings)

@@ -14,9 +14,11 @@ from flows.crashes import note_process
 from flows.failures import raise_failures
 from flows.run_stages import failure_of, run_stages
 from flows.summary import print_table, publish_table, summarise
+from reconpatch.scoring.promise import promise_line
 from reconpatch.settings import load_settings
 from tasks.code import note_code
 from tasks.job import PARAMS, PROJECT, is_recorded, outputs_folder
+from tasks.stage import hasher_of
 from tasks.stages import EVALUATIONS
 
 
@@ -49,6 +51,12 @@ def train(
     outputs = outputs_folder(settings, project)
     note_code(project)
 
+    hasher = hasher_of(project)
+    for category in settings.pipeline.categories:
+        line = promise_line(category, project / settings.pipeline.root / category, settings, hasher.file)
+        if line is not None:
+            get_run_logger().info(line)
+    hasher.remember()
     finished, failures = run_stages(settings, project, outputs)
     evaluations = [item for item in finished if item.stage in EVALUATIONS]
     rows = summarise(evaluations)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from reconpatch import fitting, updating
+from reconpatch.data.holdout import split_nominal
 from reconpatch.data.training import TrainingImages, TrainingSet, training_images
 from reconpatch.device import choose_device, limit_threads
 from reconpatch.errors import ModelError
@@ -179,7 +180,7 @@ class ReConPatch:
             region = read_region(training.region, training.paths, settings, extractor.grid)
         features = extract_features(training.paths, extractor, cache, region=region)
         groups = training.groups
-        split = fitting.split_nominal(groups, features.image_digests, settings)
+        split = split_nominal(features.paths, groups, features.image_digests, settings)
         fitting.check_false_reject_rate(split, settings)
         fit_features = features.subset(split.fit)
         trained = fitting.fit_modulation(fit_features, settings)

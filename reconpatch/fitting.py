@@ -1,16 +1,16 @@
 """The steps of a fit, one function each; `ReConPatch.fit` and the pipeline's stages call the same."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 
-from reconpatch.data.groups import hold_out_groups, join_groups
+from reconpatch.data.groups import join_groups
+from reconpatch.data.holdout import NominalSplit, split_nominal
 from reconpatch.data.images import probe_image
 from reconpatch.data.training import TrainingSet, group_keys
 from reconpatch.device import choose_device, limit_threads
-from reconpatch.errors import DataError
 from reconpatch.features.dataset import PatchFeatures
 from reconpatch.inference import sample_pixels, score_blocks
 from reconpatch.memory.bank import MemoryBank
@@ -27,45 +27,6 @@ from reconpatch.settings import Settings
 _MIB = 1 << 20
 # Patches that f trains on are held in memory: 1.8 million of width 152, or 175 thousand of width 1536.
 _TRAINING_BYTES = 512 * _MIB
-
-
-@dataclass(frozen=True)
-class NominalSplit:
-    """Which nominal training images fit the detector and which calibrate it.
-
-    Attributes:
-        fit: positions of the images that train f and fill the bank, ascending int64.
-        holdout: positions of the held-out images, ascending int64; may be empty.
-        groups: the group of each image, those that share an image's content being one.
-    """
-
-    fit: np.ndarray
-    holdout: np.ndarray
-    groups: Sequence[str]
-
-
-def split_nominal(groups: Sequence[str], digests: Sequence[str], settings: Settings) -> NominalSplit:
-    """Hold out whole groups of the nominal training images for calibration.
-
-    Images of the same content are of one group, whatever they are called: no content is on both sides.
-
-    Args:
-        groups: group of each nominal training image.
-        digests: content hash of each.
-        settings: ``calibrate.calibration`` (``crossfit`` holds nothing out), ``calibrate.holdout`` (0 holds
-            nothing out) and ``seed``.
-
-    Raises:
-        DataError: there is no nominal training image.
-    """
-    if not len(groups):
-        raise DataError("no nominal training image was given; at least one is needed to fit a detector")
-    joined = join_groups(groups, digests)
-    if settings.calibrate.holdout == 0 or settings.calibrate.calibration == "crossfit":
-        held = np.zeros(len(groups), dtype=bool)
-    else:
-        held = hold_out_groups(joined, settings.calibrate.holdout, settings.seed)
-    return NominalSplit(np.flatnonzero(~held), np.flatnonzero(held), joined)
 
 
 def training_set(features: PatchFeatures, groups: Sequence[str], split: NominalSplit) -> TrainingSet:
@@ -219,31 +180,37 @@ def crossfit(features: PatchFeatures, groups: Sequence[str], settings: Settings)
     """The same without holding out: each part of the groups is scored by a detector fitted on the others.
 
     The shipped detector knows all images, so its own scores of new ones are a little lower than these, and
-    it rejects rather less than is promised (docs/benchmarks.md). None with fewer than two groups.
+    it rejects rather less than is promised (docs/benchmarks.md). Arrivals that ingest let in by their score
+    fit every detector and calibrate none, unless there is nothing else. None with fewer than two groups.
 
     Args:
         features: of all nominal images, which the shipped detector is fitted on too.
         groups: the group of each.
         settings: as for the fit; ``calibrate.folds``.
     """
-    joined = np.asarray(join_groups(groups, features.image_digests), dtype=str)
+    cross = settings.model_copy(
+        update={"calibrate": settings.calibrate.model_copy(update={"calibration": "crossfit"})}
+    )
+    split = split_nominal(features.paths, groups, features.image_digests, cross)
+    joined = np.asarray(split.groups, dtype=str)
     names, member = np.unique(joined, return_inverse=True)
     parts = min(settings.calibrate.folds, len(names))
     if parts < 2:
         return None
     part = np.random.default_rng(settings.seed).permutation(len(names))[member] % parts
-    found = []
+    found, order = [], []
     for number in range(parts):
+        chosen = split.calibrates[part[split.calibrates] == number]
+        if not len(chosen):
+            continue
+        order += [joined[i] for i in chosen]
         rest = features.subset(np.flatnonzero(part != number))
         trained = fit_modulation(rest, settings)
         modulation = None if trained is None else trained.modulation
         bank = fit_bank(rest, modulation, settings)
-        found.append(
-            score_nominal(features.subset(np.flatnonzero(part == number)), modulation, bank, settings)
-        )
+        found.append(score_nominal(features.subset(chosen), modulation, bank, settings))
     *nominal, _ = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-    order = np.argsort(part, kind="stable")
-    return _calibration(nominal, [joined[i] for i in order], settings, "crossfit")
+    return _calibration(nominal, order, settings, "crossfit")
 
 
 def calibrate_fit(
@@ -269,10 +236,9 @@ def check_false_reject_rate(split: NominalSplit, settings: Settings) -> None:
         SettingsError: an explicit rate needs more groups; the message says how many.
     """
     rate = settings.calibrate.false_reject_rate
-    crossfitted = settings.calibrate.calibration == "crossfit"
-    if rate is None or (settings.calibrate.holdout == 0 and not crossfitted):
+    if rate is None or (settings.calibrate.holdout == 0 and settings.calibrate.calibration == "holdout"):
         return
-    check_rate(len(set(split.groups) if crossfitted else {split.groups[i] for i in split.holdout}), rate)
+    check_rate(split.calibrating_groups, rate)
 
 
 def score_nominal(

@@ -14,17 +14,16 @@ import torch
 from torch import nn
 
 from reconpatch.data.groups import join_groups
+from reconpatch.data.holdout import NominalSplit, split_nominal
 from reconpatch.data.training import TrainingSet, group_keys, group_of_content
 from reconpatch.device import choose_device, limit_threads
 from reconpatch.errors import DataError, ModelError, SettingsError
 from reconpatch.features.dataset import PatchFeatures
 from reconpatch.fitting import (
-    NominalSplit,
     calibrate,
     modulated,
     sample_patches,
     select_bank,
-    split_nominal,
     training_set,
 )
 from reconpatch.memory.bank import MemoryBank
@@ -140,9 +139,10 @@ def split_new(
     )
     unknown = positions[~(held | fits)[positions]]
     if len(unknown):
-        content = [digests[i] for i in unknown]
-        held[unknown[split_nominal(joined[unknown].tolist(), content, settings).holdout]] = True
-    return NominalSplit(positions[~held[positions]], positions[held[positions]], joined.tolist())
+        paths, content = ([values[i] for i in unknown] for values in (given.paths, digests))
+        held[unknown[split_nominal(paths, joined[unknown].tolist(), content, settings).holdout]] = True
+    holdout = positions[held[positions]]
+    return NominalSplit(positions[~held[positions]], holdout, joined.tolist(), holdout)
 
 
 def all_pairs(given: PatchFeatures, groups: Sequence[str]) -> list[tuple[str, str]]:

@@ -6,12 +6,13 @@ from pathlib import Path
 import pandas as pd
 
 from reconpatch.data.csv_files import write_frame
+from reconpatch.data.holdout import split_nominal
 from reconpatch.device import choose_device
 from reconpatch.errors import ModelError
 from reconpatch.features.dataset import PatchFeatures
 from reconpatch.features.extract import extractor_digest
 from reconpatch.features.weights import find_weights
-from reconpatch.fitting import calibrate_fit, check_false_reject_rate, split_nominal, training_set
+from reconpatch.fitting import calibrate_fit, check_false_reject_rate, training_set
 from reconpatch.memory.bank import MemoryBank
 from reconpatch.model_folder import BackboneReference, FittedParts, write_model
 from reconpatch.modulation.head import Modulation
@@ -33,7 +34,7 @@ def run(job: Job, folder: Path) -> dict[str, float]:
     features = load_features(job)
     modulation = load_modulation(job.folder("train") / "head")
     bank = MemoryBank.load(job.folder("coreset") / "bank.safetensors").to(choose_device(settings.device))
-    split = split_nominal(images.groups, features.image_digests, settings)
+    split = split_nominal(features.paths, images.groups, features.image_digests, settings)
     check_false_reject_rate(split, settings)
     parts = FittedParts(
         settings,

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from reconpatch.data.holdout import split_nominal
 from reconpatch.features.dataset import PatchFeatures
 from reconpatch.files import sha256_file, sha256_json
-from reconpatch.fitting import bank_of_parts, fit_bank, plan_bank, reduce_part, split_nominal
+from reconpatch.fitting import bank_of_parts, fit_bank, plan_bank, reduce_part
 from reconpatch.memory.streaming import Plan
 from reconpatch.modulation.head import Modulation
 from tasks.chunks import read_chunk, write_chunk
@@ -47,7 +48,7 @@ def part(job: Job, number: int) -> None:
 def _inputs(job: Job) -> tuple[PatchFeatures, Modulation | None]:
     settings, images = job.detector_settings, load_training_images(job)
     features = load_features(job)
-    split = split_nominal(images.groups, features.image_digests, settings)
+    split = split_nominal(features.paths, images.groups, features.image_digests, settings)
     return features.subset(split.fit), load_modulation(job.folder("train") / "head")
 
 

@@ -12,7 +12,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from reconpatch.data.arrivals import REJECTED, SUSPICIOUS, Arrival, Refusal, judge_arrivals, read_inbox
+from reconpatch.data.arrivals import (
+    FLAGGED,
+    REJECTED,
+    SUSPICIOUS,
+    Arrival,
+    Refusal,
+    draw_lot,
+    flag_arrivals,
+    judge_arrivals,
+    read_inbox,
+)
+from reconpatch.data.batches import name_in_inbox
+from reconpatch.data.holdout import lot_share
 from reconpatch.data.joining import (
     HEATMAPS,
     Plan,
@@ -30,7 +42,9 @@ from reconpatch.data.reviews import read_reviews
 from reconpatch.data.verdicts import Verdict, are_written, verdicts_on
 from reconpatch.errors import DataError
 from reconpatch.files import file_lock, sha256_file
-from reconpatch.settings import Settings
+from reconpatch.scoring.calibration import Calibration
+from reconpatch.scoring.threshold import Threshold, groups_needed
+from reconpatch.settings import IngestSettings, Settings
 from tasks.commit import run_dvc
 from tasks.git_commit import commit_files
 from tasks.job import probe_cache
@@ -50,12 +64,22 @@ class Judged:
         held_out: content hashes that it was calibrated with.
         suspicions: by content hash, why an image is suspicious.
         heatmaps: by content hash, the file of every image's heat map.
+        puts_aside: content hashes of the suspicious that wait for a person unless they are of the calibration
+            lot; the others join, and a person is asked to look at them. None: all of them wait.
     """
 
     judge: str | None
     held_out: frozenset[str]
     suspicions: dict[str, Refusal]
     heatmaps: dict[str, str] = field(default_factory=dict)
+    puts_aside: frozenset[str] | None = None
+
+    @property
+    def waiting(self) -> dict[str, Refusal]:
+        """The suspicions that keep an image outside the calibration lot waiting."""
+        if self.puts_aside is None:
+            return self.suspicions
+        return {digest: found for digest, found in self.suspicions.items() if digest in self.puts_aside}
 
 
 @dataclass(frozen=True)
@@ -70,6 +94,7 @@ class Ingested:
         quarantined: images put aside.
         reasons: the same by reason.
         left: images that are still in the inbox, such as one that is being written (`left_in_inbox`).
+        flagged: images that joined although the champion found them suspicious: a person should look at them.
         data_hash: of the data set as it is now, as DVC records it.
         commit: git commit of the .dvc file; None when there was nothing to commit.
     """
@@ -83,11 +108,15 @@ class Ingested:
     left: int
     data_hash: str
     commit: str | None
+    flagged: int = 0
 
     def __str__(self) -> str:
         listed = ", ".join(f"{count} {reason}" for reason, count in self.reasons.items())
         aside = f"{self.quarantined} put aside" + (f" ({listed})" if listed else "")
-        return f"{self.category}: {self.count} joined, {aside}, {self.left} left in the inbox"
+        joined = f"{self.count} joined" + (
+            f" ({self.flagged} of them to be looked at)" if self.flagged else ""
+        )
+        return f"{self.category}: {joined}, {aside}, {self.left} left in the inbox"
 
 
 @dataclass(frozen=True)
@@ -146,6 +175,7 @@ def ingest(
         raise DataError(f"{places.root}: no .dvc file records it; run `dvc add` on the data set first")
     done = []
     with file_lock(places.quarantine / ".lock"):  # one ingest of a category at a time
+        _forget_accepted(places.quarantine, read_reviews(project / settings.ingest.reviews))
         for plan in (Plan.read(places.plan), None):
             if plan is not None:  # of a killed ingest
                 check_writable(plan, places.root, settings.data)
@@ -182,20 +212,51 @@ def ask_champion(
         detector = ReConPatch.load(model, device=settings.device, threads=settings.threads)
         suspicions: dict[str, Refusal] = {}
         heatmaps: dict[str, str] = {}
+        puts_aside: set[str] = set()
         calibration = detector.calibration
-        bands = ("review", "reject") if settings.ingest.suspicious == "review" else ("reject",)
+        limit = aside = None
+        if calibration is not None:
+            limit = calibration.review if settings.ingest.suspicious == "review" else calibration.threshold
+            aside = limit_to_wait(calibration, settings.ingest)
         for prediction in detector.stream(images) if images else ():
             digest = sha256_file(Path(str(prediction.path)))
             if digest not in heatmaps:
                 heatmaps[digest] = write_heatmap(folder, prediction, detector).name
-            if prediction.band in bands and calibration is not None:
-                limit = calibration.review if "review" in bands else calibration.threshold
+            if limit is not None and prediction.score > limit.value:
                 detail = (
                     f"score {prediction.score:.4g} above the nominal limit {limit.value:.4g} of "
                     f"{name} (ingest.suspicious: {settings.ingest.suspicious})"
                 )
                 suspicions[digest] = Refusal(SUSPICIOUS, detail)
-        return Judged(name, frozenset(detector.training_set.holdout), suspicions, heatmaps)
+            if aside is not None and prediction.score > aside.value:
+                puts_aside.add(digest)
+        if limit is not None and aside != limit and suspicions:
+            _LOG.warning("%s: %s", category, _too_coarse(name, limit, aside, settings.ingest))
+        held_out = frozenset(detector.training_set.holdout)
+        return Judged(name, held_out, suspicions, heatmaps, frozenset(puts_aside))
+
+
+def limit_to_wait(calibration: Calibration, ingest: IngestSettings) -> Threshold | None:
+    """The score above which an arrival waits for a person; None: no score is reason enough.
+
+    That of ``ingest.suspicious`` where at most ``ingest.most_false_rejects`` of the good images exceed it, or
+    else the threshold, if that holds for it.
+    """
+    limits = [calibration.review, calibration.threshold][ingest.suspicious == "reject" :]
+    return next((one for one in limits if one.false_reject_rate <= ingest.most_false_rejects), None)
+
+
+def _too_coarse(name: str, limit: Threshold, aside: Threshold | None, ingest: IngestSettings) -> str:
+    """Why fewer arrivals wait than ``ingest.suspicious`` says."""
+    # The limit for review is that of twice the smallest rate which the groups can promise.
+    rate = ingest.most_false_rejects / (1 if ingest.suspicious == "reject" else 2)
+    wait = "no arrival waits for its score" if aside is None else "only arrivals above its threshold wait"
+    return (
+        f"{name} is calibrated on {limit.n} groups, and {100 * limit.false_reject_rate:.2g} % of good images "
+        f"exceed its limit (ingest.suspicious: {ingest.suspicious}), more than ingest.most_false_rejects: "
+        f"{wait}, and the others above the limit join. Look at them with `reconpatch data quarantine`; "
+        f"{groups_needed(rate)} groups would do, so give more good images or raise calibrate.holdout"
+    )
 
 
 def _plan(settings: Settings, category: str, project: Path, places: Places, judge: Scorer) -> Plan | None:
@@ -209,6 +270,8 @@ def _plan(settings: Settings, category: str, project: Path, places: Places, judg
     if settings.ingest.keep_inbox:
         new = [item for item in arrivals[len(released) :] if _is_new(item, known, places.quarantine)]
         arrivals = [*released, *new]
+    # Before any score is looked at.
+    lot = draw_lot(arrivals, known, lot_share(settings))
     files = [item.file for item in arrivals if item.probe.problem is None]
     judged = judge(settings, category, project, files, places.heatmaps) if arrivals else _NOBODY
     refusals = judge_arrivals(
@@ -216,12 +279,16 @@ def _plan(settings: Settings, category: str, project: Path, places: Places, judg
         known,
         judged.held_out,
         verdicts,
-        judged.suspicions,
+        judged.waiting,
         settings.validate_.near_duplicate_bits,
+        lot,
     )
-    refusals = _with_heatmaps(arrivals, refusals, judged.heatmaps, places.heatmaps)
+    flags = flag_arrivals(arrivals, refusals, verdicts, judged.suspicions)
+    shown = _with_heatmaps([*arrivals, *arrivals], [*refusals, *flags], judged.heatmaps, places.heatmaps)
     train = train_folder(places.root, settings.data.layout)
-    plan = make_plan(arrivals, refusals, train, judged.judge)
+    plan = make_plan(
+        arrivals, shown[: len(arrivals)], train, judged.judge, lot=lot, flags=shown[len(arrivals) :]
+    )
     plan = replace(plan, verdicts=_new_verdicts(plan, known, verdicts, places.root))
     if not plan.moves and plan.verdicts is None:
         return None
@@ -299,13 +366,25 @@ def _released(quarantine: Path, verdicts: pd.DataFrame, seconds: float) -> Itera
         if kept is None or not file.is_file():
             continue
         if kept["reason"] in (SUSPICIOUS, REJECTED) and kept["sha256"] in good:
-            yield Arrival(file, kept["name"], kept["group"], probes.image(file))
+            yield Arrival(file, kept["name"], kept["group"], probes.image(file), kept["reason"])
+
+
+def _forget_accepted(quarantine: Path, verdicts: pd.DataFrame) -> None:
+    """Remove what is kept of images that joined and that a person has found good since."""
+    good = set(verdicts.loc[verdicts["verdict"] == "good", "image_sha256"])
+    for record in sorted(quarantine.glob("*.json")):
+        kept = read_record(record)
+        if kept is not None and kept["reason"] == FLAGGED and kept["sha256"] in good:
+            record.with_suffix("").unlink(missing_ok=True)
+            if kept.get("heatmap"):
+                (quarantine / HEATMAPS / kept["heatmap"]).unlink(missing_ok=True)
+            record.unlink()
 
 
 def _is_new(arrival: Arrival, known: pd.DataFrame, quarantine: Path) -> bool:
     """Whether an image of an inbox that is not emptied was not taken before."""
     same = known.loc[known["sha256"] == arrival.probe.sha256, "path"]
-    joined = any(path.partition("/arrivals-")[2].partition("/")[2] == arrival.name for path in same)
+    joined = any(name_in_inbox(path) == arrival.name for path in same)
     return not joined and not (quarantine / quarantine_name(arrival)).exists()
 
 
@@ -319,19 +398,21 @@ def _finish(plan: Plan, settings: Settings, category: str, project: Path, places
             what = f"{len(joined)} new images" if joined else "verdicts on images"
             message = f"{settings.pipeline.dataset}: {what} of {category}"
             commit = commit_files([str(record.relative_to(project))], message, project)
-    reasons = Counter(
+    kept = Counter(
         str(move.record["reason"])
         for move in plan.moves
         if move.record is not None and (places.quarantine / move.target).is_file()
     )
+    flagged = kept.pop(FLAGGED, 0)
     return Ingested(
         settings.pipeline.dataset,
         category,
         plan.batch,
         len(joined),
-        reasons.total(),
-        dict(sorted(reasons.items())),
+        kept.total(),
+        dict(sorted(kept.items())),
         left_in_inbox(settings, category, project),
         data_hash(places.root, project),
         commit,
+        flagged,
     )

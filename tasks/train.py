@@ -5,7 +5,8 @@ from dataclasses import astuple, fields
 from pathlib import Path
 
 from reconpatch.data.csv_files import write_rows
-from reconpatch.fitting import fit_modulation, split_nominal
+from reconpatch.data.holdout import split_nominal
+from reconpatch.fitting import fit_modulation
 from reconpatch.modulation.training import TrainingRecord
 from tasks.inputs import HEAD, load_features, load_training_images
 from tasks.job import Job
@@ -17,7 +18,7 @@ def run(job: Job, folder: Path) -> dict[str, float]:
     """Write ``head/`` (empty for plain PatchCore) and ``history.csv``."""
     settings, images = job.detector_settings, load_training_images(job)
     features = load_features(job)
-    split = split_nominal(images.groups, features.image_digests, settings)
+    split = split_nominal(features.paths, images.groups, features.image_digests, settings)
     trained = fit_modulation(features.subset(split.fit), settings)
     (folder / "head").mkdir()
     if trained is not None:

@@ -70,12 +70,18 @@ def data_check(
     json_file: Json = None,
 ) -> None:
     """Report every problem of a data set at once; exit 1 when one is critical."""
+    from reconpatch.data.layouts import category_roots
     from reconpatch.integrations.expectations import check_dataset
+    from reconpatch.scoring.promise import promise_line
     from reconpatch.settings import load_settings
 
     settings = load_settings(params, overrides or ())
+    roots = category_roots(folder)
     reports = check_dataset(folder, settings.data, settings.validate_, docs)
     show_reports(reports)
+    for category, root in roots.items():
+        if (line := promise_line(category, root, settings)) is not None:
+            typer.echo(line)
     write(json_file, {category: report.to_dict() for category, report in reports.items()})
     if not all(report.success for report in reports.values()):
         raise typer.Exit(1)

@@ -39,6 +39,8 @@ def fit(
 
     check_target(out)
     settings = load_settings(params, overrides or (), preset=preset)
+    for line in _promises(images, settings, unified):
+        typer.echo(line)
     if unified:
         _fit_unified(images, settings, out, cache, json_file)
         return
@@ -71,6 +73,16 @@ def update(
     detector.save(out)
     typer.echo(f"{len(detector.parts.training_set) - before} new images added to {model}")
     _describe(out, [detector.parts], detector.calibration, json_file)
+
+
+def _promises(images: Path, settings: "Settings", unified: bool) -> list[str]:
+    """What can be promised, a line a category, before the work is done."""
+    from reconpatch.data.layouts import category_roots
+    from reconpatch.scoring.promise import promise_line
+
+    roots = category_roots(images) if unified else {images.resolve().name: images}
+    lines = (promise_line(name, root, settings) for name, root in roots.items())
+    return [line for line in lines if line is not None]
 
 
 def _fit_unified(

@@ -28,4 +28,6 @@ def init(
         raise
     show_reports(done.reports)
     typer.echo(f"{done.dataset}: {', '.join(done.categories)} in {done.root}, versioned by {done.dvc_file}")
+    for line in done.promises:
+        typer.echo(line)
     typer.echo(f"Next: git add params.yaml {done.dvc_file}; git commit; python -m flows.train")

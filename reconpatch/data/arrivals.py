@@ -1,23 +1,27 @@
 """New nominal images in an inbox: which may join the data set, and why the others may not."""
 
 import logging
-from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from reconpatch.data.batches import BATCH, is_in_lot
 from reconpatch.data.groups import GROUPS_FILE, assign_groups, group_of_image
+from reconpatch.data.holdout import is_drawn
 from reconpatch.data.images import ImageProbe
 from reconpatch.data.layouts import train_folder
 from reconpatch.data.listing import list_files
 from reconpatch.data.near_copies import find_pairs
 from reconpatch.data.probe_cache import ProbeCache
+from reconpatch.files import sha256_json
 from reconpatch.settings import DataSettings
 
 _LOG = logging.getLogger(__name__)
 UNREADABLE, DUPLICATE, SUSPICIOUS, REJECTED = "unreadable", "duplicate", "suspicious", "rejected"
-BATCH = "arrivals-{}"  # folder of a batch that joins
+FLAGGED = "flagged"  # it joined, and a person should look at it
+AWAITS_VERDICT = (SUSPICIOUS, FLAGGED)
 EVALUATION, CALIBRATION = "evaluation", "calibration"
 
 
@@ -30,12 +34,19 @@ class Arrival:
         name: posix path that it keeps below the folder it moves to.
         group: its group, as the data set names groups; empty: it is a group of its own.
         probe: what one look at it told.
+        reason: why it was put aside before; None: it comes from the inbox.
     """
 
     file: Path
     name: str
     group: str
     probe: ImageProbe
+    reason: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Its group, or its content where it is its own, as `group_keys` names them."""
+        return sha256_json(self.group) if self.group else str(self.probe.sha256)
 
 
 @dataclass(frozen=True)
@@ -102,18 +113,45 @@ def patterned_group(name: str, folder: str, pattern: str | None) -> str:
     return "" if group == path else group  # a name in another folder is no group
 
 
+def draw_lot(arrivals: Sequence[Arrival], known: pd.DataFrame, share: float) -> list[bool]:
+    """Which arrivals are of the calibration lot, whole groups, whatever their scores are.
+
+    A group that the data set knows stays where it is. One with an image that a score has put aside before
+    was not of the lot then, and is not now.
+
+    Args:
+        arrivals: what lies in the inbox.
+        known: manifest of the category as it is.
+        share: of the new groups that are drawn, in [0, 1].
+    """
+    train = known[known["problem"].isna() & (known["split"] == "train")]
+    in_lot = train["path"].map(is_in_lot).astype(bool)
+    of_lot, of_fit = set(train.loc[in_lot, "group"]), set(train.loc[~in_lot, "group"])
+    barred = {item.key for item in arrivals if item.reason == SUSPICIOUS}
+    drawn = []
+    for item in arrivals:
+        if item.probe.sha256 is None or item.group in of_fit:
+            drawn.append(False)
+        else:
+            free = item.key not in barred and is_drawn(item.key, share)
+            drawn.append(item.group in of_lot or free)
+    return drawn
+
+
 def judge_arrivals(
-    arrivals: list[Arrival],
+    arrivals: Sequence[Arrival],
     known: pd.DataFrame,
     held_out: Set[str],
     verdicts: pd.DataFrame,
     suspicions: Mapping[str, Refusal],
     bits: int,
+    lot: Sequence[bool],
 ) -> list[Refusal | None]:
     """Decide about each arrival; the first reason that applies, None where it may join.
 
     A person's verdict ``good`` overrules a suspicion and nothing else: what is evaluated or calibrated with
-    is never trained on.
+    is never trained on. No suspicion keeps an image out of the calibration lot: good parts that score high
+    would be missed there, and the threshold would reject more good parts than it promises.
 
     Args:
         arrivals: what lies in the inbox.
@@ -122,11 +160,15 @@ def judge_arrivals(
         verdicts: what `read_reviews` returned.
         suspicions: by content hash, why the champion finds an image suspicious.
         bits: the most that perceptual hashes of near copies differ in.
+        lot: (N,) whether each is of the calibration lot, as `draw_lot` says.
     """
     kept = known[known["problem"].isna()]
     train = kept["split"] == "train"
-    reserved = {EVALUATION: kept[~train], CALIBRATION: kept[train & kept["sha256"].isin(list(held_out))]}
-    near = {name: _near(arrivals, rows, bits) for name, rows in reserved.items()}
+    calibrates = kept["sha256"].isin(list(held_out)) | kept["path"].map(is_in_lot).astype(bool)
+    reserved = {
+        name: _Reserved.of(rows, arrivals, bits)
+        for name, rows in ((EVALUATION, kept[~train]), (CALIBRATION, kept[train & calibrates]))
+    }
     said = {row.image_sha256: (str(row.verdict), str(row.who)) for row in verdicts.itertuples()}
     paths = dict(zip(kept.loc[train, "sha256"], kept.loc[train, "path"], strict=True))
     refusals: list[Refusal | None] = []
@@ -135,15 +177,38 @@ def judge_arrivals(
         refusal = (
             _unreadable(arrival)
             or _rejected(said.get(digest))
-            or _reserved(arrival, reserved, near, place)
+            or _reserved(arrival, _against(reserved, lot[place]), place)
             or _duplicate(digest, paths)
         )
-        if refusal is None and digest in suspicions and said.get(digest, ("", ""))[0] != "good":
-            refusal = suspicions[digest]
+        if refusal is None and not lot[place] and said.get(digest, ("", ""))[0] != "good":
+            refusal = suspicions.get(digest)
         if refusal is None:
             paths[digest] = f"{arrival.name} of the same inbox"
         refusals.append(refusal)
     return refusals
+
+
+def flag_arrivals(
+    arrivals: Sequence[Arrival],
+    refusals: Sequence[Refusal | None],
+    verdicts: pd.DataFrame,
+    suspicions: Mapping[str, Refusal],
+) -> list[Refusal | None]:
+    """Why a person should look at arrivals that join although they were found suspicious; else None.
+
+    Args:
+        arrivals: what lies in the inbox.
+        refusals: (N,) what `judge_arrivals` returned.
+        verdicts: what `read_reviews` returned; what is judged already needs no look.
+        suspicions: by content hash, why the champion finds an image suspicious.
+    """
+    judged = set(verdicts["image_sha256"])
+    flags: list[Refusal | None] = []
+    for arrival, refusal in zip(arrivals, refusals, strict=True):
+        digest = str(arrival.probe.sha256)
+        found = suspicions.get(digest) if refusal is None and digest not in judged else None
+        flags.append(None if found is None else replace(found, reason=FLAGGED))
+    return flags
 
 
 def _unreadable(arrival: Arrival) -> Refusal | None:
@@ -157,30 +222,48 @@ def _rejected(said: tuple[str, str] | None) -> Refusal | None:
     return Refusal(REJECTED, f"{said[1]} judged the part bad")
 
 
-def _reserved(
-    arrival: Arrival, reserved: Mapping[str, pd.DataFrame], near: Mapping[str, dict[int, str]], place: int
-) -> Refusal | None:
-    for name, rows in reserved.items():
+@dataclass(frozen=True)
+class _Reserved:
+    """Images that are kept for one purpose: a path by content, by group, and by place of a near copy."""
+
+    content: Mapping[str, str]
+    group: Mapping[str, str]
+    near: Mapping[int, str]
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, arrivals: Sequence[Arrival], bits: int) -> "_Reserved":
+        last_first = rows.iloc[::-1]  # of several the first is named
+        content, group = (
+            dict(zip(last_first[name], last_first["path"], strict=True)) for name in ("sha256", "group")
+        )
+        return cls(content, group, _near(arrivals, rows, bits))
+
+
+def _against(reserved: Mapping[str, _Reserved], in_lot: bool) -> Mapping[str, _Reserved]:
+    """What an arrival may not be like: one of the lot goes to the side of the calibration itself."""
+    return {EVALUATION: reserved[EVALUATION]} if in_lot else reserved
+
+
+def _reserved(arrival: Arrival, reserved: Mapping[str, _Reserved], place: int) -> Refusal | None:
+    for name, kept in reserved.items():
         for what, match in (
-            ("the same image as", rows.loc[rows["sha256"] == arrival.probe.sha256, "path"]),
-            (f"of one group ({arrival.group}) with", _of_group(arrival.group, rows)),
+            ("the same image as", kept.content.get(str(arrival.probe.sha256))),
+            (
+                f"of one group ({arrival.group}) with",
+                kept.group.get(arrival.group) if arrival.group else None,
+            ),
+            ("a near copy of", kept.near.get(place)),
         ):
-            if len(match):
-                return Refusal(name, f"{what} {match.iloc[0]}, which is kept for {name}")
-        if place in near[name]:
-            return Refusal(name, f"a near copy of {near[name][place]}, which is kept for {name}")
+            if match is not None:
+                return Refusal(name, f"{what} {match}, which is kept for {name}")
     return None
-
-
-def _of_group(group: str, rows: pd.DataFrame) -> pd.Series:
-    return rows.loc[(rows["group"] == group) & (group != ""), "path"]
 
 
 def _duplicate(digest: str, paths: Mapping[str, str]) -> Refusal | None:
     return Refusal(DUPLICATE, f"the same image as {paths[digest]}") if digest in paths else None
 
 
-def _near(arrivals: list[Arrival], rows: pd.DataFrame, bits: int) -> dict[int, str]:
+def _near(arrivals: Sequence[Arrival], rows: pd.DataFrame, bits: int) -> dict[int, str]:
     """By place of the arrival, a path of ``rows`` that it is a near copy of."""
     places = [place for place, arrival in enumerate(arrivals) if arrival.probe.perceptual_hash]
     hashed = rows[rows["perceptual_hash"].notna()]

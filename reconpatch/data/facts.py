@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from reconpatch.data.batches import has_arrived
 from reconpatch.data.near_copies import near_copy_of
-from reconpatch.data.verdicts import contradicted
+from reconpatch.data.verdicts import BAD, contradicted
 from reconpatch.settings import ValidateSettings
 
 _BLANK_CONTRAST = 1.0  # grey values
@@ -39,6 +40,7 @@ def derive_facts(table: pd.DataFrame, settings: ValidateSettings) -> pd.DataFram
         - ``near`` and ``bits``: the image it is a near copy of, as `near_copy_of`;
         - ``blank``: of one colour; ``looks_off``: brightness or sharpness unlike the other images', in words;
         - ``misfit``: the mask's size where it is not the image's;
+        - ``withdrawn`` on training rows: an arrival that a person judged bad since, which no fit takes;
         - ``contradicted`` on test rows: the verdict of a person that contradicts the label;
         - ``mask_of``: the earlier image whose mask file has the very same bytes.
     """
@@ -72,6 +74,8 @@ def derive_facts(table: pd.DataFrame, settings: ValidateSettings) -> pd.DataFram
     add("looks_off", _looks_off(ordinary, settings.outlier_z))
     masks = readable[(readable["label"] == 1) & readable["mask_sha256"].notna() & (readable["mask_area"] > 0)]
     first = masks.groupby("mask_sha256")["path"].transform("first")
+    arrived = facts["path"].map(has_arrived).astype(bool) & (facts["split"] == "train")
+    add("withdrawn", facts["verdict"].where(arrived & facts["verdict"].eq(BAD).fillna(False)))
     add("contradicted", facts["verdict"].where(contradicted(facts) & (facts["split"] == "test")))
     add("mask_of", first.where(first != masks["path"]))
     return facts

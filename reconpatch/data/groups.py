@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from reconpatch.data.batches import without_lot
 from reconpatch.data.csv_files import read_records
 from reconpatch.data.listing import IMAGE_ENDINGS, Stray
 from reconpatch.errors import DataError, SettingsError
@@ -72,7 +73,7 @@ def find_groups(paths: Sequence[str], root: Path, pattern: str | None = None) ->
         strays = [Stray(path, f"is named in {GROUPS_FILE}, but is no image here") for path in unknown]
         missing = f"has no line in {GROUPS_FILE} and is a group of its own; add one"
     elif pattern is not None:
-        captured = ((path, search_group(pattern, path)) for path in paths)
+        captured = ((path, search_group(pattern, without_lot(path))) for path in paths)
         named = {path: group for path, group in captured if group is not None}
         strays, missing = [], "does not match data.group_pattern and is a group of its own; mend the pattern"
     else:
@@ -103,7 +104,7 @@ def group_of_image(name: str, digest: str, pattern: str | None) -> str:
     Raises:
         SettingsError: the pattern cannot be used, or takes too long.
     """
-    group = (search_group(pattern, name) if pattern is not None else None) or digest
+    group = (search_group(pattern, without_lot(name)) if pattern is not None else None) or digest
     return group if group == name else _unlike_file(group)
 
 

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from reconpatch.data.arrivals import BATCH, Arrival, Refusal, patterned_group
+from reconpatch.data.arrivals import Arrival, Refusal, patterned_group
+from reconpatch.data.batches import BATCH, target_in_batch
 from reconpatch.data.csv_files import read_rows, write_rows
 from reconpatch.data.groups import GROUPS_FILE, assign_groups
 from reconpatch.data.layouts import scan_category
@@ -93,7 +94,13 @@ class Plan:
 
 
 def make_plan(
-    arrivals: Sequence[Arrival], refusals: Sequence[Refusal | None], train: Sequence[str], judge: str | None
+    arrivals: Sequence[Arrival],
+    refusals: Sequence[Refusal | None],
+    train: Sequence[str],
+    judge: str | None,
+    *,
+    lot: Sequence[bool] = (),
+    flags: Sequence[Refusal | None] = (),
 ) -> Plan:
     """The plan for judged arrivals.
 
@@ -102,19 +109,26 @@ def make_plan(
         refusals: (N,) what `judge_arrivals` returned.
         train: folders below the category root that hold the training images.
         judge: the detector that found images suspicious, for the records.
+        lot: (N,) whether each is of the calibration lot; empty: none is.
+        flags: (N,) why a person should look at each that joins, of which the quarantine gets a copy; empty:
+            none is to be looked at.
     """
     batch = sha256_json([[str(item.file), item.probe.sha256] for item in arrivals])[:12]
     moves = []
-    for arrival, refusal in zip(arrivals, refusals, strict=True):
+    rows = zip(
+        arrivals, refusals, lot or [False] * len(arrivals), flags or [None] * len(arrivals), strict=True
+    )
+    for arrival, refusal, in_lot, flag in rows:
         digest = arrival.probe.sha256 or _hash(arrival.file)
         if digest is None:
             continue  # it cannot even be copied, and stays
         if refusal is None:
-            moves.append(Move(str(arrival.file), arrival.name, digest, arrival.group))
-            continue
-        record = {"sha256": digest, "name": arrival.name, "group": arrival.group, "judge": judge}
-        record |= asdict(refusal)
-        moves.append(Move(str(arrival.file), quarantine_name(arrival), digest, record=record))
+            target = target_in_batch(arrival.name, in_lot)
+            moves.append(Move(str(arrival.file), target, digest, arrival.group))
+        if (kept := refusal or flag) is not None:
+            record = {"sha256": digest, "name": arrival.name, "group": arrival.group, "judge": judge}
+            record |= asdict(kept)
+            moves.append(Move(str(arrival.file), quarantine_name(arrival), digest, record=record))
     return Plan(batch, "/".join((*train, BATCH.format(batch))), tuple(moves))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from reconpatch.data.batches import has_arrived
 from reconpatch.data.groups import assign_groups, join_groups
 from reconpatch.data.layouts import region_file, scan_category
 from reconpatch.data.manifest import image_paths
@@ -125,10 +126,25 @@ def group_keys(paths: Sequence[Path], groups: Sequence[str], digests: Sequence[s
     return keys
 
 
+def training_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a manifest that a fit takes: nominal training images, no arrival that a person judged bad."""
+    rows = table[(table["split"] == "train") & (table["label"] == 0)]
+    return rows[~_is_withdrawn(rows)]
+
+
+def _is_withdrawn(rows: pd.DataFrame) -> pd.Series:
+    if "verdict" not in rows:  # a table of one's own has none
+        return pd.Series(False, index=rows.index)
+    return rows["verdict"].eq(BAD).fillna(False) & rows["path"].map(has_arrived).astype(bool)
+
+
 def training_images(
     images: str | Path | Sequence[str | Path] | pd.DataFrame, settings: DataSettings
 ) -> TrainingImages:
     """Resolve what `ReConPatch.fit` is given.
+
+    An arrival that was judged bad since it joined is left out. Of an image that a person has put there, that
+    is a contradiction, which a person ends.
 
     Args:
         images: a category folder (its training split is taken), a list of image paths (each its own
@@ -137,8 +153,8 @@ def training_images(
         settings: layout and group pattern of a folder.
 
     Raises:
-        DataError: the folder fits no layout, a manifest row is unreadable, an image was judged bad, no image
-            is left, or something else than paths is given.
+        DataError: the folder fits no layout, a manifest row is unreadable, an image that is no arrival was
+            judged bad, no image is left, or something else than paths is given.
     """
     if isinstance(images, pd.DataFrame):
         return _from_manifest(images)
@@ -173,7 +189,13 @@ def _paths(images: object) -> Iterator[Path]:
 def _from_category(root: Path, settings: DataSettings) -> TrainingImages:
     files = [file for file in scan_category(root, settings.layout) if file.split == "train"]
     bad = {one.sha256 for one in read_verdicts(root) if one.verdict == BAD}
-    _refuse(root, [(file.path, file.problem or _judged(root / file.path, bad)) for file in files])
+    # Only a category with such a verdict pays for the hashes.
+    sound = [file.path for file in files if bad and not file.problem]
+    judged = {path for path in sound if sha256_file(root / path) in bad}
+    withdrawn = {path for path in judged if has_arrived(path)}
+    _tell_withdrawn(root, len(withdrawn))
+    files = [file for file in files if file.path not in withdrawn]
+    _refuse(root, [(file.path, file.problem or (_JUDGED if file.path in judged else None)) for file in files])
     groups, _ = assign_groups([file.path for file in files], root, settings.group_pattern)
     return TrainingImages(tuple(root / file.path for file in files), tuple(groups), region_file(root))
 
@@ -184,6 +206,9 @@ def _from_manifest(table: pd.DataFrame) -> TrainingImages:
     if missing := [name for name in ("path", "split", "group", "problem") if name not in table]:
         raise DataError(f"manifest: has no column {', '.join(missing)}; build it with build_manifest")
     rows = table[table["split"] == "train"]
+    withdrawn = _is_withdrawn(rows)
+    _tell_withdrawn(Path(table.attrs["root"]), int(withdrawn.sum()))
+    rows = rows[~withdrawn]
     problems = rows["problem"]
     if "verdict" in rows:  # a table of one's own has none
         problems = problems.mask(problems.isna() & rows["verdict"].eq(BAD).fillna(False), _JUDGED)
@@ -199,9 +224,9 @@ def _from_manifest(table: pd.DataFrame) -> TrainingImages:
     )
 
 
-def _judged(path: Path, bad: set[str]) -> str | None:
-    # Only a category with such a verdict pays for the hashes.
-    return _JUDGED if bad and sha256_file(path) in bad else None
+def _tell_withdrawn(root: Path, count: int) -> None:
+    if count:
+        _LOG.info("%s: %d arrivals that a person judged bad are left out", root, count)
 
 
 def _refuse(root: Path, problems: Sequence[tuple[str, str | None]]) -> None:

@@ -57,10 +57,15 @@ def build_suite(facts: pd.DataFrame, settings: ValidateSettings) -> Any:
             meta=meta("train_is_nominal", "a defective image ({defect_type}) among the training images"),
         ),
         gxe.ExpectColumnValuesToNotBeInSet(
-            column="verdict", value_set=["bad"], row_condition=readable & train, severity="critical",
+            column="verdict", value_set=["bad"], severity="critical",
+            row_condition=readable & train & Column("withdrawn").is_null(),
             meta=meta(
                 "train_is_not_judged_bad", "a person judged the part bad; move it out of the training images"
             ),
+        ),
+        absent(
+            "withdrawn", "warning", "arrival_is_not_judged_bad",
+            "joined from the inbox, and a person judged the part bad since: no fit takes it",
         ),
         absent(
             "contradicted", "warning", "label_agrees_with_verdict",

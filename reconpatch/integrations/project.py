@@ -14,9 +14,10 @@ from yaml import safe_load
 from reconpatch.data.layouts import category_roots
 from reconpatch.errors import DataError, SettingsError
 from reconpatch.files import atomic_file, atomic_folder, remove_abandoned
-from reconpatch.integrations.check_report import CRITICAL, CheckReport, ChecksFailedError
+from reconpatch.integrations.check_report import CRITICAL, ChecksFailedError
 from reconpatch.integrations.expectations import check_dataset
 from reconpatch.integrations.extras import import_extra
+from reconpatch.scoring.promise import promise_line
 from reconpatch.settings import load_settings
 
 
@@ -30,6 +31,7 @@ class InitialisedProject:
         categories: its categories, sorted.
         dvc_file: the small file that versions the images, to be committed to git.
         reports: what the data checks found, by the name of the folder.
+        promises: of each category, what a calibration on its images can promise, in words.
     """
 
     dataset: str
@@ -37,6 +39,7 @@ class InitialisedProject:
     categories: tuple[str, ...]
     dvc_file: Path
     reports: dict[str, CheckReport]
+    promises: tuple[str, ...] = ()
 
 
 def initialise(
@@ -91,7 +94,9 @@ def initialise(
     _copy(sources, root)
     _dvc(project, "add", "--quiet", f"data/{name}")
     _write_params(params, name, list(sources))
-    return InitialisedProject(name, root, tuple(sources), project / "data" / f"{name}.dvc", reports)
+    found = load_settings(params)
+    promises = tuple(line for one in sources if (line := promise_line(one, root / one, found)) is not None)
+    return InitialisedProject(name, root, tuple(sources), project / "data" / f"{name}.dvc", reports, promises)
 
 
 def _dataset_name(text: str) -> str:

@@ -9,9 +9,7 @@ import pandas as pd
 
 from reconpatch.scoring.conformal import NominalScores
 from reconpatch.scoring.normalisation import RobustStatistics
-from reconpatch.scoring.threshold import Threshold, conformal_threshold
-
-_REVIEW_RATE = 0.05
+from reconpatch.scoring.threshold import Threshold, conformal_threshold, default_review_rate
 
 Band = Literal["accept", "review", "reject"]
 Method = Literal["holdout", "crossfit"]
@@ -115,7 +113,7 @@ def calibrate_scores(
     threshold = conformal_threshold(nominal, false_reject_rate)
     rate = threshold.false_reject_rate
     if review_rate is None:
-        review_rate = min(max(_REVIEW_RATE, 2 / (nominal.groups + 1), rate), 0.5)
+        review_rate = default_review_rate(nominal.groups, rate)
     return Calibration(
         RobustStatistics.from_scores(scores),
         RobustStatistics.from_scores(pixels),

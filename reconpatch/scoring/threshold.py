@@ -10,7 +10,7 @@ from scipy.stats import beta
 from reconpatch.errors import ModelError, SettingsError
 from reconpatch.scoring.conformal import NominalScores
 
-_DEFAULT_RATE = 0.01
+DEFAULT_RATE, DEFAULT_REVIEW_RATE = 0.01, 0.05
 _COVERAGE = 0.95
 _ROUNDING = 1e-9
 
@@ -95,7 +95,17 @@ def conformal_threshold(
 
 def default_rate(groups: int) -> float:
     """The larger of 1 % and the smallest rate that so many held-out groups can promise."""
-    return max(_DEFAULT_RATE, 1 / (groups + 1))
+    return max(DEFAULT_RATE, 1 / (groups + 1))
+
+
+def default_review_rate(groups: int, rate: float) -> float:
+    """The largest of 5 %, ``rate`` and twice the smallest rate that the groups can promise, up to 1/2."""
+    return min(max(DEFAULT_REVIEW_RATE, 2 / (groups + 1), rate), 0.5)
+
+
+def groups_needed(rate: float) -> int:
+    """How many held-out groups the smallest rate that can be promised does not exceed ``rate`` with."""
+    return math.ceil(1 / rate - 1 - _ROUNDING)
 
 
 def check_rate(groups: int, rate: float, name: str = "calibrate.false_reject_rate") -> None:
@@ -107,7 +117,7 @@ def check_rate(groups: int, rate: float, name: str = "calibrate.false_reject_rat
     if not 0 < rate < 1:
         raise SettingsError(f"{name} is {rate}: must be above 0 and below 1")
     if rate * (groups + 1) < 1 - _ROUNDING:
-        needed = math.ceil(1 / rate - 1 - _ROUNDING)
+        needed = groups_needed(rate)
         # Rounded up: taken literally, the advice must be accepted.
         possible = math.ceil(1e6 / (groups + 1)) / 1e6
         raise SettingsError(

@@ -67,6 +67,12 @@ class IngestSettings(Section):
     suspicious: Literal["review", "reject"] = Field(
         "review", description="the champion's band from which on an image is put aside"
     )
+    most_false_rejects: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="a limit of the champion that a larger share of good images exceeds puts nothing aside",
+    )
     git_commit: bool = Field(True, description="commit the .dvc file, and it alone, to git")
 
 

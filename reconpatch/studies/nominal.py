@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reconpatch import fitting
+from reconpatch.data.holdout import split_nominal
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import image_paths
-from reconpatch.data.training import training_images
+from reconpatch.data.training import training_images, training_rows
 from reconpatch.device import choose_device, limit_threads
 from reconpatch.errors import DataError
 from reconpatch.evaluation.metrics import d_prime, image_auroc
@@ -74,8 +75,9 @@ def prepare_bench(
         DataError: no group is held out, or an image cannot be read.
     """
     limit_threads(settings.threads)
-    train = table[(table["split"] == "train") & (table["label"] == 0)]
-    split = fitting.split_nominal(train["group"].tolist(), train["sha256"].tolist(), settings)
+    train = training_rows(table)
+    paths = image_paths(train)
+    split = split_nominal(paths, train["group"].tolist(), train["sha256"].tolist(), settings)
     if not len(split.holdout):
         raise DataError(
             f"{table.attrs['root']}: no nominal image is held out to judge parameters on; set "
@@ -90,7 +92,6 @@ def prepare_bench(
     def features(images: Iterable[Path]) -> PatchFeatures:
         return extract_features(images, extractor, cache, region=region)
 
-    paths = image_paths(train)
     held = [paths[i] for i in split.holdout]
     masks = _paint(held, folder, settings, region)
     test = table[table["split"] == "test"]

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import pandas as pd
 
 from reconpatch import fitting
+from reconpatch.data.holdout import split_nominal
 from reconpatch.data.layouts import find_categories
 from reconpatch.data.training import training_images
 from reconpatch.detector import ReConPatch, backbone_reference
@@ -116,7 +117,7 @@ class Unified(ReConPatch):
             one = load_category(images, self.extractor, settings, cache)
             features, groups = one.features, one.groups
             _check_new(features, set(self.training_set.fit))
-            split = fitting.split_nominal(groups, features.image_digests, settings)
+            split = split_nominal(features.paths, groups, features.image_digests, settings)
             fitting.check_false_reject_rate(split, settings)
             bank = fitting.fit_bank(features.subset(split.fit), f, settings)
             calibration = fitting.calibrate_fit(features, groups, split, f, bank, settings)

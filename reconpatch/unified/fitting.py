@@ -7,8 +7,8 @@ import numpy as np
 
 from reconpatch import fitting
 from reconpatch.data.groups import join_groups
+from reconpatch.data.holdout import NominalSplit, split_nominal
 from reconpatch.errors import DataError, SettingsError
-from reconpatch.fitting import NominalSplit
 from reconpatch.memory.bank import MemoryBank
 from reconpatch.memory.coreset import coreset_size
 from reconpatch.model_folder import BackboneReference
@@ -96,7 +96,7 @@ def _check(categories: Mapping[str, CategoryImages], settings: Settings) -> None
 
 def _split(name: str, images: CategoryImages, settings: Settings) -> NominalSplit:
     try:
-        split = fitting.split_nominal(images.groups, images.features.image_digests, settings)
+        split = split_nominal(images.features.paths, images.groups, images.features.image_digests, settings)
         fitting.check_false_reject_rate(split, settings)
     except DataError as error:
         raise DataError(f"category {name}: {error}") from None

@@ -73,7 +73,13 @@ def test_the_champion_puts_aside_a_defect_with_a_heat_map_and_keeps_what_calibra
     shutil.copy(of_holdout, inbox / "held.png")
     digest = sha256_file(inbox / "dented.png")
 
-    settings = project.settings("ingest.settle_seconds=0", "ingest.suspicious=reject", "device=cpu")
+    settings = project.settings(
+        "ingest.settle_seconds=0",
+        "ingest.suspicious=reject",
+        "ingest.most_false_rejects=1",  # of a champion that is calibrated on four images
+        "calibrate.holdout=0",
+        "device=cpu",
+    )
     (batch,) = ingest(settings, "nut", root)
     assert (batch.count, batch.quarantined) == (1, 3)
     assert (good / f"arrivals-{batch.batch}/usual.png").is_file()
@@ -98,3 +104,24 @@ def test_the_champion_puts_aside_a_defect_with_a_heat_map_and_keeps_what_calibra
     assert sha256_file(good / f"arrivals-{batch.batch}/dented.png") == digest
     assert {path.name.partition("-")[0] for path in aside.glob("*.json")} == {"near", "held"}
     assert {path.name for path in (aside / "heatmaps").iterdir()} == {"near.png", "held.png"}
+
+
+def test_what_a_champion_of_four_calibrating_images_finds_odd_joins_and_is_to_be_looked_at(
+    project: PipelineRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = project.root
+    dented = texture(0)
+    dented[20:44, 20:44] = 255
+    (root / "inbox/nut").mkdir(parents=True)
+    Image.fromarray(dented).save(root / "inbox/nut/dented.png")
+    (batch,) = ingest(project.settings("ingest.settle_seconds=0", "device=cpu"), "nut", root)
+    assert (batch.count, batch.flagged, batch.quarantined) == (1, 1, 0)
+    (record,) = (root / "quarantine/tiny/nut").glob("*.json")
+    kept = json.loads(record.read_text())
+    assert (kept["reason"], kept["judge"]) == ("flagged", "reconpatch-tiny-nut/1")
+    assert record.with_suffix("").read_bytes()
+    assert (root / "quarantine/tiny/nut/heatmaps" / kept["heatmap"]).is_file()
+    (told,) = [text for text in caplog.messages if "ingest.most_false_rejects" in text]
+    assert "is calibrated on 4 groups, and 40 % of good images exceed its limit" in told
+    assert "no arrival waits for its score" in told
+    assert "19 groups would do" in told

@@ -18,7 +18,7 @@ def test_fit_says_what_it_wrote(run, category, tmp_path):
     out, written = tmp_path / "[/b]", tmp_path / "fit.json"
     done = run("fit", category, "--out", out, "--params", params, *SET, "--json", written)
     assert done.status == 0
-    assert done.out.startswith(f"{out}: 8 images, bank ")
+    assert done.out.splitlines()[1].startswith(f"{out}: 8 images, bank ")
     # --params holds where --set says nothing, --set goes before it.
     settings = json.loads((out / "config.json").read_text())["settings"]
     assert settings["modulation"]["enabled"] is False
@@ -171,6 +171,50 @@ def test_verdicts_on_images_and_what_waits_for_them(run, model, category, tmp_pa
     for name, expected in (("all", (4, 0)), ("some", (3, 1))):
         values = json.loads((tmp_path / f"{name}.json").read_text())
         assert (values["n_test"], values["n_contradicted"]) == expected
+
+
+def test_one_look_judges_all_that_waits_but_what_is_named(run, tmp_path):
+    from reconpatch.data.reviews import Review, append_review, read_reviews
+    from reconpatch.files import sha256_file
+
+    table, aside = tmp_path / "r.jsonl", tmp_path / "aside/set/line"
+    aside.mkdir(parents=True)
+    reasons = {"a": "suspicious", "b": "suspicious", "c": "flagged", "d": "duplicate", "e": "suspicious"}
+    digests = {}
+    for name, reason in reasons.items():
+        (aside / f"{name}.png").write_text(name)
+        digests[name] = sha256_file(aside / f"{name}.png")
+        record = {"sha256": digests[name], "reason": reason, "detail": "", "judge": "m/1"}
+        (aside / f"{name}.png.json").write_text(json.dumps(record))
+    append_review(table, Review(image_sha256=digests["e"], verdict="bad", who="Bob"))
+    listed = run("data", "quarantine", tmp_path / "aside", "--reviews", table)
+    assert "3 of them wait for a verdict" in listed.out
+    assert len(read_reviews(table)) == 1
+
+    judged = ("data", "quarantine", aside, "--judge", "good", "--who", "Ann", "--reviews", table)
+    assert run(*judged, "--but", aside / "gone.png").status == 2
+    assert len(read_reviews(table)) == 1
+    done = run(*judged, "--but", aside / "b.png")
+    assert done.status == 0
+    assert done.out.splitlines()[-1] == f"2 verdicts by Ann in {table}; the next ingest acts on them"
+    said = read_reviews(table).set_index("image_sha256")
+    assert said[["verdict", "who"]].T.to_dict("list") == {
+        digests["a"]: ["good", "Ann"], digests["c"]: ["good", "Ann"], digests["e"]: ["bad", "Bob"],
+    }  # fmt: skip
+    assert said.loc[digests["a"], "model_version"] == "m/1"
+    assert said["when"].notna().all()
+    done = run(*judged)
+    assert done.out.splitlines()[-1].startswith("1 verdict by Ann")
+
+
+def test_check_and_fit_say_first_how_many_images_a_promise_needs(run, category, tmp_path):
+    says = "8 good images in 8 groups, of which 3 calibrate (calibrate.holdout 0.3)"
+    needs = "1 % rejected needs 99 calibrating groups, about 327 good images"
+    for command in (("data", "check", category), ("fit", category, "--out", tmp_path / "m")):
+        lines = run(*command, *SET).out.splitlines()
+        (line,) = [line for line in lines if says in line]
+        assert needs in line
+        assert lines.index(line) < len(lines) - 1  # what was found, or written, follows
 
 
 def test_help_needs_no_torch_and_ends_well(run):

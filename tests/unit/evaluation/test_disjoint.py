@@ -8,12 +8,12 @@ import pytest
 
 from reconpatch import ReConPatch
 from reconpatch.data.groups import join_groups
+from reconpatch.data.holdout import split_nominal
 from reconpatch.data.manifest import build_manifest
 from reconpatch.data.training import TrainingSet, group_keys
 from reconpatch.errors import DataError
 from reconpatch.evaluation.disjoint import check_disjoint
 from reconpatch.evaluation.evaluate import evaluate
-from reconpatch.fitting import split_nominal
 from reconpatch.settings import load_settings
 
 
@@ -27,7 +27,11 @@ def test_no_content_and_no_group_fits_and_calibrates(seed):
     rng = np.random.default_rng(seed)
     groups = rng.integers(0, 30, 60).astype(str).tolist()
     digests = rng.integers(0, 50, 60).astype(str).tolist()
-    split = split_nominal(groups, digests, load_settings(None, {"seed": seed, "calibrate.holdout": 0.3}))
+    paths = [f"{number}.png" for number in range(60)]
+    for number in rng.permutation(60)[:30]:  # half of them have arrived since, some in the calibration lot
+        paths[number] = f"arrivals-0123456789ab/{'' if number % 5 else '+calibration/'}{number}.png"
+    settings = load_settings(None, {"seed": seed, "calibrate.holdout": 0.3})
+    split = split_nominal(paths, groups, digests, settings)
     assert split.holdout.size
     for values in (groups, digests):
         assert not {values[i] for i in split.fit} & {values[i] for i in split.holdout}
