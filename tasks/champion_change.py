@@ -30,6 +30,7 @@ from tasks.promotion_log import (
     PromotionLog,
     champion_of,
     former_champions,
+    reference_champions,
 )
 
 BY_HAND, BY_POLICY = "unknown (UI)", "policy"
@@ -112,8 +113,10 @@ class HeldModel:
         if judged_before or (fitting and kept is not None and kept.was_judged):
             return kept
         try:
+            there = self.versions()
+            former = [number for number in reference_champions(self.entries) if number in there]
             report = judge_version(
-                self.client, self.model, version, champion, self.policy, self.settings, self.project
+                self.client, self.model, version, champion, self.policy, self.settings, self.project, former
             )
         except (ReConPatchError, KeyError) as error:
             _LOG.warning("%s: version %s cannot be judged: %s", self.model, version, error)
