@@ -87,7 +87,7 @@ def _figures(task: Task, bank: MemoryBank, test: list[np.ndarray], scoring: Scor
     patches, images = (np.concatenate(parts) for parts in zip(*scored, strict=True))
     side = round(patches.shape[1] ** 0.5)
     size = task.masks.shape[1] * PIXEL_STRIDE
-    strided = anomaly_maps(patches.reshape(-1, side, side), size, scoring.blur_sigma * size / 224)
+    strided = anomaly_maps(patches.reshape(-1, side, side), size, scoring.blur_sigma)
     strided = strided[:, ::PIXEL_STRIDE, ::PIXEL_STRIDE]
     return {
         "image_auroc": image_auroc(task.labels, images),

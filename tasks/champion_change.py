@@ -31,6 +31,7 @@ from tasks.promotion_log import (
     PromotionLog,
     champion_of,
     former_champions,
+    reference_champions,
 )
 
 BY_HAND, BY_POLICY = "unknown (UI)", "policy"
@@ -115,8 +116,10 @@ class HeldModel:
         against = f"against version {champion}" if champion is not None else "without a champion"
         _LOG.info("%s: version %s goes through the gate %s", self.model, version, against)
         try:
+            there = self.versions()
+            former = [number for number in reference_champions(self.entries) if number in there]
             report = judge_version(
-                self.client, self.model, version, champion, self.policy, self.settings, self.project
+                self.client, self.model, version, champion, self.policy, self.settings, self.project, former
             )
         except (ReConPatchError, KeyError) as error:
             _LOG.warning("%s: version %s cannot be judged: %s", self.model, version, error)

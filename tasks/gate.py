@@ -25,6 +25,9 @@ class Evidence:
         not_available: metric -> why.
         comparisons: metric -> comparison with the champion; None: there is no champion.
         not_compared: why there is a champion and no comparison.
+        champion: version that it is compared with; None where there is none.
+        best_former: metric -> version and comparison of the best former champion, where that version is
+            better than the champion.
         seconds: seconds an image of candidate and champion in one run; None where not measured.
         not_measured: why not.
         model_bytes: size of the detector folder.
@@ -36,6 +39,8 @@ class Evidence:
     not_available: Mapping[str, str] = field(default_factory=dict)
     comparisons: Mapping[str, Comparison] | None = None
     not_compared: str | None = None
+    champion: str | None = None
+    best_former: Mapping[str, tuple[str, Comparison]] = field(default_factory=dict)
     seconds: tuple[float, float] | None = None
     not_measured: str = "not measured"
     model_bytes: int = 0
@@ -72,12 +77,14 @@ class GateReport:
         champion: version that it was compared with; None when there was none.
         evaluation_set: digest of the test images behind the comparison.
         policy: digest of the policy.
+        best: metric -> the best of all champions on that set; the next test set compares with it again.
     """
 
     results: tuple[RuleResult, ...]
     champion: str | None
     evaluation_set: str
     policy: str
+    best: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def unjudged(cls, reason: str, champion: str | None, policy: str) -> "GateReport":
@@ -119,7 +126,8 @@ class GateReport:
 
         A crash on the way leaves that one out, or that of an earlier verdict: the version is judged again.
         """
-        report = {"champion": self.champion, "evaluation_set": self.evaluation_set, "policy": self.policy}
+        report: dict[str, Any] = {"champion": self.champion, "evaluation_set": self.evaluation_set}
+        report |= {"policy": self.policy, "best": dict(self.best)}
         return {
             "gate": self.outcome,
             "gate_table": json.dumps(self.table),
@@ -155,6 +163,10 @@ def _results(rules: Rules, evidence: Evidence) -> Iterator[RuleResult]:
         yield _bounded(f"{name} at most {bound:g}", name, evidence, lambda value, most=bound: value <= most)
     for name, margin in rules.not_worse.items():
         yield _compared(name, margin, evidence)
+        if name in evidence.best_former:
+            former, comparison = evidence.best_former[name]
+            whose = f"best former champion's (version {former})"
+            yield _not_worse(f"{name} not worse than the {whose} by {margin:g}", comparison)
     if rules.latency_ratio is not None:
         yield _fast(rules.latency_ratio, evidence)
     if rules.model_mib is not None:
@@ -176,12 +188,16 @@ def _bounded(rule: str, name: str, evidence: Evidence, accept: Any) -> RuleResul
 
 
 def _compared(name: str, margin: float, evidence: Evidence) -> RuleResult:
-    rule = f"{name} not worse than the champion's by {margin:g}"
+    whose = "champion's" if evidence.champion is None else f"champion's (version {evidence.champion})"
+    rule = f"{name} not worse than the {whose} by {margin:g}"
     if evidence.not_compared is not None:
         return _result(rule, None, evidence.not_compared)
     if evidence.comparisons is None:
         return _result(rule, True, "there is no champion yet")
-    found = evidence.comparisons[name]
+    return _not_worse(rule, evidence.comparisons[name])
+
+
+def _not_worse(rule: str, found: Comparison) -> RuleResult:
     verdict = {Verdict.WORSE: False, Verdict.CANNOT_TELL: None}.get(found.verdict, True)
     return _result(rule, verdict, f"{found.verdict}: {found.reason}")
 

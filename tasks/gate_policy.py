@@ -21,7 +21,7 @@ class Rules(BaseModel):
     Attributes:
         minimum: metric -> smallest value that is accepted.
         maximum: metric -> largest.
-        not_worse: metric -> loss against the champion that is accepted.
+        not_worse: metric -> loss against the champion, and the best former one, that is accepted.
         latency_ratio: seconds an image over the champion's; None: not measured.
         model_mib: size of the detector folder; None: any.
         data_checks: whether the data checks must have passed.

@@ -1,7 +1,8 @@
-"""Judge a registered version against the champion.
+"""Judge a registered version against the champion, and against the best champion before it.
 
-Figures come from what each version's run keeps. Where the two were evaluated on different test images, the
-one evaluated on the older set is scored again on the newer.
+Figures come from what each version's run keeps. Where two versions were evaluated on different test images,
+the one evaluated on the older set is scored again on the newer. docs/adr/0008-gate-statistics.md says why the
+champion alone is not enough.
 """
 
 import csv
@@ -9,8 +10,9 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from reconpatch.files import sha256_file
 from reconpatch.settings import Settings
 from tasks.evaluation_output import METRICS, images_of
 from tasks.gate import Evidence, GateReport, judge
+from tasks.gate_former import FormerChampions, is_stricter
 from tasks.gate_policy import Policy
 from tasks.mlflow_store import fetch_detector, tracking_uri
 
@@ -67,6 +70,7 @@ def judge_version(
     policy: Policy,
     settings: Settings,
     project: Path,
+    former: Sequence[str] = (),
 ) -> GateReport:
     """Put a version through the gate.
 
@@ -78,6 +82,7 @@ def judge_version(
         policy: the gate's.
         settings: where images lie, and the evaluation's parameters.
         project: root of the project.
+        former: the versions that were champion and may be compared with (`reference_champions`).
 
     Raises:
         MlflowException: the registry cannot be used.
@@ -87,7 +92,7 @@ def judge_version(
         candidate = _fetch(client, name, version, Path(scratch) / "candidate", settings, project)
         category = candidate.version.tags["category"]
         rules = policy.rules(category)
-        held: dict[str, Any] = {}
+        held: dict[str, Any] = {"champion": champion}
         test_set = candidate.test_set
         if champion is not None:
             try:
@@ -97,11 +102,17 @@ def judge_version(
                 test_set = pair.test_set
                 if rules.latency_ratio is not None:
                     held |= pair.time(rules.latency_ratio)
-                held["comparisons"] = pair.compare(rules.not_worse, settings)
+                held["comparisons"] = pair.compare(other, rules.not_worse, settings)
+                others = [number for number in former if number not in (version, champion)]
+                past = FormerChampions(client, name, other.version, others)
+                fetch = partial(_fetch, client, name, settings=settings, project=project)
+                held["best_former"] = pair.against(past, fetch, held["comparisons"], settings)
             except ReConPatchError as error:
                 held["not_compared"] = f"not comparable with version {champion}: {error}"
         evidence = Evidence(**_own(candidate), **held)
-        return GateReport(judge(rules, evidence), champion, test_set, policy.digest)
+        best = {metric: str(champion) for metric in evidence.comparisons or {}}
+        best |= {metric: number for metric, (number, _) in evidence.best_former.items()}
+        return GateReport(judge(rules, evidence), champion, test_set, policy.digest, best)
 
 
 def _fetch(
@@ -152,6 +163,7 @@ class _Pair:
         self._manifest = newer.manifest
         self._paths = newer.scores["path"].tolist()
         self._has_defects = bool(newer.scores["label"].any())
+        self._candidate: tuple[pd.DataFrame, PixelHistograms | None] | None = None
         self.test_set = newer.test_set
 
     def _on_newer(self, one: _Evaluated, settings: Settings) -> tuple[pd.DataFrame, PixelHistograms | None]:
@@ -171,11 +183,44 @@ class _Pair:
         pixels = None if again.pixels is None else again.pixels.take(rows)
         return again.table.iloc[rows].reset_index(drop=True), pixels
 
-    def compare(self, margins: dict[Any, float], settings: Settings) -> dict[str, Comparison]:
-        """Every metric that the policy names, on the same images."""
+    def against(
+        self,
+        past: FormerChampions,
+        fetch: Callable[[str, Path], _Evaluated],
+        champion: Mapping[str, Comparison],
+        settings: Settings,
+    ) -> dict[str, tuple[str, Comparison]]:
+        """The best former champion of each metric with its comparison, where it is better than the champion.
+
+        Args:
+            past: the former champions.
+            fetch: gets a version into a folder.
+            champion: metric -> comparison with the champion.
+            settings: the evaluation's.
+        """
+        strictest: dict[str, tuple[str, Comparison]] = {}
+        for metric, known in champion.items():
+            for number in past.best(metric, self.test_set):
+                with tempfile.TemporaryDirectory(prefix="reconpatch-") as scratch:
+                    try:
+                        margins = {metric: known.margin}
+                        other = fetch(number, Path(scratch) / "former")
+                        compared = self.compare(other, margins, settings)[metric]
+                    except ReConPatchError as error:
+                        compared = Comparison.cannot(str(error), known.margin)
+                if is_stricter(compared, strictest[metric][1] if metric in strictest else known):
+                    strictest[metric] = number, compared
+        return strictest
+
+    def compare(
+        self, other: _Evaluated, margins: Mapping[Any, float], settings: Settings
+    ) -> dict[str, Comparison]:
+        """The candidate against another version, every metric that the policy names, on the same images."""
         if not self._has_defects:
             raise DataError("the test images show no defect")
-        (new, new_pixels), (old, old_pixels) = (self._on_newer(one, settings) for one in self._both)
+        if self._candidate is None:
+            self._candidate = self._on_newer(self._both[0], settings)
+        (new, new_pixels), (old, old_pixels) = self._candidate, self._on_newer(other, settings)
         labels, groups = new["label"].to_numpy(int), new["group"].to_numpy(str)
         found = {}
         for metric, margin in margins.items():

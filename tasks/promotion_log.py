@@ -265,6 +265,21 @@ def former_champions(entries: Sequence[Entry]) -> set[str]:
     return {event.to_version for event in done if not event.gate.startswith(BREAKS)} - {NOBODY}
 
 
+def reference_champions(entries: Sequence[Entry]) -> list[str]:
+    """Champions of the past and present that a candidate must not be worse than, in order.
+
+    Without those that broke the gate, and without those from which the line went back to an earlier champion,
+    by whatever means: whoever goes back found them bad, whatever they show on the test images.
+    """
+    kept: list[str] = []
+    for event in (entry.event for entry in entries if entry.is_done):
+        if event.to_version in kept:
+            del kept[kept.index(event.to_version) + 1 :]
+        elif event.to_version != NOBODY and not event.gate.startswith(BREAKS):
+            kept.append(event.to_version)
+    return kept
+
+
 def chain_problem(entries: Sequence[Entry], head: str | None) -> str | None:
     """What is wrong with a log, or None.
 

@@ -23,6 +23,8 @@ from reconpatch.data.appearance import measure_appearance
 from reconpatch.data.decoding import Decoded, decode, read_bytes
 from reconpatch.errors import DataError
 
+_LAST_CLASS = 15  # of masks that hold numbers of classes; grey levels up to here are all but black
+
 
 @dataclass(frozen=True)
 class ImageProbe:
@@ -61,7 +63,8 @@ class MaskProbe:
 
     Attributes:
         area: those that are defective.
-        grey: those that are neither black nor white, so that the threshold decides about them.
+        grey: those that are neither 0 nor the value of a binary mask (255, or 1 where nothing is brighter),
+            so that the threshold decides about them, or that they are numbers of classes.
     """
 
     sha256: str | None = None
@@ -134,8 +137,9 @@ def _rgb_of_array(values: NDArray[Any]) -> NDArray[np.uint8]:
 def read_mask(path: Path, threshold: int) -> NDArray[np.bool_]:
     """Read a mask as (H, W) bool, True where it is brighter than ``threshold``.
 
-    A colour mask counts by its brightest channel. A mask whose brightest value is 1 is binary, and so is
-    a 16-bit one that holds no more than 8-bit values read as 8 bits.
+    A colour mask counts by its brightest channel. Where the brightest value is at most 15 the values are
+    numbers of classes, and all but 0 are defective. A 16-bit mask that holds no more than 8-bit values is
+    read as 8 bits.
 
     Args:
         path: the mask's file.
@@ -180,7 +184,7 @@ def probe_mask(path: Path, threshold: int) -> MaskProbe:
     except DataError as error:
         return MaskProbe(sha256=digest, problem=str(error))
     height, width = values.shape
-    grey = (values > 0) & (values < values.dtype.type(1 if _is_binary(values) else 255))
+    grey = (values > 0) & (values != values.dtype.type(1 if _holds_classes(values) else 255))
     return MaskProbe(digest, width, height, float(_defective(values, threshold).mean()), float(grey.mean()))
 
 
@@ -208,12 +212,12 @@ def _mask_values(decoded: Decoded) -> NDArray[Any]:
 
 
 def _defective(values: NDArray[Any], threshold: int) -> NDArray[np.bool_]:
-    defective: NDArray[np.bool_] = values > (0 if _is_binary(values) else threshold)
+    defective: NDArray[np.bool_] = values > (0 if _holds_classes(values) else threshold)
     return defective
 
 
-def _is_binary(values: NDArray[Any]) -> bool:
-    return bool(values.max() == 1)
+def _holds_classes(values: NDArray[Any]) -> bool:
+    return bool(values.max() <= _LAST_CLASS)
 
 
 def _flattened(image: Image.Image, background: str) -> Image.Image:

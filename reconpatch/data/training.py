@@ -94,18 +94,21 @@ def group_of_content(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 def union(sets: Mapping[str, TrainingSet]) -> TrainingSet:
     """The training images of all categories; groups of two categories are two, whatever their names."""
-
-    def key(category: str, digest: str, group: str) -> str:
-        return digest if group == digest else sha256_json([category, group])
-
     fit, holdout = (
-        sorted((digest, key(name, digest, group)) for name, pairs in part for digest, group in pairs)
+        sorted(
+            (digest, key_in_category(name, digest, group)) for name, pairs in part for digest, group in pairs
+        )
         for part in (
             [(name, one.fit_pairs) for name, one in sets.items()],
             [(name, one.holdout_pairs) for name, one in sets.items()],
         )
     )
     return TrainingSet.from_pairs(fit, holdout)
+
+
+def key_in_category(category: str, digest: str, key: str) -> str:
+    """What `union` makes of an image's group key."""
+    return digest if key == digest else sha256_json([category, key])
 
 
 def group_keys(paths: Sequence[Path], groups: Sequence[str], digests: Sequence[str]) -> list[str]:

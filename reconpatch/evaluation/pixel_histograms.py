@@ -111,7 +111,7 @@ class HistogramRun:
 
 
 def _bins(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
-    bits = np.ascontiguousarray(scores).view(np.int32)
+    bits = (scores + np.float32(0)).view(np.int32)  # -0 becomes 0, which has other bits
     ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(np.uint32) ^ np.uint32(0x80000000)
     kept: NDArray[np.uint32] = ordered >> _SHIFT
     return kept

@@ -45,7 +45,7 @@ class ScoreSketch:
         Raises:
             DataError: a score is NaN or infinite.
         """
-        kept = np.array(values, dtype=np.float32)
+        kept = np.asarray(values, dtype=np.float32) + np.float32(0)  # -0 becomes 0, which has other bits
         if kept.size and not np.isfinite(kept.sum(dtype=np.float64)):
             raise DataError("an anomaly map holds NaN or infinite values; scores must be finite")
         self.total += float(weights.sum()) if isinstance(weights, np.ndarray) else kept.size * weights

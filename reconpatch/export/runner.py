@@ -31,8 +31,10 @@ def prepare(path: Path, facts: dict[str, Any]) -> np.ndarray:
     """(1, S, S, 3) uint8 as the detector sees the image; each value within 1 of the detector's own resize."""
     image: Image.Image = Image.open(path, formats=FORMATS)
     image.load()
+    # Pillow has scaled the 16 bits of a PGM to 0..65535, in 32.
+    has_16_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
+    if has_16_bits:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise ValueError("has 32-bit values without an agreed range; save 8 or 16 bits")

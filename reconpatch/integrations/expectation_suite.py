@@ -113,8 +113,9 @@ def build_suite(facts: pd.DataFrame, settings: ValidateSettings) -> Any:
             severity="warning",
             meta=meta(
                 "mask_is_binary",
-                "its mask {mask_path} is grey in {mask_grey:.1%} of its pixels; the threshold decides about "
-                "them (data.mask_threshold)",
+                "its mask {mask_path} is neither black nor white in {mask_grey:.1%} of its pixels; the "
+                "threshold decides about them (data.mask_threshold), or all count as defective where no "
+                "value is above 15 (numbers of classes)",
             ),
         ),
         gxe.ExpectColumnValuesToBeBetween(

@@ -14,7 +14,7 @@ from yaml import safe_load
 from reconpatch.data.layouts import category_roots
 from reconpatch.errors import DataError, SettingsError
 from reconpatch.files import atomic_file, atomic_folder, remove_abandoned
-from reconpatch.integrations.check_report import CRITICAL, ChecksFailedError
+from reconpatch.integrations.check_report import CRITICAL, CheckReport, ChecksFailedError
 from reconpatch.integrations.expectations import check_dataset
 from reconpatch.integrations.extras import import_extra
 from reconpatch.scoring.promise import promise_line

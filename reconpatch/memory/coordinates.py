@@ -22,6 +22,7 @@ _LEAST_WIDTH = 64
 # Share of the variance that may stay outside the rotated axes: of the order of the rounding slack.
 _TAIL = 1e-5
 _LARGEST = 1e30
+_MOST_SCALING = 126  # of 2, in float32; denormal features stay below 1 after it
 # In units of the scaled points, whose sample has a largest feature of about 1: what products that
 # underflow may lose.
 _UNDERFLOW = 1e-30
@@ -107,7 +108,7 @@ def bounding_coordinates(
     centre = sample.mean(axis=0).astype(np.float32)
     sample -= centre
     largest = np.abs(sample).max()
-    scale = float(2.0 ** -np.ceil(np.log2(largest))) if largest > 0 else 1.0
+    scale = float(2.0 ** min(-np.ceil(np.log2(largest)), _MOST_SCALING)) if largest > 0 else 1.0
     axes = _principal_axes(sample)
     kept = width if axes is None else axes.shape[1]
     tilt = 0.0 if axes is None else _rotation_error(axes)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _CHUNK = 1024
-# Share of the vectors' energy that may lie outside the axes: what float32 rounding puts there.
+# Of the vectors' mean energy, what of any vector may lie outside the axes: what float32 rounding puts there.
 _TAIL = 1e-11
 # Squared distances that are held at once, 64 MiB.
 _PRODUCTS = 1 << 24
@@ -82,7 +82,24 @@ def _axes(vectors: NDArray[np.float32], centre: NDArray[np.float32]) -> Tensor |
     energies, axes = torch.linalg.eigh(products)
     # Ascending: the axes to drop come first.
     dropped = int((energies.clamp(min=0).cumsum(0) < _TAIL * energies.sum()).sum())
+    if width <= 2 * dropped < 2 * width:
+        dropped = _spanned_by_none(vectors, centre, axes[:, :dropped], float(energies.sum()) / len(vectors))
     return axes[:, dropped:].float() if width <= 2 * dropped < 2 * width else None
+
+
+def _spanned_by_none(
+    vectors: NDArray[np.float32], centre: NDArray[np.float32], axes: Tensor, energy: float
+) -> int:
+    """How many of the leading ``axes`` (D, n) hold nothing of any single vector, of ``energy`` on the mean.
+
+    On the mean over many vectors a direction that one vector alone holds disappears.
+    """
+    largest = torch.zeros(axes.shape[1])
+    axes = axes.float()
+    for start in range(0, len(vectors), _CHUNK):
+        part = torch.from_numpy(vectors[start : start + _CHUNK] - centre)
+        largest = torch.maximum(largest, (part @ axes).square().cumsum(1).amax(0))
+    return int((largest < _TAIL * energy).sum())
 
 
 class _Products:

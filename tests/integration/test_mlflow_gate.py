@@ -16,10 +16,11 @@ from reconpatch.model_folder import write_model
 from reconpatch.modulation.head import Modulation
 from reconpatch.settings import DataSettings
 from tasks import gate_version
+from tasks.champion_change import hold_model
 from tasks.evaluate import write_evaluation
 from tasks.gate import CANNOT_TELL, FAILED, PASSED, REFUSED, UNDECIDED
 from tasks.gate_policy import POLICY
-from tasks.promote import read_log
+from tasks.promote import read_log, roll_back
 from tasks.register import RegisteredModel, register_run
 
 NAME = "reconpatch-tiny-nut"
@@ -231,6 +232,27 @@ def test_the_log_says_what_registration_and_the_gate_are_at(run: PipelineRun, fi
         "gate: version 1 is scored again on 23 images",
         "gate: image_auroc of both versions is compared on 23 images",
         "gate: aupro of both versions is compared on 23 images",
+    ]
+
+
+def test_the_best_former_champion_is_compared_with(run: PipelineRun, fitted) -> None:
+    policy(run, IMAGES_ONLY + "broken_gate: keep\n")
+    register(run, fitted[1])
+    settings = run.settings()
+    second = register(run, fitted[2])
+    # As if the second had come in by many small steps: champion without having broken the gate.
+    run.client.delete_registered_model_alias(NAME, "challenger")
+    with hold_model(NAME, settings, run.root) as registry:
+        registry.move("promotion", "1", second.version, "ada", "a small step", None, broken=False)
+    third = register(run, fitted[2], nudge=1e-3)
+    verdict, finding = verdict_of(third, "image_auroc not worse than the best former champion's (version 1)")
+    assert (verdict, finding.startswith("worse: -0.")) == (FAILED, True)
+    assert third.gate.best == {"image_auroc": "1"}
+    # Gone back from: no reference any more, so that there is none but the champion.
+    roll_back(NAME, "misses dents", settings=settings, project=run.root)
+    fourth = register(run, fitted[2], nudge=2e-3)
+    assert [one.rule for one in fourth.gate.results if "not worse" in one.rule] == [
+        "image_auroc not worse than the champion's (version 1) by 0.01"
     ]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reconpatch.data.images import decode_image, probe_image, read_image
+from reconpatch.data.images import decode_image, probe_image, probe_mask, read_image, read_mask
 from tests.image_files import COLOUR, GREY, RNG, WIDE, png, repeated, save
 
 
@@ -179,3 +179,21 @@ def test_probe_hashes_the_bytes_even_of_a_broken_file(tmp_path):
     probe = probe_image(tmp_path / "a.png")
     assert probe.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert probe.width is None
+
+
+@pytest.mark.parametrize("classes", [(0, 2), (0, 1, 2, 3), (0, 7, 15)])
+def test_a_mask_of_class_numbers_is_defective_where_it_is_not_0(tmp_path, classes):
+    values = RNG.choice(np.array(classes, np.uint8), (6, 8))
+    values[0, : len(classes)] = classes
+    path = save(tmp_path / "m.png", Image.fromarray(values))
+    np.testing.assert_array_equal(read_mask(path, 127), values > 0)
+    probe = probe_mask(path, 127)
+    assert probe.area == (values > 0).mean()
+    assert probe.grey == (values > 1).mean()  # so that the data check tells how it is read
+
+
+def test_a_dark_grey_mask_keeps_its_threshold(tmp_path):
+    values = np.array([[0, 15, 16, 40]], np.uint8)
+    path = save(tmp_path / "m.png", Image.fromarray(values))
+    assert not read_mask(path, 127).any()
+    assert read_mask(path, 15).tolist() == [[False, False, True, True]]

@@ -4,13 +4,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from reconpatch import ReConPatch
 from reconpatch.data.groups import join_groups
 from reconpatch.data.holdout import split_nominal
 from reconpatch.data.manifest import build_manifest
-from reconpatch.data.training import TrainingSet, group_keys
+from reconpatch.data.training import TrainingSet, group_keys, union
 from reconpatch.errors import DataError
 from reconpatch.evaluation.disjoint import check_disjoint
 from reconpatch.evaluation.evaluate import evaluate
@@ -81,3 +82,15 @@ def test_images_without_named_groups_are_groups_of_their_own():
     known = TrainingSet(("a",), ("b",))
     assert known.fit_pairs == [("a", "a")]
     assert known.holdout_pairs == [("b", "b")]
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_detector_of_several_categories_knows_their_groups(joined):
+    known = union({"brick": TrainingSet(("a",), (), 0, tuple(group_keys([Path("1.png")], ["part3"], ["a"])))})
+    row = {"path": "test/good/1.png", "group": "part3", "sha256": "b", "category": "brick"}
+    if joined:
+        row |= {"path": "brick/test/good/1.png", "group": "brick/part3"}
+    with pytest.raises(DataError, match=r"1 test image.* same group"):
+        check_disjoint(pd.DataFrame([row]), known)
+    # A group of another category is another one, whatever its name.
+    check_disjoint(pd.DataFrame([row | {"category": "wood", "group": "part3"}]), known)

@@ -80,3 +80,11 @@ def test_a_damaged_file_is_a_clear_error(tmp_path):
 def test_shapes_must_agree():
     with pytest.raises(DataError, match="must be the same"):
         HistogramRun().add(np.zeros((2, 2), bool), np.zeros((3, 3)))
+
+
+def test_minus_zero_is_zero():
+    run = HistogramRun()
+    run.add([[False, True, False, True]], [[-0.0, 0.0, 0.0, -0.0]])
+    histograms = run.finish()
+    assert histograms.nominal.tolist() == [[2]]
+    assert resampled_pixel_auroc(histograms, np.ones((1, 1))) == 0.5

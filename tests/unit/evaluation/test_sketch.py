@@ -130,3 +130,14 @@ def test_same_input_same_points():
 def test_non_finite_scores_are_refused(bad):
     with pytest.raises(DataError, match="finite"):
         ScoreSketch().add(np.array([1.0, bad]))
+
+
+def test_minus_zero_is_zero_in_a_reduced_sketch(monkeypatch):
+    monkeypatch.setattr(sketch, "CHUNK", 1000)
+    one = ScoreSketch()
+    for _ in range(3):
+        one.add(np.repeat(np.float32([-0.0, 0.0, 1.0]), 300))
+    values, masses = one.points()
+    assert one.rank_error > 0
+    assert values.tolist() == [0, 1]
+    assert masses == pytest.approx([1800, 900], rel=1e-4)

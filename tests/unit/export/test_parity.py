@@ -261,6 +261,7 @@ def test_the_runner_reads_awkward_images_as_the_library_does(exported, tmp_path)
     rng = np.random.default_rng(0)
     pictures = {
         "deep.png": Image.fromarray(rng.integers(0, 65536, (90, 70)).astype(np.uint16)),
+        "deep.ppm": Image.fromarray(rng.integers(0, 65536, (90, 70)).astype(np.uint16)),
         "clear.png": Image.fromarray(rng.integers(0, 256, (90, 70, 4)).astype(np.uint8), "RGBA"),
         "grey.png": Image.fromarray(rng.integers(0, 256, (50, 170)).astype(np.uint8)),
         "palette.gif": Image.fromarray(rng.integers(0, 256, (90, 70)).astype(np.uint8)).convert("P"),

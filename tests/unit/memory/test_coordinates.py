@@ -17,6 +17,7 @@ POINTS = {
     ),
     "far from the origin": 1e4 + RNG.normal(size=(300, 30)),
     "tiny": 1e-25 * RNG.normal(size=(300, 30)),
+    "denormal": 1e-41 * RNG.normal(size=(300, 30)),
 }
 
 

@@ -101,3 +101,17 @@ def test_distances_to_given_vectors():
     indices = np.tile(np.array([[1, 2]]), (1600, 1))
     expected = np.repeat(np.array([[5, 10], [0, 5]], dtype=np.float32), 800, axis=0)
     np.testing.assert_array_equal(distances_to(vectors, queries, indices), expected)
+
+
+def test_a_direction_that_one_vector_alone_holds_is_searched():
+    rng = np.random.default_rng(3)
+    vectors = np.zeros((20_000, 32), np.float32)
+    vectors[:, :8] = rng.normal(size=(20_000, 8))
+    vectors[7] = vectors.mean(axis=0)
+    vectors[9] = vectors[7]
+    vectors[9, 20] += 1e-3  # of the squared lengths of all vectors together 6e-12
+    searched = NearestNeighbours(vectors)
+    distances, indices = searched.search(vectors[[7, 9]], 1)
+    assert indices[:, 0].tolist() == [7, 9]
+    assert distances[:, 0].tolist() == [0, 0]
+    assert searched.axes.shape == (32, 9)

@@ -122,3 +122,20 @@ def test_the_verdict_survives_the_registry():
 )
 def test_a_verdict_that_cannot_be_read_is_none(kept: str) -> None:
     assert GateReport.from_tags({"gate": "passed", "gate_report": kept}) is None
+
+
+def test_the_rules_name_the_versions_that_they_compare_with() -> None:
+    worse = {"image_auroc": ("2", compared(Verdict.WORSE))}
+    champion, former = judge(RULES, evidence(champion="7", best_former=worse))[2:4]
+    assert champion.rule == "image_auroc not worse than the champion's (version 7) by 0.01"
+    assert former.rule == "image_auroc not worse than the best former champion's (version 2) by 0.01"
+    assert (champion.verdict, former.verdict) == (PASSED, FAILED)
+    assert outcome(best_former=worse) == REFUSED
+
+
+def test_a_verdict_of_an_earlier_release_knows_no_best_champion() -> None:
+    tags = GateReport((), "7", "set", "policy", {"image_auroc": "2"}).to_tags()
+    kept = json.loads(tags["gate_report"])
+    assert GateReport.from_tags(tags).best == {"image_auroc": "2"}
+    del kept["best"]
+    assert GateReport.from_tags({"gate_report": json.dumps(kept)}).best == {}
