@@ -29,6 +29,7 @@ from served import ServedProcess, multipart, serving
 
 SOAK = os.environ.get("RECONPATCH_SOAK") == "1"
 COUNT = 200 if SOAK else 44
+END = 600  # seconds: without an answer until then the server hangs
 STREAM_BYTES = (1 << 30) if SOAK else (200 << 20)
 PREDICT = "/api/categories/nut/predict"
 BY_PATH = "/api/categories/nut/predict-paths"
@@ -173,7 +174,7 @@ def _stream(server: ServedProcess, draw: random.Random) -> int:
     def framed(data: bytes) -> bytes:
         return data if announced else b"%x\r\n%b\r\n" % (len(data), data)
 
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=END) as connection:
         try:
             connection.sendall(head.encode() + framed(start))
             for _ in range(STREAM_BYTES // len(piece)):
@@ -189,7 +190,7 @@ def _slow(server: ServedProcess, draw: random.Random) -> int:
     """A body that never ends: the answer comes within the time limit."""
     body, headers = multipart({"a.png": _picture()})
     head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {headers['Content-Type']}\r\n"
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=END) as connection:
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
         connection.sendall(body[: draw.randrange(len(body) - 1)])
         return int(connection.recv(4096).split()[1])
@@ -198,7 +199,7 @@ def _slow(server: ServedProcess, draw: random.Random) -> int:
 def _slow_head(server: ServedProcess, draw: random.Random) -> int:
     """A head that never ends, on a new connection or behind a request that was answered; a byte at a time."""
     used = draw.random() < 0.5
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=END) as connection:
         if used:
             connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             answer = b""
@@ -208,14 +209,14 @@ def _slow_head(server: ServedProcess, draw: random.Random) -> int:
         connection.sendall(f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nX-A: ".encode())
         started = time.monotonic()
         while not select.select([connection], [], [], 0.5)[0]:
-            assert time.monotonic() - started < 60
+            assert time.monotonic() - started < END
             connection.sendall(b"a")
         return int(connection.recv(4096).split()[1])
 
 
 def _silent(server: ServedProcess, _: random.Random) -> int:
     """A connection on which nothing comes."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=END) as connection:
         return int(connection.recv(4096).split()[1])
 
 
