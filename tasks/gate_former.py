@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 
 from reconpatch.evaluation.comparison import Comparison
 from tasks.gate import GateReport
@@ -48,9 +49,17 @@ class FormerChampions:
 
     def _best_on(self, metric: str, test_set: str | None) -> list[str]:
         same = [one for one in self._versions.values() if one.tags.get(_TEST_SET) == test_set]
-        known = [(self._client.get_run(one.run_id).data.metrics.get(metric), one) for one in same]
+        known = [(self._figure(metric, one), one) for one in same]
         figures = {str(one.version): figure for figure, one in known if figure is not None}
         return [max(figures, key=lambda number: figures[number])] if figures else []
+
+    def _figure(self, metric: str, version: ModelVersion) -> float | None:
+        """What a version's run says; None where the run does not, or was deleted for good."""
+        try:
+            figure: float | None = self._client.get_run(version.run_id).data.metrics.get(metric)
+        except MlflowException:
+            return None
+        return figure
 
 
 def is_stricter(compared: Comparison, known: Comparison) -> bool:

@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from benchmarks.gate_ratchet import START, ratchet
 from reconpatch.evaluation.comparison import MARGIN, Comparison, Verdict
@@ -10,6 +11,8 @@ from tasks.gate_former import FormerChampions, is_stricter
 
 class Registry:
     """Versions with the test set that each was evaluated on, and their AUROC there."""
+
+    gone: tuple[str, ...] = ()
 
     def __init__(self, **versions: tuple[str, float | None]) -> None:
         self._versions = {name.removeprefix("v"): found for name, found in versions.items()}
@@ -21,6 +24,8 @@ class Registry:
         )
 
     def get_run(self, number: str) -> SimpleNamespace:
+        if number in self.gone:
+            raise MlflowException(f"no run {number}")
         figure = self._versions[number][1]
         metrics = {} if figure is None else {"image_auroc": figure}
         return SimpleNamespace(data=SimpleNamespace(metrics=metrics))
@@ -37,6 +42,12 @@ def test_the_best_on_the_same_test_images():
     registry = Registry(v1=("A", 0.94), v2=("A", 0.95), v3=("B", 0.99), v4=("A", None), v5=("A", 0.93))
     assert best(registry, "5", ["1", "2", "3", "4"], "A") == ["2"]
     assert best(registry, "5", [], "A") == []
+
+
+def test_a_run_that_was_deleted_stops_no_candidate():
+    registry = Registry(v1=("A", 0.99), v2=("A", 0.95), v3=("A", 0.94))
+    registry.gone = ("1",)
+    assert best(registry, "3", ["1", "2"], "A") == ["2"]
 
 
 def test_new_test_images_do_not_forget_the_best():
