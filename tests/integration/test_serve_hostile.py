@@ -24,8 +24,8 @@ import numpy as np
 import pytest
 from finished_runs import fit_detector, write_images
 from PIL import Image
-from processes import PATIENCE, wait_for
 from served import ServedProcess, multipart, serving
+from waiting import PATIENCE, wait_for
 
 SOAK = os.environ.get("RECONPATCH_SOAK") == "1"
 COUNT = 200 if SOAK else 44

@@ -20,7 +20,8 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
-from processes import free_port, wait_for
+from processes import free_port
+from waiting import wait_for
 
 from reconpatch.files import file_lock
 from reconpatch.settings import load_settings

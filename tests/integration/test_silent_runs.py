@@ -7,7 +7,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Pending, Running
-from processes import wait_for
+from waiting import wait_for
 
 from flows.crashes import NAME, watch_heartbeats
 
