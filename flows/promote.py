@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from prefect import flow, runtime, task
+from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.command_line import failure_told, read_params
@@ -49,12 +49,7 @@ def move_champion(model: str, version: str | None, why: str, project: Path) -> P
             publish_gate(model, version, report)
 
 
-def _run_name() -> str:
-    given = runtime.flow_run.parameters
-    return f"{given['model']} {given['version'] or 'rollback'}"
-
-
-@flow(name="promote", flow_run_name=_run_name)
+@flow(name="promote", flow_run_name="{model} {version}")
 def promote(model: str, version: str | None, why: str, project: Path = PROJECT) -> Promotion:
     """Make ``version`` of ``model`` the champion; None: the champion before this one.
 
