@@ -92,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     batches = run_with_params("ingest", "Take new images in.", ingest_all, arguments)
     for batch in batches:
         print(batch)
+    if any(batch.quarantined for batch in batches):
+        print("what was put aside, and why: reconpatch data quarantine")
 
 
 if __name__ == "__main__":
