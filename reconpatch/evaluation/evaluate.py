@@ -10,6 +10,7 @@ import pandas as pd
 
 from reconpatch.data.images import read_image
 from reconpatch.data.listing import printable
+from reconpatch.data.training import training_rows
 from reconpatch.data.verdicts import contradicted
 from reconpatch.errors import DataError
 from reconpatch.evaluation.choose import choose_examples, colour_scale
@@ -88,7 +89,7 @@ def evaluate(detector: Detector, table: pd.DataFrame, settings: Settings) -> Eva
         judge(
             choosing.assign(score=[one.score for one in found]), scores, settings.evaluate, metrics, reasons
         )
-    metrics["n_train"] = int(((table["split"] == "train") & (table["label"] == 0)).sum())
+    metrics["n_train"] = len(training_rows(table))
     metrics["n_test"] = len(test)
     metrics["n_contradicted"] = int(left_out.sum())
     seconds = clock.seconds / len(test) if len(test) else None
