@@ -62,7 +62,7 @@ class DetectorModel(PythonModel):
         try:
             if "image" in columns:
                 images: Iterator[Any] = (
-                    self._decode(row, data) for row, data in enumerate(model_input["image"])
+                    self._decode(f"row {row}", data) for row, data in enumerate(model_input["image"])
                 )
             else:
                 images = (self._permit(row, path) for row, path in enumerate(paths))
