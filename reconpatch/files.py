@@ -52,11 +52,21 @@ def open_regular(path: Path) -> BinaryIO:
         OSError: it cannot be opened, or is not a regular file.
         ValueError: the path holds a NUL.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    # Before it is opened, since opening a device may already have an effect, and after, since the path may
+    # lead elsewhere by then.
+    _check_regular(path.stat(), path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        _check_regular(os.fstat(descriptor), path)
+    except OSError:
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
+        raise
     return open(descriptor, "rb")  # noqa: PTH123 (a descriptor, not a path)
+
+
+def _check_regular(status: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def sha256_json(value: Any) -> str:

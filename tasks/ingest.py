@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -30,6 +31,7 @@ from reconpatch.data.joining import (
     Plan,
     carry_out,
     check_writable,
+    forget_record,
     make_plan,
     quarantine_name,
     read_record,
@@ -360,25 +362,28 @@ def _new_verdicts(
 def _released(quarantine: Path, verdicts: pd.DataFrame, seconds: float) -> Iterator[Arrival]:
     """Images that the champion or a person refused, and that a person has judged good since."""
     probes = ProbeCache(None, seconds)
-    good = set(verdicts.loc[verdicts["verdict"] == "good", "image_sha256"])
-    for record in sorted(quarantine.glob("*.json")):
-        kept, file = read_record(record), record.with_suffix("")
-        if kept is None or not file.is_file():
-            continue
-        if kept["reason"] in (SUSPICIOUS, REJECTED) and kept["sha256"] in good:
+    for record, kept in _judged_good(quarantine, verdicts, (SUSPICIOUS, REJECTED)):
+        file = record.with_suffix("")
+        if file.is_file():
             yield Arrival(file, kept["name"], kept["group"], probes.image(file), kept["reason"])
 
 
 def _forget_accepted(quarantine: Path, verdicts: pd.DataFrame) -> None:
     """Remove what is kept of images that joined and that a person has found good since."""
+    for record, _ in _judged_good(quarantine, verdicts, (FLAGGED,)):
+        record.with_suffix("").unlink(missing_ok=True)
+        forget_record(record, quarantine)
+
+
+def _judged_good(
+    quarantine: Path, verdicts: pd.DataFrame, reasons: Sequence[str]
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Records of the quarantine for one of these reasons, of images that a person has judged good since."""
     good = set(verdicts.loc[verdicts["verdict"] == "good", "image_sha256"])
     for record in sorted(quarantine.glob("*.json")):
         kept = read_record(record)
-        if kept is not None and kept["reason"] == FLAGGED and kept["sha256"] in good:
-            record.with_suffix("").unlink(missing_ok=True)
-            if kept.get("heatmap"):
-                (quarantine / HEATMAPS / kept["heatmap"]).unlink(missing_ok=True)
-            record.unlink()
+        if kept is not None and kept["reason"] in reasons and kept["sha256"] in good:
+            yield record, kept
 
 
 def _is_new(arrival: Arrival, known: pd.DataFrame, quarantine: Path) -> bool:

@@ -208,11 +208,11 @@ def carry_out(
         if source != target and _is(target, move.sha256) and _is(source, move.sha256):
             source.unlink()
         if quarantine in source.parents and not source.exists():
-            _forget(Path(f"{source}.json"), quarantine)
+            forget_record(Path(f"{source}.json"), quarantine)
 
 
-def _forget(record: Path, quarantine: Path) -> None:
-    """A released image leaves nothing behind."""
+def forget_record(record: Path, quarantine: Path) -> None:
+    """Remove what the quarantine keeps beside an image: its record and its heat map."""
     if not record.is_file():
         return
     heatmap = (read_record(record) or {}).get("heatmap")

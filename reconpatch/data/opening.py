@@ -13,10 +13,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from reconpatch.errors import DataError
+from reconpatch.files import open_regular
 
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _OUTSIDE = "does not lie under the allowed root"
 _NOT_PLAIN = "is not a plain file; give the path of an image"
@@ -33,9 +34,8 @@ def read_regular(path: Path, admit: Callable[[int], None]) -> bytes:
         DataError: the file is missing, of another kind or empty, or cannot be read.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # to open another kind may already have an effect
-            raise DataError(_NOT_PLAIN)
-        return _read(os.open(path, _READ), admit)
+        with open_regular(path) as file:
+            return _read(file, admit)
     except (OSError, ValueError) as error:
         raise DataError(_reason(error)) from None
 
@@ -60,7 +60,8 @@ def read_below(root: Path, path: Path, admit: Callable[[int], None]) -> bytes:
                 raise DataError(_OUTSIDE)
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 raise DataError(_NOT_PLAIN)
-            return _read(_readable(file), admit)
+            with _opened(file) as opened:
+                return _read(opened, admit)
     except (OSError, ValueError) as error:
         raise DataError(_reason(error) if _seems_below(root, path) else _OUTSIDE) from None
 
@@ -69,7 +70,7 @@ if sys.platform == "darwin":
 
     @contextmanager
     def _held(path: Path) -> Iterator[int]:
-        descriptor = os.open(path, _READ)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
             yield descriptor
         finally:
@@ -78,8 +79,8 @@ if sys.platform == "darwin":
     def _place(descriptor: int) -> Path:
         return Path(os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0")))
 
-    def _readable(descriptor: int) -> int:
-        return os.dup(descriptor)
+    def _opened(descriptor: int) -> BinaryIO:
+        return open(os.dup(descriptor), "rb")  # noqa: PTH123 (a descriptor, not a path)
 
 else:
 
@@ -95,20 +96,14 @@ else:
     def _place(descriptor: int) -> Path:
         return Path(f"/proc/self/fd/{descriptor}").readlink()
 
-    def _readable(descriptor: int) -> int:
-        return os.open(f"/proc/self/fd/{descriptor}", _READ)
+    def _opened(descriptor: int) -> BinaryIO:
+        return open_regular(Path(f"/proc/self/fd/{descriptor}"))
 
 
-def _read(descriptor: int, admit: Callable[[int], None]) -> bytes:
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise DataError(_NOT_PLAIN)
-        admit(status.st_size)
-        with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(status.st_size)  # and no more, though it grows meanwhile
-    finally:
-        os.close(descriptor)
+def _read(file: BinaryIO, admit: Callable[[int], None]) -> bytes:
+    size = os.fstat(file.fileno()).st_size
+    admit(size)
+    data = file.read(size)  # and no more, though it grows meanwhile
     if not data:
         raise DataError("is empty (zero bytes); copy it again or remove it")
     return data
@@ -125,6 +120,6 @@ def _seems_below(root: Path, path: Path) -> bool:
 def _reason(error: OSError | ValueError) -> str:
     if isinstance(error, ValueError) or error.errno in _ABSENT:  # ValueError: a NUL in the path
         return "there is no such file; check the path (or where the link points)"
-    if error.errno == errno.ENXIO:  # a socket
+    if error.errno in (errno.EINVAL, errno.ENXIO):  # what `open_regular` says, and a socket
         return _NOT_PLAIN
     return f"cannot be read ({error.strerror}); check its permissions and the disk"
