@@ -1,4 +1,4 @@
-"""How a flow ends as failed: all that could be done was done, and each cause is told once."""
+"""How a flow fails: it does all the work that it can, then reports each cause once."""
 
 import logging
 import re
@@ -36,7 +36,7 @@ class OneMessage(logging.Filter):
     written for people come without a traceback; of others the first one stays.
 
     Attributes:
-        ended_by_caller: whether whoever called the flow prints its error, or Python its traceback.
+        ended_by_caller: whether the caller of the flow (or Python, as a traceback) prints its error.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ def tell_once() -> None:
 
 @contextmanager
 def ended_by_caller() -> Iterator[None]:
-    """Around a flow whose error is printed by whoever called it."""
+    """Run a flow whose caller prints its error."""
     ONE_MESSAGE.ended_by_caller = True
     try:
         yield

@@ -33,7 +33,7 @@ class Outcome:
 
     Attributes:
         states: the last state of each task that was run, in the order of the nodes.
-        not_run: of each task that did not complete, those that were not run because of it.
+        not_run: for each task that did not complete, the tasks that needed it and were not run.
     """
 
     states: dict[Key, State[Any]]

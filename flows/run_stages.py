@@ -32,8 +32,8 @@ def run_stages(
     """Run all stages of these categories (None: of all), ``pipeline.concurrency`` at a time.
 
     Returns:
-        The stages whose outputs are current, and a message for each one that failed, with the stages that
-        were not run because of it.
+        The stages whose outputs are current, and a message for each failed stage, which also names the stages
+        that needed it and were not run.
     """
     images = _send_images(settings, project, outputs, categories)
     with task_runner(settings) as runner:
@@ -126,7 +126,7 @@ def _nodes(runner: TaskRunner[Any], stage: Stage, job: Job, images: dict[str, st
 
 
 def _failure(outcome: Outcome, key: Key) -> str:
-    """A task that did not complete, why, and in one line what was not run because of it."""
+    """The message of a task that did not complete; its last line names the tasks that needed it."""
     state, name = outcome.states[key], _name(key)
     # A cluster that loses a task tells no error.
     (line,) = failure_of(name, state) or [f"{name}: did not end ({state.name})"]

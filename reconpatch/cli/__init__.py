@@ -75,6 +75,6 @@ def _told(error: OSError) -> str:
 def _fail(error: ReConPatchError | str, status: int) -> NoReturn:
     from reconpatch.data.listing import printable
 
-    line = " ".join(part.strip() for part in printable(str(error)).splitlines())
+    line = printable(" ".join(part.strip() for part in str(error).splitlines()))
     err.print(Text.assemble(("error", "red"), f" {line}"), soft_wrap=True)
     sys.exit(status)

@@ -78,10 +78,11 @@ def data_check(
     settings = load_settings(params, overrides or ())
     roots = category_roots(folder)
     reports = check_dataset(folder, settings.data, settings.validate_, docs)
-    show_reports(reports)
     for category, root in roots.items():
-        if (line := promise_line(category, root, settings)) is not None:
+        # What must be mended first promises nothing yet.
+        if reports[category].success and (line := promise_line(category, root, settings)) is not None:
             typer.echo(line)
+    show_reports(reports)
     write(json_file, {category: report.to_dict() for category, report in reports.items()})
     if not all(report.success for report in reports.values()):
         raise typer.Exit(1)

@@ -185,6 +185,7 @@ def test_one_look_judges_all_that_waits_but_what_is_named(run, tmp_path):
         (aside / f"{name}.png").write_text(name)
         digests[name] = sha256_file(aside / f"{name}.png")
         record = {"sha256": digests[name], "reason": reason, "detail": "", "judge": "m/1"}
+        record |= {"name": f"{name}.png", "group": ""}
         (aside / f"{name}.png.json").write_text(json.dumps(record))
     append_review(table, Review(image_sha256=digests["e"], verdict="bad", who="Bob"))
     listed = run("data", "quarantine", tmp_path / "aside", "--reviews", table)
