@@ -116,10 +116,10 @@ def predict(
     from reconpatch.evaluation.heatmaps import write_heatmap
     from reconpatch.prediction import stream_readable
 
-    listed, problems = expand_images(images), dict[Path, str]()
+    problems: dict[Path, str] = {}
     if log is None:
         detector = detector_of(ReConPatch.load(model, device=device), category)
-        predictions = stream_readable(detector.stream, listed, problems)
+        predictions = stream_readable(detector.stream, expand_images(images), problems)
     else:
         from reconpatch.monitoring.recording import logged
         from reconpatch.server.sources import parse_sources
@@ -128,7 +128,7 @@ def predict(
         loaded, version = source.load(device=device, threads=0)
         detector = detector_of(loaded, category)
         groups = detector.settings.data.group_pattern
-        readable = stream_readable(detector.stream, listed, problems)
+        readable = stream_readable(detector.stream, expand_images(images), problems)
         predictions = logged(readable, log, category or source.category, version, groups)
     rows: list[dict[str, object]] = []
     for prediction in predictions:
