@@ -151,9 +151,19 @@ class PromotionLog:
         )
 
     def unverified(self) -> tuple[list[Entry], str | None]:
-        """All events in order, and the hash of the last one that is kept on the registered model."""
-        found = sorted((_read(run) for run in self._runs()), key=_place)
-        return found, self._experiment.client.get_registered_model(self.model).tags.get(HEAD)
+        """All events in order, and the hash of the last one that is kept on the registered model.
+
+        A reader holds no lock, so it reads again where that hash has moved meanwhile.
+        """
+        head = self._head()
+        while True:
+            found = sorted((_read(run) for run in self._runs()), key=_place)
+            before, head = head, self._head()
+            if head == before:
+                return found, head
+
+    def _head(self) -> str | None:
+        return self._experiment.client.get_registered_model(self.model).tags.get(HEAD)
 
     def is_of_another(self, entry: Entry) -> bool:
         """Whether another copy of the project may still be at work on an open event."""

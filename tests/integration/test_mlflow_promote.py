@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from waiting import PATIENCE
 
@@ -16,7 +17,7 @@ from tasks.gate import FAILED, PASSED, GateReport, RuleResult
 from tasks.gate_policy import load_policy
 from tasks.job import PROJECT
 from tasks.promote import promote_version, read_log, reconcile, roll_back
-from tasks.promotion_log import EXPERIMENT
+from tasks.promotion_log import EXPERIMENT, PromotionLog
 
 NAME = "reconpatch-tiny-nut"
 
@@ -299,6 +300,19 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
     assert len(errors) == 1
     assert "another promotion came first" in errors[0]
     assert registry.told[-1] == ("promotion", "1", registry.aliases["champion"])
+
+
+def test_a_log_that_grows_while_it_is_read_is_read_again(registry: Registry, monkeypatch) -> None:
+    before, look = len(read_log(NAME, **registry.place)), PromotionLog._runs
+
+    def look_then_grow(log: PromotionLog) -> list[Run]:
+        found = list(look(log))
+        monkeypatch.setattr(PromotionLog, "_runs", look)
+        registry.promote("2")
+        return found
+
+    monkeypatch.setattr(PromotionLog, "_runs", look_then_grow)
+    assert len(read_log(NAME, **registry.place)) == before + 1
 
 
 def test_a_log_with_a_deleted_event_stops_promotion_until_it_is_restored(registry: Registry) -> None:
