@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DVC_NO_ANALYTICS := 1
 export ITERATIVE_DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
-# As flows/environment.py has them, which the Prefect server and a worker do not load: leases outlive the server, and
+# As flows/support/environment.py has them, which the Prefect server and a worker do not load: leases outlive the server, and
 # a run that is dead is known to be after four heartbeats (seconds).
 export PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE := prefect.server.concurrency.lease_storage.filesystem
 export PREFECT_FLOWS_HEARTBEAT_FREQUENCY ?= 30
@@ -93,7 +93,7 @@ deploy: setup ## the deployments of prefect.yaml for workers of the pool `reconp
 	PREFECT_API_URL=$(FLOWS_API) $(BIN)/prefect work-pool inspect reconpatch >/dev/null 2>&1 || \
 	PREFECT_API_URL=$(FLOWS_API) $(BIN)/prefect work-pool create reconpatch --type process
 	PREFECT_API_URL=$(FLOWS_API) $(BIN)/prefect --no-prompt deploy --all
-	PREFECT_API_URL=$(FLOWS_API) $(BIN)/python -m flows.crashes
+	PREFECT_API_URL=$(FLOWS_API) $(BIN)/python -m flows.support.heartbeats
 
 worker: setup ## run what the server FLOWS_API gives to the pool `reconpatch`, on as many machines as there are
 	PREFECT_API_URL=$(FLOWS_API) $(BIN)/prefect worker start --pool reconpatch

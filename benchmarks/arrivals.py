@@ -24,14 +24,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import gamma
 
-from reconpatch.data.arrivals import SUSPICIOUS, Arrival, Refusal, draw_lot, judge_arrivals
-from reconpatch.data.batches import target_in_batch
-from reconpatch.data.holdout import split_nominal
+from reconpatch.calibration.calibration import Calibration, calibrate_scores
+from reconpatch.data.batch_folders import target_in_batch
 from reconpatch.data.images import ImageProbe
 from reconpatch.data.manifest import COLUMNS
+from reconpatch.data.nominal_split import split_nominal
 from reconpatch.data.reviews import COLUMNS as REVIEWS
-from reconpatch.monitoring import find_drift
-from reconpatch.scoring.calibration import Calibration, calibrate_scores
+from reconpatch.line.inbox.arrivals import SUSPICIOUS, Arrival, Refusal, draw_lot, judge_arrivals
+from reconpatch.line.monitoring.drift import find_drift
 from reconpatch.settings import Settings, load_settings
 
 LAW = gamma(20)

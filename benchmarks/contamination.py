@@ -6,7 +6,7 @@ For each seed a pool of defective test images, as many as 10 % contamination nee
 and every test image of their groups leave the test set, which is so the same at every rate. The first of the
 pool are then added to the nominal training images until they make up the rate. Each detector is fitted as
 `reconpatch fit` does (holdout included: a defect may land there and raise the threshold). Measured are its
-image AUROC and the share of test defects above its threshold; what `reconpatch.self_check` says of its own
+image AUROC and the share of test defects above its threshold; what `calibration.self_check` says of its own
 training images, where asked beside scores by 5 folds (banks of the other folds); and, at rate 0, what the
 arrival check says of the pool and of the nominal test images.
 """
@@ -18,18 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reconpatch import fitting
-from reconpatch.data.holdout import split_nominal
+from reconpatch.calibration.normalisation import RobustStatistics
+from reconpatch.calibration.self_check import check_nominal
 from reconpatch.data.manifest import build_manifest, image_paths
+from reconpatch.data.nominal_split import split_nominal
 from reconpatch.device import choose_device
-from reconpatch.evaluation.metrics import image_auroc
-from reconpatch.features.cache import FeatureCache
-from reconpatch.features.dataset import PatchFeatures, extract_features
-from reconpatch.features.extract import PatchExtractor
-from reconpatch.files import write_json
-from reconpatch.scoring.normalisation import RobustStatistics
-from reconpatch.self_check import check_nominal
+from reconpatch.evaluation.metrics.image_metrics import image_auroc
+from reconpatch.features.feature_cache import FeatureCache
+from reconpatch.features.patch_features import PatchFeatures, extract_features
+from reconpatch.fit import calibrate_fit, fit_bank, fit_modulation, score_nominal
+from reconpatch.model.patch_extractor import PatchExtractor
 from reconpatch.settings import Settings, load_settings
+from reconpatch.storage.atomic_files import write_json
 
 RATES = (0.0, 0.01, 0.05, 0.1)
 LIMITS = (4.0, 5.0, 6.0, 8.0, 10.0)
@@ -43,9 +43,9 @@ def number_of(rate: float, nominal: int) -> int:
 
 
 def fit(features: PatchFeatures, settings: Settings) -> tuple[Any, Any]:
-    trained = fitting.fit_modulation(features, settings)
+    trained = fit_modulation(features, settings)
     modulation = None if trained is None else trained.modulation
-    return modulation, fitting.fit_bank(features, modulation, settings)
+    return modulation, fit_bank(features, modulation, settings)
 
 
 def by_folds(
@@ -56,9 +56,9 @@ def by_folds(
     part = np.random.default_rng(settings.seed).permutation(len(names))[member] % FOLDS
     scores = np.empty(len(groups))
     for number in range(FOLDS):
-        bank = fitting.fit_bank(features.subset(np.flatnonzero(part != number)), modulation, settings)
+        bank = fit_bank(features.subset(np.flatnonzero(part != number)), modulation, settings)
         asked = np.flatnonzero(part == number)
-        scores[asked] = fitting.score_nominal(features.subset(asked), modulation, bank, settings)[0]
+        scores[asked] = score_nominal(features.subset(asked), modulation, bank, settings)[0]
     return RobustStatistics.from_scores(scores).modified_z(scores).astype(np.float64)
 
 
@@ -112,8 +112,8 @@ def main() -> None:
             of_fit, names = features.subset(chosen), groups[chosen]
             split = split_nominal(of_fit.paths, names.tolist(), of_fit.image_digests, settings)
             modulation, bank = fit(of_fit.subset(split.fit), settings)
-            scores = fitting.score_nominal(features.subset(asked), modulation, bank, settings)[0]
-            calibration = fitting.calibrate_fit(of_fit, names.tolist(), split, modulation, bank, settings)
+            scores = score_nominal(features.subset(asked), modulation, bank, settings)[0]
+            calibration = calibrate_fit(of_fit, names.tolist(), split, modulation, bank, settings)
             checked = check_nominal(of_fit, names.tolist(), modulation, bank)
             assert checked is not None
             assert calibration is not None
@@ -130,7 +130,7 @@ def main() -> None:
                 found["folds"] = measure(by_folds(of_fit, names, modulation, settings), is_slipped)
             if rate == 0:
                 good = scores[label[asked] == 0]
-                pooled = fitting.score_nominal(features.subset(pool), modulation, bank, settings)[0]
+                pooled = score_nominal(features.subset(pool), modulation, bank, settings)[0]
                 found["arrivals"] = {
                     band: [int((pooled > limit).sum()), len(pooled), int((good > limit).sum()), len(good)]
                     for band, limit in (

@@ -21,10 +21,10 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.anomalib.machine import describe, run
+from reconpatch.coreset.k_center import coreset_size, k_center_greedy
 from reconpatch.data.images import read_image
-from reconpatch.features.extract import PatchExtractor
-from reconpatch.features.preprocess import prepare_image
-from reconpatch.memory import coreset_size, k_center_greedy
+from reconpatch.model.patch_extractor import PatchExtractor
+from reconpatch.model.preprocess import prepare_image
 from reconpatch.settings import FeatureSettings
 
 _OTHER = Path(__file__).parent / "anomalib" / "theirs.py"

@@ -20,12 +20,12 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from reconpatch import ReConPatch
-from reconpatch.data.appearance import measure_appearance
+from reconpatch.calibration.conformal import NominalScores
+from reconpatch.calibration.threshold import conformal_threshold
+from reconpatch.data.image_statistics import measure_appearance
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import build_manifest, image_paths
-from reconpatch.monitoring import find_drift
-from reconpatch.scoring.conformal import NominalScores
-from reconpatch.scoring.threshold import conformal_threshold
+from reconpatch.line.monitoring.drift import find_drift
 from reconpatch.settings import DataSettings
 
 NOMINAL, DEFECTS = "nominal", "5 % defects"

@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import save_file
 
 from reconpatch import ReConPatch
-from reconpatch.data.listing import expand_images
-from reconpatch.ensemble import fuse_members
+from reconpatch.data.file_listing import expand_images
 from reconpatch.errors import ReConPatchError
-from reconpatch.export.exporting import export_detector
+from reconpatch.line.export.exported_folder import export_detector
+from reconpatch.model.ensemble import fuse_members
 
 # The paper's, then other families.
 NAMES = (

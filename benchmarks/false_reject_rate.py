@@ -19,14 +19,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import betabinom
 
-from reconpatch import fitting
+from reconpatch.calibration.conformal import NominalScores
+from reconpatch.calibration.threshold import conformal_threshold
 from reconpatch.data.manifest import build_manifest, image_paths
 from reconpatch.device import choose_device
-from reconpatch.features.cache import FeatureCache
-from reconpatch.features.dataset import PatchFeatures, extract_features
-from reconpatch.features.extract import PatchExtractor
-from reconpatch.scoring.conformal import NominalScores
-from reconpatch.scoring.threshold import conformal_threshold
+from reconpatch.features.feature_cache import FeatureCache
+from reconpatch.features.patch_features import PatchFeatures, extract_features
+from reconpatch.fit import crossfit, fit_bank, fit_modulation, score_nominal
+from reconpatch.model.patch_extractor import PatchExtractor
 from reconpatch.settings import Settings, load_settings
 
 
@@ -96,17 +96,17 @@ def main() -> None:
         rng = np.random.default_rng(number)
         fit = np.isin(groups, rng.permutation(names)[: len(names) // 2])
         of_fit = features.subset(np.flatnonzero(fit))
-        trained = fitting.fit_modulation(of_fit, settings)
+        trained = fit_modulation(of_fit, settings)
         modulation = None if trained is None else trained.modulation
-        bank = fitting.fit_bank(of_fit, modulation, settings)
-        scores, *_ = fitting.score_nominal(features.subset(np.flatnonzero(~fit)), modulation, bank, settings)
+        bank = fit_bank(of_fit, modulation, settings)
+        scores, *_ = score_nominal(features.subset(np.flatnonzero(~fit)), modulation, bank, settings)
         scores = scores.astype(np.float64)
         halves.append((fit, scores))
         rows += [resplit(scores, groups[~fit], given.rate, rng) for _ in range(given.resplits // given.fits)]
         print_table(rows, number + 1)
     for number, (fit, scores) in enumerate(halves[: given.crossfit_fits]):
         cross = load_settings(None, {"calibrate.false_reject_rate": given.rate}, base=settings)
-        calibration = fitting.crossfit(features.subset(np.flatnonzero(fit)), groups[fit].tolist(), cross)
+        calibration = crossfit(features.subset(np.flatnonzero(fit)), groups[fit].tolist(), cross)
         assert calibration is not None
         exact = conformal_threshold(NominalScores.from_scores(scores, groups[~fit].tolist()), given.rate)
         rate = group_rate(scores, groups[~fit], calibration.threshold.value)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from reconpatch.evaluation.comparison import Comparison, Verdict, compare_auroc
-from reconpatch.evaluation.metrics import image_auroc
-from tasks.gate_former import is_stricter
+from reconpatch.evaluation.metrics.image_metrics import image_auroc
+from tasks.registry.former_champions import is_stricter
 
 START, STEP, CANDIDATES = 0.95, 0.004, 10
 _IMAGES = 300  # of each class

@@ -16,13 +16,13 @@ from scipy.stats import spearmanr
 
 from benchmarks.timing import in_turn
 from reconpatch import ReConPatch
-from reconpatch.benchmarking import describe_hardware
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import build_manifest, image_paths
 from reconpatch.device import limit_threads
-from reconpatch.features.extract import PatchExtractor
-from reconpatch.features.preprocess import prepare_image
-from reconpatch.inference import score_features
+from reconpatch.evaluation.speed import describe_hardware
+from reconpatch.model.inference import score_features
+from reconpatch.model.patch_extractor import PatchExtractor
+from reconpatch.model.preprocess import prepare_image
 
 _CPU = torch.device("cpu")
 

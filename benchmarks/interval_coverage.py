@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from reconpatch.evaluation.bootstrap import clusters, draw_groups, weighted_auroc
-from reconpatch.evaluation.intervals import auroc_interval, share_interval
-from reconpatch.evaluation.metrics import placements
+from reconpatch.evaluation.metrics.bootstrap import clusters, draw_groups, weighted_auroc
+from reconpatch.evaluation.metrics.image_metrics import placements
+from reconpatch.evaluation.metrics.intervals import auroc_interval, share_interval
 
 Interval = Callable[..., tuple[float, float]]
 _NONE = (np.nan, np.nan)

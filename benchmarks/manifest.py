@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from reconpatch.data.file_listing import expand_images
 from reconpatch.data.images import read_image
-from reconpatch.data.listing import expand_images
 from reconpatch.data.manifest import build_manifest
 from reconpatch.settings import DataSettings
 

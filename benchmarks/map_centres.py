@@ -24,9 +24,9 @@ from reconpatch.data.manifest import build_manifest
 from reconpatch.detector import ReConPatch
 from reconpatch.errors import ModelError
 from reconpatch.evaluation.ground_truth import moved_defect, read_ground_truth
-from reconpatch.evaluation.metrics import aupro
-from reconpatch.features.backbone import load_backbone
-from reconpatch.features.patches import aggregate_patches
+from reconpatch.evaluation.metrics.image_metrics import aupro
+from reconpatch.model.backbone import load_backbone
+from reconpatch.model.patches import aggregate_patches
 from reconpatch.settings import FeatureSettings, load_settings
 
 LEVELS = (2, 3)

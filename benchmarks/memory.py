@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from reconpatch.data.training import training_images
+from reconpatch.data.training_images import training_images
 from reconpatch.device import usable_cores
 from reconpatch.settings import DataSettings
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.timing import in_turn
-from reconpatch.modulation.initialisation import isometry_weight
-from reconpatch.modulation.loss import relaxed_contrastive_loss
-from reconpatch.modulation.similarity import combined_similarity
+from reconpatch.training.initialisation import isometry_weight
+from reconpatch.training.loss import relaxed_contrastive_loss
+from reconpatch.training.similarity import combined_similarity
 
 PATCHES, WIDTH, DIM, PROJECTION, K = 512, 152, 512, 128, 5
 

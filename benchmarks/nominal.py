@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from reconpatch.data.manifest import build_manifest, image_paths
-from reconpatch.features.cache import FeatureCache
-from reconpatch.features.dataset import extract_features
-from reconpatch.features.extract import PatchExtractor
+from reconpatch.features.feature_cache import FeatureCache
+from reconpatch.features.patch_features import extract_features
+from reconpatch.model.patch_extractor import PatchExtractor
 from reconpatch.settings import Settings
 
 

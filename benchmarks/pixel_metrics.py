@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from reconpatch.evaluation import PixelMetrics
+from reconpatch.evaluation.metrics.pixel_metrics import PixelMetrics
 
 KINDS = ("smooth", "half zero", "rounded", "tiny range", "huge outliers")
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reconpatch.data.csv_files import write_frame
 from reconpatch.data.manifest import build_manifest
 from reconpatch.settings import DataSettings
+from reconpatch.text.csv_files import write_frame
 
 
 def sample(table: pd.DataFrame, train: int, good: int, defective: int, seed: int) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks.timing import in_turn
-from reconpatch.memory.search import NearestNeighbours
+from reconpatch.model.nearest_neighbours import NearestNeighbours
 
 QUERIES, REPEATS = 784, 15
 # Bank vectors and width; 152 is EfficientNet-Lite0's.

@@ -20,12 +20,12 @@ import pandas as pd
 
 from reconpatch.data.manifest import build_manifest
 from reconpatch.detector import ReConPatch
-from reconpatch.ensemble import Ensemble, fit_detector
-from reconpatch.evaluation.bootstrap import clusters, draw_groups, weighted_auroc
 from reconpatch.evaluation.evaluate import evaluate
-from reconpatch.features.cache import FeatureCache
-from reconpatch.files import write_json
+from reconpatch.evaluation.metrics.bootstrap import clusters, draw_groups, weighted_auroc
+from reconpatch.features.feature_cache import FeatureCache
+from reconpatch.model.ensemble import Ensemble, fit_detector
 from reconpatch.settings import load_settings
+from reconpatch.storage.atomic_files import write_json
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro")
 PATCHCORE = "PatchCore"

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from reconpatch.data.listing import expand_images
+from reconpatch.data.file_listing import expand_images
 
 _EDGE = "edge-4711"
 

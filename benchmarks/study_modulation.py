@@ -25,12 +25,14 @@ from scipy import stats
 
 from benchmarks.study_tasks import PIXEL_STRIDE, Task, load_task
 from benchmarks.study_variants import BASE, REWEIGHTED, VARIANTS, other_training
-from reconpatch.evaluation.metrics import aupro, image_auroc, pixel_auroc
-from reconpatch.memory import MemoryBank, coreset_size, k_center_greedy
-from reconpatch.modulation import Modulation, train_modulation
-from reconpatch.scoring.anomaly_map import anomaly_maps
-from reconpatch.scoring.patch_scores import score_patches
+from reconpatch.coreset.k_center import coreset_size, k_center_greedy
+from reconpatch.evaluation.metrics.image_metrics import aupro, image_auroc, pixel_auroc
+from reconpatch.model.anomaly_map import anomaly_maps
+from reconpatch.model.memory_bank import MemoryBank
+from reconpatch.model.modulation import Modulation
+from reconpatch.model.patch_scores import score_patches
 from reconpatch.settings import ModulationSettings, ScoringSettings, load_settings
+from reconpatch.training.training_loop import train_modulation
 
 METRICS = ["image_auroc", "pixel_auroc", "aupro"]
 # Seconds are those of one process on a shared machine.

@@ -11,9 +11,9 @@ import torch
 from reconpatch.data.groups import hold_out_groups
 from reconpatch.data.images import read_image, read_mask
 from reconpatch.data.manifest import build_manifest, image_paths, mask_paths
-from reconpatch.evaluation.synthetic import KINDS, add_defect
-from reconpatch.features.extract import PatchExtractor
-from reconpatch.features.preprocess import prepare_image, prepare_mask
+from reconpatch.evaluation.defect_placement import KINDS, add_defect
+from reconpatch.model.patch_extractor import PatchExtractor
+from reconpatch.model.preprocess import prepare_image, prepare_mask
 from reconpatch.progress import track
 from reconpatch.settings import DataSettings, FeatureSettings
 

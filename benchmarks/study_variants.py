@@ -9,8 +9,8 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from reconpatch.memory import MemoryBank
-from reconpatch.modulation import training
+from reconpatch.model.memory_bank import MemoryBank
+from reconpatch.training import training_loop
 
 # Each differs from the base in what it names; PatchCore has no f. What is no setting of the modulation:
 # `batches` and `teacher` (`other_training`), `standardise` (the features), `select` (where the coreset is
@@ -80,9 +80,9 @@ def other_training(changes: dict[str, Any], rows: np.ndarray, patches: int) -> I
                 "images": partial(_batches_of_images, patches),
                 "neighbours": partial(_batches_of_neighbours, rows),
             }
-            changed.enter_context(patch.object(training, "balanced_batches", draws[changes["batches"]]))
+            changed.enter_context(patch.object(training_loop, "balanced_batches", draws[changes["batches"]]))
         if "teacher" in changes:
-            changed.enter_context(patch.object(training.functional, "normalize", lambda z, **_: z))
+            changed.enter_context(patch.object(training_loop.functional, "normalize", lambda z, **_: z))
         yield
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.nominal import nominal_patches
-from reconpatch.benchmarking import describe_hardware
-from reconpatch.modulation import train_modulation
+from reconpatch.evaluation.speed import describe_hardware
 from reconpatch.settings import load_settings
+from reconpatch.training.training_loop import train_modulation
 
 CPU = torch.device("cpu")
 DEFAULT = "default"

@@ -18,10 +18,11 @@ from typing import Any
 from reconpatch.data.manifest import build_manifest
 from reconpatch.detector import ReConPatch
 from reconpatch.evaluation.evaluate import evaluate
-from reconpatch.features.cache import FeatureCache
-from reconpatch.files import sha256_json, write_json
+from reconpatch.features.feature_cache import FeatureCache
 from reconpatch.settings import Settings, load_settings
-from reconpatch.unified import Unified, evaluate_category, fit_unified
+from reconpatch.storage.atomic_files import sha256_json, write_json
+from reconpatch.unified.unified_detector import Unified, fit_unified
+from reconpatch.unified.unified_evaluation import evaluate_category
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro")
 # What a threshold promises, and what it does on the test images.

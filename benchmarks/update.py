@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 from reconpatch import ReConPatch
 from reconpatch.data.manifest import build_manifest, image_paths
 from reconpatch.device import usable_cores
-from reconpatch.evaluation import image_auroc
+from reconpatch.evaluation.metrics.image_metrics import image_auroc
 from reconpatch.settings import Settings, load_settings
 
 _SEED_OFFSET = 1000

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from benchmarks.nominal import nominal_patches
-from reconpatch.modulation import Modulation, train_modulation
+from reconpatch.model.modulation import Modulation
 from reconpatch.settings import load_settings
+from reconpatch.training.training_loop import train_modulation
 
 TENTHS = 10
 

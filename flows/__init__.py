@@ -1,12 +1,12 @@
 """Flows only chain tasks: no numerics, no file formats."""
 
-from flows import environment, failures
-from reconpatch.integrations.extras import require_environment
+from flows.support import environment, flow_failures
+from reconpatch.integrations.optional_packages import require_environment
 
 require_environment("prefect")
 environment.apply()
-failures.tell_once()
+flow_failures.tell_once()
 
-from flows import redaction  # noqa: E402 (Prefect reads the environment when it is imported)
+from flows.support import log_redaction  # noqa: E402 (Prefect reads the environment when it is imported)
 
-redaction.apply()
+log_redaction.apply()

@@ -12,16 +12,16 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
-from flows.artifacts import artifact_key
-from flows.command_line import failure_told, read_params
-from flows.crashes import note_process
-from flows.failures import raise_failures
-from flows.retries import RETRY_REGISTRY
-from flows.run_stages import failure_of
-from reconpatch.data.markdown import plain_markdown
+from flows.support.command_line import failure_told, read_params
+from flows.support.flow_failures import raise_failures
+from flows.support.heartbeats import note_process
+from flows.support.prefect_artifacts import artifact_key
+from flows.support.retries import RETRY_REGISTRY
+from flows.support.stage_graph import failure_of
 from reconpatch.settings import Settings, load_settings
-from tasks.batch import Batch, Request, score_folder
-from tasks.job import PARAMS, PROJECT
+from reconpatch.text.markdown import plain_markdown
+from tasks.operations.batch_scoring import Batch, Request, score_folder
+from tasks.running.stage_folders import PARAMS, PROJECT
 
 _TOLD = 100  # problems in the artifact; the table has them all
 

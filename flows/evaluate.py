@@ -11,16 +11,16 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
-from flows.artifacts import artifact_key
-from flows.by_category import choose_categories
-from flows.command_line import run_by_category
-from flows.crashes import note_process
-from flows.failures import raise_failures
-from flows.run_stages import failure_of
+from flows.support.category_choice import choose_categories
+from flows.support.command_line import run_by_category
+from flows.support.flow_failures import raise_failures
+from flows.support.heartbeats import note_process
+from flows.support.prefect_artifacts import artifact_key
+from flows.support.stage_graph import failure_of
 from reconpatch.settings import load_settings
-from reconpatch.settings.pipeline import ALL
-from tasks.job import PARAMS, PROJECT
-from tasks.reevaluate import Standing, reevaluate
+from reconpatch.settings.pipeline_sections import ALL
+from tasks.registry.reevaluate import Standing, reevaluate
+from tasks.running.stage_folders import PARAMS, PROJECT
 
 
 @task(

@@ -13,11 +13,11 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
-from flows.command_line import failure_told, read_params
-from flows.crashes import note_process
+from flows.support.command_line import failure_told, read_params
+from flows.support.heartbeats import note_process
 from reconpatch.settings import load_settings
-from tasks.housekeeping import Removal, find_removals, remove
-from tasks.job import PARAMS, PROJECT
+from tasks.operations.housekeeping import Removal, find_removals, remove
+from tasks.running.stage_folders import PARAMS, PROJECT
 
 
 @task(name="housekeeping", cache_policy=NO_CACHE, persist_result=False)

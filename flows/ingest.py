@@ -14,16 +14,16 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.states import Completed, State
 
-from flows import locks
-from flows.artifacts import artifact_key
-from flows.command_line import run_with_params
-from flows.crashes import note_process
-from flows.failures import raise_failures
-from flows.retries import RETRY_BUSY
-from flows.run_stages import failure_of
+from flows.support import project_locks
+from flows.support.command_line import run_with_params
+from flows.support.flow_failures import raise_failures
+from flows.support.heartbeats import note_process
+from flows.support.prefect_artifacts import artifact_key
+from flows.support.retries import RETRY_BUSY
+from flows.support.stage_graph import failure_of
 from reconpatch.settings import Settings, load_settings
-from tasks.ingest import Ingested, ingest, left_in_inbox
-from tasks.job import PARAMS, PROJECT
+from tasks.operations.ingest import Ingested, ingest, left_in_inbox
+from tasks.running.stage_folders import PARAMS, PROJECT
 
 COMPLETED = "reconpatch.ingest.completed"
 
@@ -48,7 +48,7 @@ def announce(batch: Ingested) -> None:
 )
 def ingest_category(settings: Settings, category: str, project: Path) -> list[Ingested]:
     """Bring one inbox to its end, while no other flow runs DVC."""
-    with locks.hold(locks.DVC, project):
+    with project_locks.hold(project_locks.DVC, project):
         return ingest(settings, category, project, announce=announce)
 
 

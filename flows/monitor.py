@@ -14,15 +14,15 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.states import Completed, State
 
-from flows.artifacts import artifact_key, publish_picture
-from flows.by_category import choose_categories
-from flows.command_line import run_by_category
-from flows.crashes import note_process
-from flows.failures import raise_failures
-from flows.run_stages import failure_of
+from flows.support.category_choice import choose_categories
+from flows.support.command_line import run_by_category
+from flows.support.flow_failures import raise_failures
+from flows.support.heartbeats import note_process
+from flows.support.prefect_artifacts import artifact_key, publish_picture
+from flows.support.stage_graph import failure_of
 from reconpatch.settings import Settings, load_settings
-from tasks.job import PARAMS, PROJECT
-from tasks.monitor import Checked, check_drift
+from tasks.operations.drift_monitor import Checked, check_drift
+from tasks.running.stage_folders import PARAMS, PROJECT
 
 ALARM = "reconpatch.drift.alarm"
 RETRAIN = "reconpatch.drift.retrain"

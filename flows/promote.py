@@ -16,15 +16,14 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.command_line import failure_told, read_params
-from flows.crashes import note_process
-from flows.failures import told
-from flows.summary import publish_gate
+from flows.support.command_line import failure_told, read_params
+from flows.support.flow_failures import told
+from flows.support.heartbeats import note_process
+from flows.support.training_summary import publish_gate
 from reconpatch.settings import Settings, load_settings
-from tasks.champion_change import Promotion
-from tasks.job import PARAMS, PROJECT
-from tasks.mend_log import mend_log
-from tasks.promote import (
+from tasks.registry.champion_change import Promotion
+from tasks.registry.mend_log import mend_log
+from tasks.registry.promotion import (
     check_promotion,
     check_reason,
     gate_of,
@@ -34,6 +33,7 @@ from tasks.promote import (
     reconcile,
     roll_back,
 )
+from tasks.running.stage_folders import PARAMS, PROJECT
 
 EVERY_SECONDS = 10.0
 

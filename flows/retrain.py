@@ -12,22 +12,22 @@ from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
-from flows import locks
-from flows.by_category import choose_categories
-from flows.closing import record, register
-from flows.command_line import run_by_category
-from flows.crashes import note_process
-from flows.failures import raise_failures
-from flows.notice import Outcome, publish
-from flows.retries import RETRY_REGISTRY
-from flows.run_stages import failure_of, run_stages, run_update
+from flows.support import project_locks
+from flows.support.category_choice import choose_categories
+from flows.support.command_line import run_by_category
+from flows.support.flow_failures import raise_failures
+from flows.support.heartbeats import note_process
+from flows.support.register_and_commit import record, register
+from flows.support.retrain_notice import Outcome, publish
+from flows.support.retries import RETRY_REGISTRY
+from flows.support.stage_graph import failure_of, run_stages, run_update
 from reconpatch.settings import Settings, load_settings
-from tasks.arrivals import Arrivals, find_arrivals
-from tasks.code import note_code
-from tasks.commit import note_unrecorded, unrecorded
-from tasks.job import PARAMS, PROJECT, outputs_folder
-from tasks.stage import Finished
-from tasks.stages import EVALUATIONS
+from tasks.operations.new_images import Arrivals, find_arrivals
+from tasks.running.dvc_commit import note_unrecorded, unrecorded
+from tasks.running.run_stage import Finished
+from tasks.running.source_code import note_code
+from tasks.running.stage_folders import PARAMS, PROJECT, outputs_folder
+from tasks.running.stage_table import EVALUATIONS
 
 
 @flow(name="retrain", on_running=[note_process])
@@ -105,8 +105,8 @@ def _occupy(held: ExitStack, settings: Settings, project: Path, category: str) -
     Every flow takes its locks in the order of the parameters: none waits for another in a circle.
     """
     try:
-        name = locks.category(settings.pipeline.dataset, category)
-        held.enter_context(locks.hold(name, project, wait=settings.retrain.when_busy == "wait"))
+        name = project_locks.category(settings.pipeline.dataset, category)
+        held.enter_context(project_locks.hold(name, project, wait=settings.retrain.when_busy == "wait"))
     except TimeoutError:
         return False
     return True

@@ -21,8 +21,8 @@ from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 
-from flows.crashes import end_dead_runs, watch_heartbeats
-from tasks.job import PROJECT
+from flows.support.heartbeats import end_dead_runs, watch_heartbeats
+from tasks.running.stage_folders import PROJECT
 
 FILE = "prefect.yaml"
 _START_SECONDS = 300

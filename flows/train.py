@@ -8,18 +8,18 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger, runtime
 
-from flows.closing import record, register
-from flows.command_line import run_with_params
-from flows.crashes import note_process
-from flows.failures import raise_failures
-from flows.run_stages import failure_of, run_stages
-from flows.summary import print_table, publish_table, summarise
-from reconpatch.scoring.promise import promise_line
+from flows.support.command_line import run_with_params
+from flows.support.flow_failures import raise_failures
+from flows.support.heartbeats import note_process
+from flows.support.register_and_commit import record, register
+from flows.support.stage_graph import failure_of, run_stages
+from flows.support.training_summary import print_table, publish_table, summarise
+from reconpatch.calibration.promise import promise_line
 from reconpatch.settings import load_settings
-from tasks.code import note_code
-from tasks.job import PARAMS, PROJECT, is_recorded, outputs_folder
-from tasks.stage import hasher_of
-from tasks.stages import EVALUATIONS
+from tasks.running.content_hashes import hasher_of
+from tasks.running.source_code import note_code
+from tasks.running.stage_folders import PARAMS, PROJECT, is_recorded, outputs_folder
+from tasks.running.stage_table import EVALUATIONS
 
 
 @flow(name="train", on_running=[note_process])

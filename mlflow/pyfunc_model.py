@@ -25,8 +25,8 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
 from reconpatch import ReConPatch
-from reconpatch.data.decoding import read_bytes_below
-from reconpatch.data.decoding_pool import shared_pool
+from reconpatch.data.decoding.decoding_pool import shared_pool
+from reconpatch.data.decoding.image_bytes import read_bytes_below
 from reconpatch.errors import DataError
 
 ALLOWED_ROOT = "RECONPATCH_ALLOWED_ROOT"

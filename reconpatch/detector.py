@@ -9,24 +9,28 @@ from typing import Any
 
 import pandas as pd
 
-from reconpatch import fitting, updating
-from reconpatch.data.holdout import split_nominal
-from reconpatch.data.training import TrainingImages, TrainingSet, training_images
+from reconpatch.calibration.calibration import Calibration
+from reconpatch.calibration.self_check import check_nominal, warn_of_suspects
+from reconpatch.data.nominal_split import split_nominal
+from reconpatch.data.training_images import TrainingImages, TrainingSet, training_images
 from reconpatch.device import choose_device, limit_threads
 from reconpatch.errors import ModelError
-from reconpatch.features.cache import FeatureCache
-from reconpatch.features.dataset import (
+from reconpatch.features.feature_cache import FeatureCache
+from reconpatch.features.feature_stream import feature_batches
+from reconpatch.features.patch_features import (
     ImageLike,
     PatchFeatures,
     extract_features,
     image_digest,
     index_features,
 )
-from reconpatch.features.extract import PatchExtractor
-from reconpatch.features.region import Region, read_region
-from reconpatch.features.streaming import feature_batches
-from reconpatch.inference import score_features
-from reconpatch.model_folder import (
+from reconpatch.fit import calibrate_fit, check_false_reject_rate, fit_bank, fit_modulation, training_set
+from reconpatch.model.inference import score_features
+from reconpatch.model.patch_extractor import PatchExtractor
+from reconpatch.model.region import Region, read_region
+from reconpatch.prediction import Prediction, as_list, judge
+from reconpatch.settings import Settings, load_settings
+from reconpatch.storage.detector_folder import (
     ENSEMBLE,
     UNIFIED,
     BackboneReference,
@@ -35,10 +39,7 @@ from reconpatch.model_folder import (
     read_model,
     write_model,
 )
-from reconpatch.prediction import Prediction, as_list, judge
-from reconpatch.scoring.calibration import Calibration
-from reconpatch.self_check import check_nominal, warn_of_suspects
-from reconpatch.settings import Settings, load_settings
+from reconpatch.update import Mode, check_mode, update_parts
 
 
 class ReConPatch:
@@ -181,12 +182,12 @@ class ReConPatch:
         features = extract_features(training.paths, extractor, cache, region=region)
         groups = training.groups
         split = split_nominal(features.paths, groups, features.image_digests, settings)
-        fitting.check_false_reject_rate(split, settings)
+        check_false_reject_rate(split, settings)
         fit_features = features.subset(split.fit)
-        trained = fitting.fit_modulation(fit_features, settings)
+        trained = fit_modulation(fit_features, settings)
         modulation = None if trained is None else trained.modulation
-        bank = fitting.fit_bank(fit_features, modulation, settings)
-        calibration = fitting.calibrate_fit(features, groups, split, modulation, bank, settings)
+        bank = fit_bank(fit_features, modulation, settings)
+        calibration = calibrate_fit(features, groups, split, modulation, bank, settings)
         limit = settings.calibrate.suspicious_z
         checked = None if limit is None else check_nominal(features, groups, modulation, bank)
         if checked is not None and limit is not None:
@@ -197,7 +198,7 @@ class ReConPatch:
             modulation,
             bank,
             calibration,
-            fitting.training_set(features, groups, split),
+            training_set(features, groups, split),
             region=region,
         )
         return self
@@ -206,7 +207,7 @@ class ReConPatch:
         self,
         images: str | Path | Sequence[str | Path] | pd.DataFrame,
         *,
-        mode: updating.Mode = "frozen",
+        mode: Mode = "frozen",
         earlier: str | Path | Sequence[str | Path] | pd.DataFrame | None = None,
     ) -> "ReConPatch":
         """Add nominal images to the fitted detector; its old ones are not needed.
@@ -231,13 +232,13 @@ class ReConPatch:
             SettingsError: there is no such mode, or no f to fine-tune.
         """
         parts = self.parts
-        updating.check_mode(mode, parts.settings)
+        check_mode(mode, parts.settings)
         limit_threads(self.settings.threads)
         training = _found_images(images, self.settings)
         files = {} if earlier is None else _by_content(_found_images(earlier, self.settings).paths)
         with self.feature_cache() as cache:
             given = index_features(training.paths, self.extractor, cache, region=parts.region)
-            self._parts = updating.update_parts(parts, given, training.groups, mode, files, self.settings)
+            self._parts = update_parts(parts, given, training.groups, mode, files, self.settings)
         return self
 
     def predict(self, images: ImageLike | Iterable[ImageLike]) -> list[Prediction]:
@@ -300,11 +301,11 @@ class ReConPatch:
             folder = Path(source)
         kind = read_config(folder).get("kind")
         if kind == ENSEMBLE:
-            from reconpatch.ensemble import Ensemble  # it is made of detectors
+            from reconpatch.model.ensemble import Ensemble  # it is made of detectors
 
             return Ensemble.open(folder, device=device, threads=threads, cache=cache)
         if kind == UNIFIED:
-            from reconpatch.unified import Unified  # likewise
+            from reconpatch.unified.unified_detector import Unified
 
             return Unified.open(folder, device=device, threads=threads, cache=cache)
         return cls.of_parts(read_model(folder), device=device, threads=threads, cache=cache)

@@ -3,7 +3,7 @@
 Each message names the file or the parameter, what is wrong with it, and what to do.
 """
 
-from reconpatch.redaction import redact
+from reconpatch.text.redaction import redact
 
 
 class ReConPatchError(Exception):

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from reconpatch.calibration.calibration import Band, Calibration
 from reconpatch.errors import DataError
-from reconpatch.features.dataset import ImageLike
-from reconpatch.scoring.calibration import Band, Calibration
+from reconpatch.features.patch_features import ImageLike
 
 _TOGETHER = 64  # images that are scored again, one by one, where one of them cannot be read
 

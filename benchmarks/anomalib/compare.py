@@ -22,9 +22,9 @@ from benchmarks.anomalib.machine import describe, run
 from benchmarks.anomalib.table import render
 from reconpatch.data.manifest import build_manifest, image_paths
 from reconpatch.evaluation.ground_truth import ground_truth
-from reconpatch.evaluation.metrics import image_auroc, pixel_auroc
-from reconpatch.files import write_json
+from reconpatch.evaluation.metrics.image_metrics import image_auroc, pixel_auroc
 from reconpatch.settings import Settings, load_settings
+from reconpatch.storage.atomic_files import write_json
 
 HERE = Path(__file__).parent
 PATCHCORE = {

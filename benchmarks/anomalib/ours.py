@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from reconpatch import ReConPatch
+from reconpatch.coreset.k_center import coreset_size, k_center_greedy
 from reconpatch.device import limit_threads
-from reconpatch.memory import k_center_greedy
-from reconpatch.memory.coreset import coreset_size
 
 _WARM_UP = 32
 

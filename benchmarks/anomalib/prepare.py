@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from reconpatch.data.images import read_image
-from reconpatch.data.training import training_images
+from reconpatch.data.training_images import training_images
 from reconpatch.device import limit_threads
-from reconpatch.features.cache import FeatureCache
-from reconpatch.features.dataset import extract_features
-from reconpatch.features.extract import PatchExtractor
-from reconpatch.features.preprocess import prepare_image
-from reconpatch.features.weights import find_weights
-from reconpatch.fitting import fit_modulation
+from reconpatch.features.feature_cache import FeatureCache
+from reconpatch.features.patch_features import extract_features
+from reconpatch.fit import fit_modulation
+from reconpatch.model.patch_extractor import PatchExtractor
+from reconpatch.model.preprocess import prepare_image
+from reconpatch.model.weights import find_weights
 from reconpatch.settings import Settings
 
 

@@ -12,39 +12,39 @@ import typer
 from rich.text import Text
 
 from reconpatch.cli import (
-    data,
-    embedding,
-    exporting,
-    fitting,
-    inspection,
-    lineage,
-    presets,
-    project,
-    reviewing,
-    serving,
+    data_commands,
+    detector_commands,
+    embedding_command,
+    export_command,
+    fit_commands,
+    init_command,
+    lineage_command,
+    preset_commands,
+    review_commands,
+    serve_command,
 )
-from reconpatch.cli.options import err
+from reconpatch.cli.shared_options import err
 from reconpatch.errors import ReConPatchError, SettingsError
-from reconpatch.redaction import redact_process
+from reconpatch.text.redaction import redact_process
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-data.app.command()(reviewing.review)
-data.app.command()(reviewing.quarantine)
-app.add_typer(data.app, name="data")
+data_commands.app.command()(review_commands.review)
+data_commands.app.command()(review_commands.quarantine)
+app.add_typer(data_commands.app, name="data")
 for _command in (
-    project.init,
-    fitting.fit,
-    fitting.update,
-    inspection.evaluate,
-    inspection.robustness,
-    embedding.embedding,
-    inspection.predict,
-    inspection.bench,
-    lineage.lineage,
-    presets.presets,
-    presets.reproduce,
-    serving.serve,
-    exporting.export,
+    init_command.init,
+    fit_commands.fit,
+    fit_commands.update,
+    detector_commands.evaluate,
+    detector_commands.robustness,
+    embedding_command.embedding,
+    detector_commands.predict,
+    detector_commands.bench,
+    lineage_command.lineage,
+    preset_commands.presets,
+    preset_commands.reproduce,
+    serve_command.serve,
+    export_command.export,
 ):
     app.command()(_command)
 
@@ -73,7 +73,7 @@ def _told(error: OSError) -> str:
 
 
 def _fail(error: ReConPatchError | str, status: int) -> NoReturn:
-    from reconpatch.data.listing import printable
+    from reconpatch.data.file_listing import printable
 
     line = printable(" ".join(part.strip() for part in str(error).splitlines()))
     err.print(Text.assemble(("error", "red"), f" {line}"), soft_wrap=True)

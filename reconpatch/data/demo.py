@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import map_coordinates, spline_filter
 
-from reconpatch.data.csv_files import write_rows
 from reconpatch.data.groups import GROUPS_FILE
 from reconpatch.data.images import read_image
-from reconpatch.data.synthetic import DEFECTS, Mask, Picture, add_swap
+from reconpatch.data.synthetic_defects import DEFECTS, Mask, Picture, add_swap
 from reconpatch.errors import DataError
-from reconpatch.files import atomic_file, atomic_folder
 from reconpatch.progress import track
+from reconpatch.storage.atomic_files import atomic_file, atomic_folder
+from reconpatch.text.csv_files import write_rows
 
 PHOTOGRAPHS = ("brick", "grass", "gravel")
 IMAGE_SIDE = 192

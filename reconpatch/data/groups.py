@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from reconpatch.data.batches import without_lot
-from reconpatch.data.csv_files import read_records
-from reconpatch.data.listing import IMAGE_ENDINGS, Stray
+from reconpatch.data.batch_folders import without_lot
+from reconpatch.data.file_listing import IMAGE_ENDINGS, Stray
 from reconpatch.errors import DataError, SettingsError
 from reconpatch.settings.group_pattern import search_group
+from reconpatch.text.csv_files import read_records
 
 GROUPS_FILE = "groups.csv"
 _MOST_HELD_OUT = 0.5

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from reconpatch.data.appearance import measure_appearance
-from reconpatch.data.decoding import Decoded, decode, read_bytes
+from reconpatch.data.decoding.image_bytes import Decoded, decode, read_bytes
+from reconpatch.data.image_statistics import measure_appearance
 from reconpatch.errors import DataError
 
 _LAST_CLASS = 15  # of masks that hold numbers of classes; grey levels up to here are all but black

@@ -13,7 +13,7 @@ nominal and every other name there is a defect type, and ``masks`` may stand for
 has its image's name (any image ending) with nothing or one of `masks.MASK_SUFFIXES` behind, and lies under
 the same subfolder; a mask beside its image is recognised by such a suffix. A layout is recognised by the
 first of ``train/good``, ``train/ok``, ``good``, ``test/good``, ``test/ok``, or images directly in the root.
-`roi.png` in the root is no image but says what of them counts (`reconpatch.features.region`).
+`roi.png` in the root is no image but says what of them counts (`reconpatch.model.region`).
 Hidden files are ignored, and links that leave the root are never read.
 """
 
@@ -21,7 +21,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from reconpatch.data.listing import Entry, Stray, list_files
+from reconpatch.data.file_listing import Entry, Stray, list_files
 from reconpatch.data.masks import MASK_FOLDERS, masks_beside, match_masks
 from reconpatch.errors import DataError, SettingsError
 

@@ -9,16 +9,16 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from reconpatch.data.file_listing import printable
 from reconpatch.data.groups import GROUPS_FILE, find_groups
 from reconpatch.data.images import ImageProbe, MaskProbe
 from reconpatch.data.layouts import ImageFile, detect_layout, find_strays, scan_category
-from reconpatch.data.listing import printable
 from reconpatch.data.probe_cache import ProbeCache
 from reconpatch.data.verdicts import read_verdicts
 from reconpatch.errors import DataError
-from reconpatch.files import atomic_file, sha256_json
 from reconpatch.progress import track
 from reconpatch.settings import DataSettings
+from reconpatch.storage.atomic_files import atomic_file, sha256_json
 
 # Nullable types, so that a refused image has nulls and no column changes its type with the data.
 COLUMNS = {

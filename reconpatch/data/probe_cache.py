@@ -16,14 +16,15 @@ from typing import Any, TypeVar
 
 import PIL
 
-from reconpatch.data import appearance, decoding, images, refusals
-from reconpatch.data.decoding_pool import DecodingStoppedError, shared_pool
+from reconpatch.data import image_statistics, images
+from reconpatch.data.decoding import costly_files, image_bytes
+from reconpatch.data.decoding.decoding_pool import DecodingStoppedError, shared_pool
 from reconpatch.data.images import ImageProbe, MaskProbe
-from reconpatch.files import sha256_file, sha256_json, write_json
+from reconpatch.storage.atomic_files import sha256_file, sha256_json, write_json
 
 # A file that was written this recently may be written again without its time stamps moving on.
 _SETTLED_SECONDS = 2.0
-_MODULES = (appearance, decoding, images, refusals)
+_MODULES = (costly_files, image_bytes, image_statistics, images)
 _Probe = TypeVar("_Probe", ImageProbe, MaskProbe)
 
 

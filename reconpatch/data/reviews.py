@@ -17,7 +17,7 @@ from typing import IO, Literal
 import pandas as pd
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from reconpatch.data.listing import has_control_characters
+from reconpatch.data.file_listing import has_control_characters
 from reconpatch.errors import DataError
 
 _LOG = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reconpatch.data.csv_files import line_of, read_records, write_rows
 from reconpatch.errors import DataError
+from reconpatch.text.csv_files import line_of, read_records, write_rows
 
 VERDICTS_FILE = "reviews.csv"
 GOOD, BAD = "good", "bad"

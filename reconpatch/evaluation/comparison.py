@@ -13,9 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reconpatch.errors import DataError
-from reconpatch.evaluation.bootstrap import clusters, draw_groups, weighted_auroc
-from reconpatch.evaluation.metrics import checked, placements
-from reconpatch.evaluation.pixel_histograms import PixelHistograms, resampled_aupro, resampled_pixel_auroc
+from reconpatch.evaluation.metrics.bootstrap import clusters, draw_groups, weighted_auroc
+from reconpatch.evaluation.metrics.image_metrics import checked, placements
+from reconpatch.evaluation.metrics.pixel_histograms import (
+    PixelHistograms,
+    resampled_aupro,
+    resampled_pixel_auroc,
+)
 
 MARGIN = 0.01
 FEWEST_GROUPS = 10  # of each class; below, the bootstrap's bounds do not hold what they say

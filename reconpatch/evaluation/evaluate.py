@@ -8,20 +8,20 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from reconpatch.data.file_listing import printable
 from reconpatch.data.images import read_image
-from reconpatch.data.listing import printable
-from reconpatch.data.training import training_rows
+from reconpatch.data.training_images import training_rows
 from reconpatch.data.verdicts import contradicted
 from reconpatch.errors import DataError
-from reconpatch.evaluation.choose import choose_examples, colour_scale
-from reconpatch.evaluation.disjoint import check_disjoint
+from reconpatch.evaluation.detector_protocol import Detector, Prediction
+from reconpatch.evaluation.evaluation_result import Evaluation, Example
 from reconpatch.evaluation.ground_truth import PixelRun, ground_truth
-from reconpatch.evaluation.operating_points import choosing_part, judge
-from reconpatch.evaluation.protocol import Detector, Prediction
-from reconpatch.evaluation.result import Evaluation, Example
-from reconpatch.evaluation.summary import summarise_images, summarise_types
+from reconpatch.evaluation.leak_check import check_disjoint
+from reconpatch.evaluation.metrics.operating_points import choosing_part, judge
+from reconpatch.evaluation.report.example_choice import choose_examples, colour_scale
+from reconpatch.evaluation.score_summary import summarise_images, summarise_types
 from reconpatch.evaluation.unlabelled import evaluate_unlabelled, heldout_rows
-from reconpatch.features.preprocess import prepare_image
+from reconpatch.model.preprocess import prepare_image
 from reconpatch.progress import track
 from reconpatch.settings import Settings
 

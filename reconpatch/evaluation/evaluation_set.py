@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from reconpatch.files import sha256_json
+from reconpatch.storage.atomic_files import sha256_json
 
 _WHAT_COUNTS = ("path", "sha256", "label", "group", "mask_sha256")
 

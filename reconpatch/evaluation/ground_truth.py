@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from reconpatch.data.images import read_mask
 from reconpatch.errors import DataError
-from reconpatch.evaluation.pixel import PixelMetrics
-from reconpatch.evaluation.pixel_histograms import HistogramRun, PixelHistograms
-from reconpatch.evaluation.protocol import Detector, Prediction
-from reconpatch.evaluation.summary import Metrics, Reasons, record
-from reconpatch.features.preprocess import prepare_mask
+from reconpatch.evaluation.detector_protocol import Detector, Prediction
+from reconpatch.evaluation.metrics.pixel_histograms import HistogramRun, PixelHistograms
+from reconpatch.evaluation.metrics.pixel_metrics import PixelMetrics
+from reconpatch.evaluation.score_summary import Metrics, Reasons, record
+from reconpatch.model.preprocess import prepare_mask
 from reconpatch.settings import Settings
 
 _PIXEL_NAMES = (

@@ -12,11 +12,11 @@ from reconpatch.data.images import read_image
 from reconpatch.data.verdicts import contradicted
 from reconpatch.errors import DataError
 from reconpatch.evaluation.corruptions import CORRUPTIONS, Corruption
-from reconpatch.evaluation.disjoint import check_disjoint
+from reconpatch.evaluation.detector_protocol import Detector
 from reconpatch.evaluation.ground_truth import counted_pixels, moved_defect, read_ground_truth
-from reconpatch.evaluation.metrics import image_auroc
-from reconpatch.evaluation.pixel import PixelMetrics
-from reconpatch.evaluation.protocol import Detector
+from reconpatch.evaluation.leak_check import check_disjoint
+from reconpatch.evaluation.metrics.image_metrics import image_auroc
+from reconpatch.evaluation.metrics.pixel_metrics import PixelMetrics
 from reconpatch.progress import track
 from reconpatch.settings import Settings
 

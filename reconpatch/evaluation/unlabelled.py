@@ -9,19 +9,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from reconpatch.calibration.conformal import NominalScores
+from reconpatch.calibration.threshold import conformal_threshold
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import image_paths
 from reconpatch.data.verdicts import contradicted
 from reconpatch.errors import DataError
+from reconpatch.evaluation.defect_placement import KINDS, add_defect
+from reconpatch.evaluation.detector_protocol import Detector
 from reconpatch.evaluation.ground_truth import counted_pixels, moved_defect
-from reconpatch.evaluation.metrics import image_auroc
-from reconpatch.evaluation.pixel import PixelMetrics
-from reconpatch.evaluation.protocol import Detector
-from reconpatch.evaluation.summary import Metrics, Reasons, record
-from reconpatch.evaluation.synthetic import KINDS, add_defect
+from reconpatch.evaluation.metrics.image_metrics import image_auroc
+from reconpatch.evaluation.metrics.pixel_metrics import PixelMetrics
+from reconpatch.evaluation.score_summary import Metrics, Reasons, record
 from reconpatch.progress import track
-from reconpatch.scoring.conformal import NominalScores
-from reconpatch.scoring.threshold import conformal_threshold
 from reconpatch.settings import Settings
 
 _MOST_IMAGES = 12

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reconpatch.errors import DataError
-from reconpatch.files import write_json
+from reconpatch.storage.atomic_files import write_json
 
 CRITICAL, WARNING = "critical", "warning"
 REPORT = "report.json"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from reconpatch.integrations.extras import import_extra
+from reconpatch.integrations.optional_packages import import_extra
 
 # great-expectations keeps the context in a process-wide registry: one validation at a time (0.2 s each).
 _ONE_AT_A_TIME = threading.Lock()

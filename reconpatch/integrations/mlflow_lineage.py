@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reconpatch.errors import ModelError
-from reconpatch.integrations.extras import import_extra
 from reconpatch.integrations.mlflow_reproduction import UNKNOWN, Made, ancestry, commands_for, problem_of
 from reconpatch.integrations.mlflow_uri import find_version, require_store
+from reconpatch.integrations.optional_packages import import_extra
 
 PROMOTIONS = "reconpatch-promotions"
 _ORIGIN = {

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from reconpatch.errors import ModelError
-from reconpatch.integrations.extras import import_extra
+from reconpatch.integrations.optional_packages import import_extra
 
 # The name of the detector folder among a registered model's artifacts; the pipeline's packaging gives it.
 ARTIFACT = "detector"

@@ -4,7 +4,8 @@ A section belongs to one room of the library or one stage of the pipeline. Unkno
 that suggest the right one. The defaults here are the ones that params.yaml states.
 """
 
-from reconpatch.settings.library import (
+from reconpatch.settings.all_parameters import Settings
+from reconpatch.settings.library_sections import (
     CalibrateSettings,
     CoresetSettings,
     DataSettings,
@@ -14,9 +15,8 @@ from reconpatch.settings.library import (
     ScoringSettings,
     UnifiedSettings,
 )
-from reconpatch.settings.parameters import Settings
 from reconpatch.settings.parsing import all_parameters, load_settings, parse_settings
-from reconpatch.settings.pipeline import (
+from reconpatch.settings.pipeline_sections import (
     HousekeepingSettings,
     IngestSettings,
     PipelineSettings,

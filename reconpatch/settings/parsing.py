@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from reconpatch.errors import SettingsError
-from reconpatch.settings.parameters import Settings
+from reconpatch.settings.all_parameters import Settings
 from reconpatch.settings.presets import merge, read_preset
 
 _SHOWN = 20  # problems that a message names; a stranger's file may have a million

@@ -12,7 +12,7 @@ from PIL import Image
 
 from reconpatch.errors import DataError, ReConPatchError, SettingsError
 from reconpatch.integrations.check_report import ChecksFailedError
-from reconpatch.integrations.project import initialise
+from reconpatch.integrations.project_init import initialise
 from reconpatch.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,7 +84,7 @@ def test_a_call_that_failed_after_the_copy_is_finished_by_the_next(project, phot
         raise DataError("dvc add: the lock is taken")
 
     with monkeypatch.context() as patched:
-        patched.setattr("reconpatch.integrations.project._dvc", fail)
+        patched.setattr("reconpatch.integrations.project_init._dvc", fail)
         with pytest.raises(DataError, match="the lock is taken"):
             initialise(photographs, project)
     assert load_settings(project / "params.yaml").pipeline.dataset == "demo"

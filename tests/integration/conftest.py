@@ -16,7 +16,7 @@ from PIL import Image
 from processes import free_port, running
 from waiting import PATIENCE, wait_for
 
-from flows import environment
+from flows.support import environment
 
 environment.apply()
 ROOT = Path(__file__).resolve().parents[2]

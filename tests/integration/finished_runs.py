@@ -13,9 +13,9 @@ from PIL import Image
 from reconpatch import ReConPatch
 from reconpatch.data.manifest import build_manifest, write_manifest
 from reconpatch.settings import DataSettings, Settings, load_settings
-from tasks.gate_policy import POLICY
-from tasks.job import PROJECT, Job
-from tasks.stage import Finished
+from tasks.registry.gate_policy import POLICY
+from tasks.running.run_stage import Finished
+from tasks.running.stage_folders import PROJECT, Job
 
 METRICS = {
     "image_auroc": 0.9,

@@ -7,9 +7,9 @@ from tiny_study import TINY, client, runs, write_project
 
 from reconpatch.errors import ModelError, ReConPatchError, SettingsError
 from reconpatch.settings import load_settings
-from reconpatch.studies import ablation
-from tasks import ablate
-from tasks.ablate import run_ablation
+from studies import ablation_cell
+from tasks.operations import ablate
+from tasks.operations.ablate import run_ablation
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def project(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPat
 def test_each_cell_is_a_run_and_a_second_call_goes_on(project, monkeypatch):
     settings = load_settings(None, TINY)
     asked = []
-    real = ablation.measure_cell
+    real = ablation_cell.measure_cell
 
     def failing_once(cell, *arguments):
         asked.append(cell)

@@ -12,16 +12,16 @@ from PIL import Image
 from prefect.client.orchestration import get_client
 
 from flows import batch as flow
-from flows.failures import FlowFailedError
+from flows.support.flow_failures import FlowFailedError
 from reconpatch import ReConPatch
 from reconpatch.data.probe_cache import ProbeCache
 from reconpatch.errors import ReConPatchError, SettingsError
-from reconpatch.files import file_lock
-from reconpatch.monitoring.prediction_log import read_predictions
-from reconpatch.unified import fit_unified
-from tasks import batch as tasks_batch
-from tasks.batch import Request, score_folder
-from tasks.register import register_run
+from reconpatch.line.monitoring.prediction_log import read_predictions
+from reconpatch.storage.atomic_files import file_lock
+from reconpatch.unified.unified_detector import fit_unified
+from tasks.operations import batch_scoring as tasks_batch
+from tasks.operations.batch_scoring import Request, score_folder
+from tasks.registry.register import register_run
 
 URI = "models:/reconpatch-tiny-nut@champion"
 VERSION = "reconpatch-tiny-nut/1"

@@ -36,7 +36,7 @@ def _running(runner: str, folder: Path) -> Iterator[str]:
         address = f"tcp://127.0.0.1:{port}"
         dask = [sys.executable, "-m", "dask"]
         # The scheduler reads tasks too: importing only then, it would answer nobody meanwhile.
-        options = ["--no-dashboard", "--preload", "flows.stage_tasks"]
+        options = ["--no-dashboard", "--preload", "flows.support.stage_tasks"]
         worker = [*dask, "worker", address, "--nthreads", "1", "--local-directory", str(folder), *options]
         commands = [
             [*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), *options],

@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 
 from flows.train import train
 from reconpatch import ReConPatch
-from reconpatch.ensemble import Ensemble
+from reconpatch.model.ensemble import Ensemble
 
 NETS = ["tf_efficientnet_lite0", "tf_efficientnet_lite1"]
 

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from reconpatch.settings import load_settings
-from tasks.commit import commit_stages
-from tasks.job import jobs_of
-from tasks.stage import run_stage
-from tasks.stages import STAGES
+from tasks.running.dvc_commit import commit_stages
+from tasks.running.run_stage import run_stage
+from tasks.running.stage_folders import jobs_of
+from tasks.running.stage_table import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = "outputs/tiny/dents/tf_efficientnet_lite0/evaluate/metrics.json"

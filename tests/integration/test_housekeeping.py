@@ -12,14 +12,14 @@ import pytest
 from finished_runs import PipelineRun, fit_detector, write_images
 
 from reconpatch.device import choose_device
-from reconpatch.features.cache import FeatureCache
-from reconpatch.features.dataset import extract_features
-from reconpatch.features.extract import PatchExtractor
-from reconpatch.monitoring.prediction_log import LoggedPrediction, read_predictions, write_predictions
+from reconpatch.features.feature_cache import FeatureCache
+from reconpatch.features.patch_features import extract_features
+from reconpatch.line.monitoring.prediction_log import LoggedPrediction, read_predictions, write_predictions
+from reconpatch.model.patch_extractor import PatchExtractor
 from reconpatch.settings import parse_settings
-from tasks.housekeeping import find_removals, remove
-from tasks.promote import promote_version
-from tasks.register import register_run
+from tasks.operations.housekeeping import find_removals, remove
+from tasks.registry.promotion import promote_version
+from tasks.registry.register import register_run
 
 NAME = "reconpatch-tiny-nut"
 _POLICY = ("housekeeping.keep_versions=1", "housekeeping.version_days=0", "monitor.window=25")

@@ -13,9 +13,9 @@ from PIL import Image
 
 from reconpatch import ReConPatch
 from reconpatch.data.reviews import Review, append_review
-from reconpatch.files import sha256_file
-from tasks.ingest import ingest
-from tasks.register import register_run
+from reconpatch.storage.atomic_files import sha256_file
+from tasks.operations.ingest import ingest
+from tasks.registry.register import register_run
 
 PARAMS = {
     "features.image_size": 64, "modulation.enabled": False, "coreset.ratio": 0.2, "calibrate.holdout": 0.4,

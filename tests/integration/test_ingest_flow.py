@@ -8,7 +8,7 @@ from PIL import Image
 
 from flows import ingest as flow
 from reconpatch.settings import load_settings
-from tasks.lineage import data_hash
+from tasks.registry.lineage_tags import data_hash
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("prefect_server")]
 

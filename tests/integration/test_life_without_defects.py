@@ -16,10 +16,10 @@ from flows.retrain import retrain
 from flows.train import train
 from reconpatch import ReConPatch
 from reconpatch.integrations.mlflow_uri import download_detector
-from reconpatch.integrations.project import initialise
-from reconpatch.monitoring.recording import logged
-from tasks.gate import PASSED, UNDECIDED, GateReport
-from tasks.gate_policy import POLICY
+from reconpatch.integrations.project_init import initialise
+from reconpatch.line.monitoring.prediction_recorder import logged
+from tasks.registry.gate_policy import POLICY
+from tasks.registry.gate_rules import PASSED, UNDECIDED, GateReport
 
 NAME = "reconpatch-line3-line3"
 

@@ -12,16 +12,16 @@ from PIL import Image
 from reconpatch import ReConPatch
 from reconpatch.data.manifest import build_manifest, write_manifest
 from reconpatch.evaluation.evaluate import evaluate
-from reconpatch.model_folder import write_model
-from reconpatch.modulation.head import Modulation
+from reconpatch.model.modulation import Modulation
 from reconpatch.settings import DataSettings
-from tasks import gate_version
-from tasks.champion_change import hold_model
-from tasks.evaluate import write_evaluation
-from tasks.gate import CANNOT_TELL, FAILED, PASSED, REFUSED, UNDECIDED
-from tasks.gate_policy import POLICY
-from tasks.promote import read_log, roll_back
-from tasks.register import RegisteredModel, register_run
+from reconpatch.storage.detector_folder import write_model
+from tasks.registry import gate_check
+from tasks.registry.champion_change import hold_model
+from tasks.registry.gate_policy import POLICY
+from tasks.registry.gate_rules import CANNOT_TELL, FAILED, PASSED, REFUSED, UNDECIDED
+from tasks.registry.promotion import read_log, roll_back
+from tasks.registry.register import RegisteredModel, register_run
+from tasks.stages.evaluate import write_evaluation
 
 NAME = "reconpatch-tiny-nut"
 
@@ -71,9 +71,9 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 
 @pytest.fixture(autouse=True)
 def _short_timing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate_version, "_ROUNDS", 1)
-    monkeypatch.setattr(gate_version, "_MOST_ROUNDS", 1)
-    monkeypatch.setattr(gate_version, "_TIMED", 2)
+    monkeypatch.setattr(gate_check, "_ROUNDS", 1)
+    monkeypatch.setattr(gate_check, "_MOST_ROUNDS", 1)
+    monkeypatch.setattr(gate_check, "_TIMED", 2)
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_another_test_set_scores_the_champion_again(run: PipelineRun, fitted) ->
 def test_missing_images_are_named_and_do_not_pass(run: PipelineRun, fitted, monkeypatch) -> None:
     register(run, fitted[1])
     policy(run, "not_worse: {}\nlatency_ratio: 1.5\nlineage: []\n")
-    monkeypatch.setattr(gate_version, "sha256_file", lambda _: "other")
+    monkeypatch.setattr(gate_check, "sha256_file", lambda _: "other")
     second = register(run, fitted[1], nudge=1e-3)
     verdict, finding = verdict_of(second, "at most 1.5 times")
     assert verdict == CANNOT_TELL
@@ -209,7 +209,7 @@ def test_without_a_test_image_seconds_are_measured_on_held_out_ones(run: Pipelin
 def test_where_nothing_can_be_timed_a_person_decides(run: PipelineRun, fitted, monkeypatch) -> None:
     shutil.rmtree(run.images / "test")
     register(run, fitted[1])
-    monkeypatch.setattr(gate_version, "heldout_rows", lambda _, table: table.head(0))
+    monkeypatch.setattr(gate_check, "heldout_rows", lambda _, table: table.head(0))
     second = register(run, fitted[1], nudge=1e-3)
     verdict, finding = verdict_of(second, "at most 1.5 times")
     assert verdict == CANNOT_TELL

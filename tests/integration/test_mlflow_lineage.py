@@ -11,7 +11,7 @@ from reconpatch.cli import app
 from reconpatch.errors import ModelError
 from reconpatch.integrations.mlflow_lineage import trace
 from reconpatch.settings import load_settings
-from tasks.register import register_run
+from tasks.registry.register import register_run
 
 CHAMPION = "models:/reconpatch-tiny-nut@champion"
 

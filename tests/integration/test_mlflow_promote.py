@@ -10,14 +10,14 @@ from waiting import PATIENCE
 
 from flows.promote import watch_once
 from reconpatch.errors import ModelError, ReConPatchError, SettingsError
-from reconpatch.files import file_lock
 from reconpatch.settings import Settings
-from tasks import champion_change, promote
-from tasks.gate import FAILED, PASSED, GateReport, RuleResult
-from tasks.gate_policy import load_policy
-from tasks.job import PROJECT
-from tasks.promote import promote_version, read_log, reconcile, roll_back
-from tasks.promotion_log import EXPERIMENT, PromotionLog
+from reconpatch.storage.atomic_files import file_lock
+from tasks.registry import champion_change, promotion
+from tasks.registry.gate_policy import load_policy
+from tasks.registry.gate_rules import FAILED, PASSED, GateReport, RuleResult
+from tasks.registry.promotion import promote_version, read_log, reconcile, roll_back
+from tasks.registry.promotion_log import EXPERIMENT, PromotionLog
+from tasks.running.stage_folders import PROJECT
 
 NAME = "reconpatch-tiny-nut"
 
@@ -284,7 +284,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
             errors.append(str(error))
 
     threads = [threading.Thread(target=work, args=(version,)) for version in ("2", "3")]
-    start = promote.check_promotion
+    start = promotion.check_promotion
     both = threading.Barrier(2)
 
     def looked_at_the_same_time(*arguments: object, **named: object) -> object:
@@ -292,7 +292,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
         both.wait()
         return seen
 
-    monkeypatch.setattr(promote, "check_promotion", looked_at_the_same_time)
+    monkeypatch.setattr(promotion, "check_promotion", looked_at_the_same_time)
     for thread in threads:
         thread.start()
     for thread in threads:

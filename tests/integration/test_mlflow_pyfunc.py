@@ -20,8 +20,8 @@ from waiting import PATIENCE, wait_for
 from reconpatch import ReConPatch
 from reconpatch.errors import ModelError
 from reconpatch.integrations.mlflow_uri import download_detector
-from tasks.mlflow_store import fetch_detector
-from tasks.register import register_run
+from tasks.registry.mlflow_store import fetch_detector
+from tasks.registry.register import register_run
 
 CHAMPION = "models:/reconpatch-tiny-nut@champion"
 

@@ -9,11 +9,11 @@ from finished_runs import PipelineRun, fit_detector, write_images
 from mlflow.exceptions import MlflowException
 
 from reconpatch.errors import ReConPatchError
-from reconpatch.files import sha256_json
 from reconpatch.settings import load_settings
-from tasks import mlflow_runs
-from tasks.evaluation_output import FinishedEvaluation
-from tasks.register import choose_candidates, register_run
+from reconpatch.storage.atomic_files import sha256_json
+from tasks.registry import mlflow_runs
+from tasks.registry.finished_evaluation import FinishedEvaluation
+from tasks.registry.register import choose_candidates, register_run
 
 NAME = "reconpatch-tiny-nut"
 

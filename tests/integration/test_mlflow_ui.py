@@ -14,8 +14,8 @@ from waiting import wait_for
 
 from reconpatch import ReConPatch
 from reconpatch.integrations.mlflow_uri import registered_version
-from tasks.promote import read_log
-from tasks.register import register_run
+from tasks.registry.promotion import read_log
+from tasks.registry.register import register_run
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "reconpatch-tiny-nut"

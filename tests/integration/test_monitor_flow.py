@@ -8,13 +8,13 @@ import yaml
 from PIL import Image
 from prefect.client.orchestration import get_client
 
-import tasks.monitor
+import tasks.operations.drift_monitor
 from flows import monitor as flow
-from flows.failures import FlowFailedError
+from flows.support.flow_failures import FlowFailedError
 from reconpatch.errors import DataError
-from reconpatch.monitoring.looks import Look
+from reconpatch.line.monitoring.drift_checks import Look
 from reconpatch.settings import Settings
-from tasks.monitor import Checked
+from tasks.operations.drift_monitor import Checked
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("prefect_server")]
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
@@ -82,7 +82,9 @@ def test_what_cannot_be_checked_fails_the_flow_and_stops_no_other_category(proje
 
 def test_without_a_log_it_asks_no_registry_and_leaves_nothing(project, monkeypatch) -> None:
     before = _artifacts()
-    monkeypatch.setattr(tasks.monitor, "find_champion", lambda *_: pytest.fail("the registry was asked"))
+    monkeypatch.setattr(
+        tasks.operations.drift_monitor, "find_champion", lambda *_: pytest.fail("the registry was asked")
+    )
     outcomes = flow.monitor(["nut"], project)
     assert [str(one) for one in outcomes] == ["nut: nothing to check: no prediction is logged in predictions"]
     assert _artifacts() == before

@@ -11,9 +11,9 @@ from PIL import Image
 
 from reconpatch import ReConPatch
 from reconpatch.integrations.mlflow_uri import download_detector, registered_version
-from reconpatch.monitoring.recording import logged
-from tasks.monitor import check_drift
-from tasks.register import register_run
+from reconpatch.line.monitoring.prediction_recorder import logged
+from tasks.operations.drift_monitor import check_drift
+from tasks.registry.register import register_run
 
 PARAMS = {
     "features.image_size": 64,

@@ -16,10 +16,10 @@ from mlflow import MlflowClient
 
 from reconpatch import ReConPatch
 from reconpatch.settings import Settings
-from tasks.gate_policy import POLICY
-from tasks.job import PROJECT
-from tasks.promote import read_log, reconcile
-from tasks.promotion_log import champion_of, former_champions
+from tasks.registry.gate_policy import POLICY
+from tasks.registry.promotion import read_log, reconcile
+from tasks.registry.promotion_log import champion_of, former_champions
+from tasks.running.stage_folders import PROJECT
 
 NAME = "reconpatch-tiny-nut"
 SOAK = os.environ.get("RECONPATCH_SOAK") == "1"
@@ -34,8 +34,8 @@ from pathlib import Path
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 from reconpatch.errors import ReConPatchError
 from reconpatch.settings import Settings
-from tasks.mlflow_store import open_client
-from tasks.promote import promote_version, roll_back
+from tasks.registry.mlflow_store import open_client
+from tasks.registry.promotion import promote_version, roll_back
 place = {"settings": Settings(), "project": Path(sys.argv[1])}
 model = sys.argv[2]
 print("ready", flush=True)

@@ -21,10 +21,10 @@ from packaging.utils import canonicalize_name
 from safetensors.torch import save_file
 
 from reconpatch import ReConPatch
-from reconpatch.ensemble import fuse_members
-from reconpatch.features.weights import find_weights
-from reconpatch.unified import fit_unified
-from tasks.packaging import save_pyfunc
+from reconpatch.model.ensemble import fuse_members
+from reconpatch.model.weights import find_weights
+from reconpatch.unified.unified_detector import fit_unified
+from tasks.registry.pyfunc_package import save_pyfunc
 
 SOAK = os.environ.get("RECONPATCH_SOAK") == "1"
 KINDS = ("single", "ensemble", "local weights", "unified")

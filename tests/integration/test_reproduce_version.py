@@ -14,9 +14,9 @@ from prefect.settings import PREFECT_API_URL
 
 from flows.retrain import retrain
 from flows.train import train
-from reconpatch.files import sha256_file
 from reconpatch.integrations.mlflow_lineage import Lineage, trace
-from reconpatch.model_folder import read_training_set
+from reconpatch.storage.atomic_files import sha256_file
+from reconpatch.storage.detector_folder import read_training_set
 
 SOAK = os.environ.get("RECONPATCH_SOAK") == "1"
 ROOT = Path(__file__).resolve().parents[2]

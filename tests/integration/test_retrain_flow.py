@@ -13,15 +13,15 @@ from PIL import Image
 from prefect.artifacts import Artifact
 
 from flows.evaluate import evaluate
-from flows.locks import category, hold
 from flows.retrain import retrain
+from flows.support.project_locks import category, hold
 from reconpatch import ReConPatch
-from reconpatch.data.markdown import plain_markdown
-from reconpatch.model_folder import read_training_set
 from reconpatch.settings import load_settings
-from tasks.champion import champion_folder, find_champion
-from tasks.commit import note_unrecorded, unrecorded
-from tasks.hashing import Hasher
+from reconpatch.storage.detector_folder import read_training_set
+from reconpatch.text.markdown import plain_markdown
+from tasks.registry.champion import champion_folder, find_champion
+from tasks.running.content_hashes import Hasher
+from tasks.running.dvc_commit import note_unrecorded, unrecorded
 
 NAME = "reconpatch-tiny-plain"
 
@@ -165,7 +165,7 @@ def test_a_webhook_is_told_and_its_silence_harms_nothing(
 ) -> None:
     import httpx
 
-    from flows import notice
+    from flows.support import retrain_notice
 
     told = []
 
@@ -173,14 +173,14 @@ def test_a_webhook_is_told_and_its_silence_harms_nothing(
         told.append((url, given["json"]))
         raise httpx.ConnectError("nobody there")
 
-    monkeypatch.setattr(notice, "create_table_artifact", lambda **_: None)
-    monkeypatch.setattr(notice.httpx, "post", post)
+    monkeypatch.setattr(retrain_notice, "create_table_artifact", lambda **_: None)
+    monkeypatch.setattr(retrain_notice.httpx, "post", post)
     settings = load_settings(None, ["retrain.webhook=http://127.0.0.1:9/x", "pipeline.dataset=tiny"])
-    outcome = notice.Outcome("plain", 3, 0, "2", "awaiting approval", "version 2")
+    outcome = retrain_notice.Outcome("plain", 3, 0, "2", "awaiting approval", "version 2")
     with caplog.at_level("WARNING"):
-        notice.publish([outcome], [], settings)
+        retrain_notice.publish([outcome], [], settings)
     assert told[0][0] == "http://127.0.0.1:9/x"
     assert json.loads(json.dumps(told[0][1]))["outcomes"][0]["model"] == NAME
     assert "retrain.webhook" in caplog.text
-    notice.publish([notice.Outcome("plain", 0, 0, "2", "nothing new", "")], [], settings)
+    retrain_notice.publish([retrain_notice.Outcome("plain", 0, 0, "2", "nothing new", "")], [], settings)
     assert len(told) == 1

@@ -18,7 +18,7 @@ from finished_runs import PipelineRun, fit_detector, write_images
 from served import ServedProcess, serving
 
 from reconpatch import ReConPatch
-from tasks.register import register_run
+from tasks.registry.register import register_run
 
 COUNT = 2_000 if os.environ.get("RECONPATCH_SOAK") == "1" else 200
 CLIENTS = 4

@@ -23,11 +23,11 @@ from PIL import Image
 from processes import free_port
 from waiting import wait_for
 
-from reconpatch.files import file_lock
 from reconpatch.settings import load_settings
-from tasks.champion import champion_folder, find_champion
-from tasks.hashing import Hasher
-from tasks.lineage import data_hash
+from reconpatch.storage.atomic_files import file_lock
+from tasks.registry.champion import champion_folder, find_champion
+from tasks.registry.lineage_tags import data_hash
+from tasks.running.content_hashes import Hasher
 
 ROOT = Path(__file__).resolve().parents[2]
 SOAK = os.environ.get("RECONPATCH_SOAK") == "1"
@@ -186,7 +186,7 @@ def test_images_in_the_inbox_become_a_champion_by_events_alone(line: Line) -> No
     assert len(images) + len(aside) == 12 + 10 * FEEDS
     assert len(images) > 12 + 10
     with champion_folder(champion, settings, line.root) as model:
-        from reconpatch.model_folder import read_training_set
+        from reconpatch.storage.detector_folder import read_training_set
 
         known = read_training_set(model)
     assert {*known.fit, *known.holdout} == {hasher.file(path) for path in images}

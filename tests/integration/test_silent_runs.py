@@ -9,7 +9,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Pending, Running
 from waiting import wait_for
 
-from flows.crashes import NAME, watch_heartbeats
+from flows.support.heartbeats import NAME, watch_heartbeats
 
 
 @flow

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from prefect.artifacts import Artifact
 
-from flows.failures import FlowFailedError
+from flows.support.flow_failures import FlowFailedError
 from flows.train import train
 from reconpatch import ReConPatch
 from reconpatch.settings import load_settings
-from tasks.job import jobs_of
-from tasks.stage import Finished
+from tasks.running.run_stage import Finished
+from tasks.running.stage_folders import jobs_of
 
 NET = "tf_efficientnet_lite0"
 
@@ -75,15 +75,15 @@ def test_a_change_during_the_flow_makes_the_commit_refuse(
         if change == "parameter":
             project.set("modulation.alpha", 0.25)
         elif change == "source file":
-            with (project.root / "reconpatch" / "modulation" / "loss.py").open("a") as stream:
+            with (project.root / "reconpatch" / "training" / "loss.py").open("a") as stream:
                 stream.write("\n# edited\n")
         else:
             image = project.root / "data" / "tiny" / "plain" / "train" / "good" / "000.png"
             shutil.copy(image.with_name("001.png"), image)
         return []
 
-    monkeypatch.setattr("tasks.register.register_run", edit)
-    named = {"parameter": "modulation.alpha", "source file": "reconpatch/modulation", "image": "data"}
+    monkeypatch.setattr("tasks.registry.register.register_run", edit)
+    named = {"parameter": "modulation.alpha", "source file": "reconpatch/training", "image": "data"}
     with pytest.raises(FlowFailedError, match="nothing was recorded with DVC") as caught:
         train(project=project.root)
     assert named[change] in str(caught.value)
@@ -145,9 +145,10 @@ def test_the_results_go_to_git_after_dvc_when_asked_for(
     finished.folder.mkdir(parents=True)
     (finished.folder / "metrics.json").write_text("{}")
     monkeypatch.setattr("flows.train.run_stages", lambda *_: ([finished], []))
-    monkeypatch.setattr("tasks.register.register_run", lambda *_, **__: [])
+    monkeypatch.setattr("tasks.registry.register.register_run", lambda *_, **__: [])
     monkeypatch.setattr(
-        "flows.closing.commit_stages", lambda _, root: (root / "dvc.lock").write_text("stages: {}")
+        "flows.support.register_and_commit.commit_stages",
+        lambda _, root: (root / "dvc.lock").write_text("stages: {}"),
     )
     train(project=project.root)
     command = ["git", "show", "--name-only", "--format=%an", "HEAD"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-import flows.closing as closing
+import flows.support.register_and_commit as closing
 from flows.retrain import look, retrain
 from flows.train import train
 
@@ -55,7 +55,7 @@ def test_an_mlflow_that_is_away_a_locked_dvc_a_lost_file_and_a_full_disk(
     lock = root / ".dvc" / "tmp" / "rwlock"
     tries = {"register": 0, "commit": 0}
 
-    import tasks.register as registration
+    import tasks.registry.register as registration
 
     register_run, commit_stages = registration.register_run, closing.commit_stages
 
@@ -93,7 +93,7 @@ def test_an_mlflow_that_is_away_a_locked_dvc_a_lost_file_and_a_full_disk(
 
     # No room for a bank: nothing instead of a part of it, and the reason; with room it is what it was.
     shutil.rmtree(stages / "coreset")
-    command = [sys.executable, "-m", "tasks.coreset", "--category", "plain"]
+    command = [sys.executable, "-m", "tasks.stages.coreset", "--category", "plain"]
     command += ["--backbone", "tf_efficientnet_lite0"]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     bank = len(expected["tiny/plain/tf_efficientnet_lite0/coreset/bank.safetensors"])

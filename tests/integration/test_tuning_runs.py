@@ -8,8 +8,8 @@ from tiny_study import TINY, client, runs, write_project
 
 from reconpatch.errors import DataError, SettingsError
 from reconpatch.settings import load_settings
-from tasks import tune
-from tasks.tune import run_tuning
+from tasks.operations import tune
+from tasks.operations.tune import run_tuning
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from mlflow import MlflowClient
 from flows import promote as command
 from reconpatch.errors import ModelError, ReConPatchError
 from reconpatch.settings import load_settings
-from tasks import promotion_log
-from tasks.champion_change import HeldModel
-from tasks.job import PROJECT
-from tasks.mend_log import mend_log
-from tasks.promote import promote_version, read_log, reconcile, roll_back
-from tasks.promotion_log import EXPERIMENT, Entry, PromotionLog
+from tasks.registry import promotion_log
+from tasks.registry.champion_change import HeldModel
+from tasks.registry.mend_log import mend_log
+from tasks.registry.promotion import promote_version, read_log, reconcile, roll_back
+from tasks.registry.promotion_log import EXPERIMENT, Entry, PromotionLog
+from tasks.running.stage_folders import PROJECT
 
 NAME = "reconpatch-tiny-nut"
 

@@ -14,10 +14,10 @@ from flows.train import train
 from reconpatch import ReConPatch
 from reconpatch.integrations.mlflow_lineage import trace
 from reconpatch.settings import load_settings
-from reconpatch.unified import Unified
-from tasks.gate_policy import load_policy
-from tasks.gate_version import judge_version
-from tasks.reevaluate import reevaluate
+from reconpatch.unified.unified_detector import Unified
+from tasks.registry.gate_check import judge_version
+from tasks.registry.gate_policy import load_policy
+from tasks.registry.reevaluate import reevaluate
 
 NET = "tf_efficientnet_lite0"
 NAME = "reconpatch-tiny-all"

@@ -7,7 +7,7 @@ import numpy as np
 from mlflow import MlflowClient
 from PIL import Image
 
-from tasks.job import PROJECT
+from tasks.running.stage_folders import PROJECT
 
 TINY = [
     "features.image_size=64", "modulation.dim=16", "modulation.projection_dim=8", "modulation.steps=5",

@@ -8,7 +8,7 @@ from PIL import Image
 
 from reconpatch import ReConPatch
 from reconpatch.errors import DataError, ModelError, SettingsError
-from reconpatch.features.cache import FeatureCache
+from reconpatch.features.feature_cache import FeatureCache
 
 TINY = {
     "features.image_size": 64,

@@ -10,10 +10,10 @@ FOREIGN = ("prefect", "mlflow", "dvc", "great_expectations")
     "statement",
     [
         "import reconpatch; reconpatch.ReConPatch",
-        "import reconpatch.cli, reconpatch.evaluation.evaluate, reconpatch.evaluation.report",
+        "import reconpatch.cli, reconpatch.evaluation.evaluate, reconpatch.evaluation.report.html_report",
         "import reconpatch.data.demo, reconpatch.data.manifest",
-        "import reconpatch.server.app",
-        "import reconpatch.integrations.expectations, reconpatch.integrations.mlflow_uri",
+        "import reconpatch.line.server.app",
+        "import reconpatch.integrations.data_checks, reconpatch.integrations.mlflow_uri",
     ],
 )
 def test_importing_the_library_imports_none_of_the_four_tools(statement, tmp_path):

@@ -100,7 +100,7 @@ def test_a_prefect_server_that_answers_is_used(start, tmp_path: Path) -> None:
 
 
 def test_servers_and_workers_get_what_the_flows_set_for_themselves() -> None:
-    from flows.environment import DEFAULTS
+    from flows.support.environment import DEFAULTS
 
     shared = ("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY")
     hidden = {name: value for name, value in os.environ.items() if name not in shared}

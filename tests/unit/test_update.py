@@ -9,9 +9,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from reconpatch import ReConPatch
-from reconpatch.benchmarking import measure_speed
 from reconpatch.cli import app
 from reconpatch.errors import DataError, ModelError
+from reconpatch.evaluation.speed import measure_speed
 
 TINY = {
     "features.image_size": 64,

@@ -7,8 +7,8 @@ import shutil
 
 from PIL import Image
 
-from reconpatch.files import sha256_file
-from reconpatch.monitoring.prediction_log import read_predictions
+from reconpatch.line.monitoring.prediction_log import read_predictions
+from reconpatch.storage.atomic_files import sha256_file
 from tests.command_line import SET, assert_one_line, cut_off
 
 
@@ -175,7 +175,7 @@ def test_verdicts_on_images_and_what_waits_for_them(run, model, category, tmp_pa
 
 def test_one_look_judges_all_that_waits_but_what_is_named(run, tmp_path):
     from reconpatch.data.reviews import Review, append_review, read_reviews
-    from reconpatch.files import sha256_file
+    from reconpatch.storage.atomic_files import sha256_file
 
     table, aside = tmp_path / "r.jsonl", tmp_path / "aside/set/line"
     aside.mkdir(parents=True)

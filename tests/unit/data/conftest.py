@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reconpatch.data.decoding_pool import DecodingPool
+from reconpatch.data.decoding.decoding_pool import DecodingPool
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from reconpatch.data.listing import expand_images
+from reconpatch.data.file_listing import expand_images
 from reconpatch.errors import DataError
 
 

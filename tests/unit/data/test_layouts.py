@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from reconpatch.data.file_listing import links_to_nothing
 from reconpatch.data.layouts import ImageFile, detect_layout, find_categories, find_strays, scan_category
-from reconpatch.data.listing import links_to_nothing
 from reconpatch.errors import DataError, SettingsError
 
 

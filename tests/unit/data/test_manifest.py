@@ -20,8 +20,8 @@ from reconpatch.data.manifest import (
     write_manifest,
 )
 from reconpatch.errors import DataError
-from reconpatch.files import sha256_file
 from reconpatch.settings import DataSettings
+from reconpatch.storage.atomic_files import sha256_file
 
 SETTINGS = DataSettings()
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from reconpatch.data.training import group_keys, group_of_content, training_images
+from reconpatch.data.training_images import group_keys, group_of_content, training_images
 from reconpatch.errors import DataError
 from reconpatch.settings import DataSettings
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from reconpatch.data.manifest import build_manifest, manifest_digest
 from reconpatch.data.reviews import Review, append_review, read_reviews
-from reconpatch.data.training import training_images
+from reconpatch.data.training_images import training_images
 from reconpatch.data.verdicts import (
     Verdict,
     apply_reviews,
@@ -20,8 +20,8 @@ from reconpatch.data.verdicts import (
     write_verdicts,
 )
 from reconpatch.errors import DataError
-from reconpatch.files import sha256_file
 from reconpatch.settings import DataSettings
+from reconpatch.storage.atomic_files import sha256_file
 
 ONE, TWO = "1" * 64, "2" * 64
 

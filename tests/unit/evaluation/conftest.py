@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reconpatch.calibration.calibration import calibrate_scores
 from reconpatch.data.groups import hold_out_groups
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import build_manifest
-from reconpatch.data.training import TrainingSet
-from reconpatch.features.preprocess import prepare_image
-from reconpatch.scoring.calibration import calibrate_scores
+from reconpatch.data.training_images import TrainingSet
+from reconpatch.model.preprocess import prepare_image
 from reconpatch.settings import Settings
 
 SIDE = 48

@@ -5,8 +5,8 @@ import pytest
 
 from reconpatch.errors import DataError
 from reconpatch.evaluation.comparison import Verdict, compare_auroc, compare_pixels
-from reconpatch.evaluation.metrics import aupro, image_auroc, pixel_auroc
-from reconpatch.evaluation.pixel_histograms import HistogramRun, PixelHistograms
+from reconpatch.evaluation.metrics.image_metrics import aupro, image_auroc, pixel_auroc
+from reconpatch.evaluation.metrics.pixel_histograms import HistogramRun, PixelHistograms
 
 
 def two_detectors(first, second, images=80, seed=0, correlation=0.7):

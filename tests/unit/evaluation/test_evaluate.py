@@ -9,12 +9,12 @@ from sklearn.metrics import roc_auc_score
 
 from reconpatch.data.images import read_mask
 from reconpatch.data.manifest import build_manifest
-from reconpatch.data.training import TrainingSet
+from reconpatch.data.training_images import TrainingSet
 from reconpatch.errors import DataError
 from reconpatch.evaluation.evaluate import evaluate
 from reconpatch.evaluation.unlabelled import leave_group_out_rate
-from reconpatch.features.preprocess import prepare_mask
-from reconpatch.files import dump_json
+from reconpatch.model.preprocess import prepare_mask
+from reconpatch.storage.atomic_files import dump_json
 
 PROMISED = {"image_auroc", "pixel_auroc", "aupro", "image_f1_max", "threshold", "n_train", "n_test"}
 

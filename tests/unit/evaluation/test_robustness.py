@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from reconpatch.data.manifest import build_manifest
-from reconpatch.data.training import TrainingSet
+from reconpatch.data.training_images import TrainingSet
 from reconpatch.errors import DataError
 from reconpatch.evaluation.corruptions import CORRUPTIONS, Corruption
 from reconpatch.evaluation.robustness import UNDISTURBED, measure_robustness

@@ -8,13 +8,13 @@ from datetime import timedelta
 import pytest
 import yaml
 
-from flows.crashes import KILLED, note_process
-from flows.retries import may_pass
 from flows.serve import read_deployments
-from flows.stage_tasks import LIMITS
+from flows.support.heartbeats import KILLED, note_process
+from flows.support.retries import may_pass
+from flows.support.stage_tasks import LIMITS
 from reconpatch.errors import DataError
-from tasks.job import PROJECT
-from tasks.stages import STAGES, VARIANTS
+from tasks.running.stage_folders import PROJECT
+from tasks.running.stage_table import STAGES, VARIANTS
 
 
 @pytest.fixture(scope="module")

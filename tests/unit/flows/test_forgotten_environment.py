@@ -9,7 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.mark.parametrize("module", ["flows.train", "flows.promote", "tasks.register", "tasks.validate"])
+@pytest.mark.parametrize(
+    "module", ["flows.train", "flows.promote", "tasks.registry.register", "tasks.stages.validate"]
+)
 def test_one_line_says_what_to_do(module: str) -> None:
     command = [sys.executable, "-S", "-m", module]  # -S: no site-packages
     done = subprocess.run(command, cwd=ROOT, env={}, capture_output=True, text=True, check=False)

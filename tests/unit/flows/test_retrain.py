@@ -6,10 +6,10 @@ import pytest
 from prefect.states import Completed, Failed
 
 from flows import retrain
-from flows.failures import FlowFailedError
-from flows.notice import Outcome
+from flows.support.flow_failures import FlowFailedError
+from flows.support.retrain_notice import Outcome
 from reconpatch.errors import ModelError
-from tasks.arrivals import Arrivals
+from tasks.operations.new_images import Arrivals
 
 NEW = Arrivals("nut", None, 5, 0)
 

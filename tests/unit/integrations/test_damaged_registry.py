@@ -9,7 +9,7 @@ import pytest
 from reconpatch.errors import ModelError, ReConPatchError
 from reconpatch.integrations.mlflow_uri import check_database
 from reconpatch.settings import parse_settings
-from tasks.champion import find_champion
+from tasks.registry.champion import find_champion
 
 
 def make_database(path: Path) -> bytes:

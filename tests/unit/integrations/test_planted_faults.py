@@ -6,7 +6,7 @@ from pathlib import Path
 from planted_faults import Fault, plant, plant_others, write_sound
 
 from reconpatch.integrations.check_report import CheckReport
-from reconpatch.integrations.expectations import check_dataset
+from reconpatch.integrations.data_checks import check_dataset
 from reconpatch.settings import DataSettings, ValidateSettings
 
 

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from flows.environment import DEFAULTS
+from flows.support.environment import DEFAULTS
 from reconpatch.integrations.telemetry import SWITCHES, switch_off
 
 ROOT = Path(__file__).resolve().parents[3]
 _MLFLOW = "from mlflow.telemetry.utils import is_telemetry_disabled; assert is_telemetry_disabled()"
-_EXTRA = "from reconpatch.integrations.extras import import_extra; import_extra({!r}, 'a test')"
+_EXTRA = "from reconpatch.integrations.optional_packages import import_extra; import_extra({!r}, 'a test')"
 
 
 @pytest.mark.parametrize(
     ("statement", "asked"),
     [
-        ("import tasks.register", _MLFLOW),
-        ("import tasks.validate", ""),
+        ("import tasks.registry.register", _MLFLOW),
+        ("import tasks.stages.validate", ""),
         (_EXTRA.format("mlflow"), _MLFLOW),
         (_EXTRA.format("great_expectations"), ""),
     ],

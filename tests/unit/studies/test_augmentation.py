@@ -6,9 +6,9 @@ from PIL import Image
 
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import build_manifest, image_paths
-from reconpatch.data.training import training_images
+from reconpatch.data.training_images import training_images
 from reconpatch.settings import DataSettings
-from reconpatch.studies.augmentation import augment
+from studies.augmentation import augment
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reconpatch.evaluation.figures import png_bytes
-from reconpatch.studies.ranking import rank, ranking_figure
+from reconpatch.evaluation.report.figure_style import png_bytes
+from studies.ranking import rank, ranking_figure
 
 
 def trials(**columns):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from reconpatch.settings import parse_settings
-from tasks import code, stage
-from tasks.job import Job
-from tasks.stages import Stage
+from tasks.running import content_hashes, source_code
+from tasks.running.stage_folders import Job
+from tasks.running.stage_table import Stage
 
 
 @dataclass
@@ -35,8 +35,8 @@ class Toy:
 
 _PIPELINE = {"dataset": "toy", "root": "data/toy", "categories": ["brick"], "backbones": ["net"]}
 _STAGES = {
-    "first": Stage("first", ("seed",), ("lib",), (), ("text", "folder"), data=True, per_backbone=False),
-    "second": Stage("second", ("modulation",), ("lib",), ("first/text",), ("text",)),
+    "first": Stage("first", ("seed",), (), ("text", "folder"), data=True, per_backbone=False),
+    "second": Stage("second", ("modulation",), ("first/text",), ("text",)),
 }
 
 
@@ -63,12 +63,20 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]:
         return {"seconds_per_image": 0.5}
 
     for name, body in (("first", first), ("second", second)):
-        module = types.ModuleType(f"tasks.{name}")
+        module = types.ModuleType(f"tasks.stages.{name}")
         module.run = body
-        monkeypatch.setitem(sys.modules, f"tasks.{name}", module)
-    for module_name in ("tasks.stages", "tasks.stage", "tasks.job", "tasks.code", "tasks.commit"):
+        monkeypatch.setitem(sys.modules, f"tasks.stages.{name}", module)
+    for module_name in (
+        "tasks.running.stage_table",
+        "tasks.running.run_stage",
+        "tasks.running.stage_folders",
+        "tasks.running.source_code",
+        "tasks.running.dvc_commit",
+    ):
         monkeypatch.setattr(f"{module_name}.STAGES", _STAGES)
-    monkeypatch.setattr("tasks.code.VARIANTS", {})
+    monkeypatch.setattr("tasks.running.source_code.VARIANTS", {})
+    for module_name in ("tasks.running.source_code", "tasks.running.stage_record"):
+        monkeypatch.setattr(f"{module_name}.stage_code", lambda *_: ("lib",))
     yield made
-    code.note_code.cache_clear()
-    stage.hasher_of.cache_clear()
+    source_code.note_code.cache_clear()
+    content_hashes.hasher_of.cache_clear()

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from reconpatch.settings import parse_settings
-from tasks import housekeeping
+from tasks.operations import housekeeping
 
 _YEAR = 365 * 24 * 3600.0
 

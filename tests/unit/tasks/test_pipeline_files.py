@@ -1,31 +1,17 @@
-"""params.yaml, dvc.yaml and the table of stages say the same."""
+"""params.yaml states the defaults; dvc.yaml follows from the table of stages and their code's imports."""
 
-import ast
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from reconpatch.settings import Settings, load_settings
-from tasks.job import PROJECT
-from tasks.stages import STAGES, Stage
+from tasks.running.dvc_file import FILE, dvc_yaml
+from tasks.running.source_code import import_closure, stage_code
+from tasks.running.stage_folders import PROJECT
+from tasks.running.stage_table import STAGES, Stage
 
-_DVC = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-_CATEGORY = "outputs/${pipeline.dataset}/${item.category}"
-
-
-def _folder(stage: Stage) -> str:
-    if stage.unifies:
-        return f"outputs/${{pipeline.dataset}}+{stage.name}/${{item.backbone}}"
-    if stage.fuses:
-        return f"{_CATEGORY}+{stage.name}"
-    backbone = "/${item.backbone}" if stage.per_backbone else ""
-    return f"{_CATEGORY}{backbone}/{stage.name}"
-
-
-def _paths(entries: list[Any]) -> list[str]:
-    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+_DVC = yaml.safe_load(dvc_yaml(PROJECT))["stages"]
 
 
 def test_params_yaml_states_every_default() -> None:
@@ -35,62 +21,63 @@ def test_params_yaml_states_every_default() -> None:
     assert load_settings(PROJECT / "params.yaml").threads == 1
 
 
-def test_dvc_knows_the_stages_of_the_table_in_their_order() -> None:
-    assert list(_DVC) == list(STAGES)
+def test_dvc_yaml_is_up_to_date() -> None:
+    text = (PROJECT / FILE).read_text(encoding="utf-8")
+    assert text == dvc_yaml(PROJECT), "run: python -m tasks.running.dvc_file"
+
+
+def test_dvc_neither_copies_nor_removes_outputs() -> None:
+    entries = [
+        options
+        for stage in _DVC.values()
+        for kind in ("outs", "metrics", "plots")
+        for entry in stage.get(kind, [])
+        for options in entry.values()
+    ]
+    assert len(entries) == sum(len(stage.outputs) for stage in STAGES.values())
+    assert all(options["cache"] is False and options["persist"] is True for options in entries)
+
+
+@pytest.mark.parametrize(
+    ("name", "command", "matrix"),
+    [
+        ("validate", "validate --category ${item.category}", ["category"]),
+        ("train", "train --category ${item.category} --backbone ${item.backbone}", ["category", "backbone"]),
+        ("ensemble", "ensemble --category ${item.category}", ["category", "fuse"]),
+        ("unified", "unified --backbone ${item.backbone}", ["backbone"]),
+    ],
+)
+def test_dvc_runs_a_stage_for_each_of_its_jobs(name: str, command: str, matrix: list[str]) -> None:
+    assert _DVC[name]["cmd"] == f"python -m tasks.stages {command}"
+    assert list(_DVC[name]["matrix"]) == matrix
+
+
+def test_the_closure_follows_imports_of_imports_and_those_inside_functions(tmp_path: Path) -> None:
+    package = tmp_path / "reconpatch"
+    (package / "room").mkdir(parents=True)
+    for name, text in {
+        "__init__.py": "",
+        "first.py": "import os\nfrom reconpatch.room import second\n",
+        "room/__init__.py": "",
+        "room/second.py": "def late():\n  from reconpatch.third import x\n  import reconpatch.room.fourth\n",
+        "room/fourth.py": "if TYPE_CHECKING:\n  import reconpatch.unused\n",
+        "third.py": "import reconpatch.first\n",
+        "unused.py": "",
+    }.items():
+        (package / name).write_text(text)
+    found = import_closure([package / "first.py"], tmp_path)
+    names = {path.relative_to(package).as_posix() for path in found}
+    assert names == {
+        "__init__.py", "first.py", "third.py", "room/__init__.py", "room/second.py", "room/fourth.py",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
-def test_dvc_and_the_table_name_the_same_inputs_and_outputs(stage: Stage) -> None:
-    known = _DVC[stage.name]
-    upstream = [reference.partition("/") for reference in stage.upstream]
-    deps = [*stage.code, *(f"{_folder(STAGES[name])}/{output}" for name, _, output in upstream)]
-    if stage.fuses:  # DVC cannot list the backbones' outputs, and takes the folder they lie in
-        deps = [*stage.code, _CATEGORY]
-    if stage.unifies:  # nor those of the categories
-        deps = [*stage.code, "outputs/${pipeline.dataset}"]
-    if stage.data:
-        deps.append("${pipeline.root}" if stage.unifies else "${pipeline.root}/${item.category}")
-    assert sorted(known["deps"]) == sorted(deps)
-    assert sorted(known["params"]) == sorted(stage.params)
-    outs = [entry for kind in ("outs", "metrics", "plots") for entry in known.get(kind, [])]
-    assert sorted(_paths(outs)) == sorted(f"{_folder(stage)}/{output}" for output in stage.outputs)
-    matrix = {"category": "${pipeline.categories}"}
-    command = f"python -m tasks.{stage.name} --category ${{item.category}}"
-    if stage.per_backbone:
-        matrix["backbone"] = "${pipeline.backbones}"
-        command += " --backbone ${item.backbone}"
-    if stage.fuses:
-        matrix["fuse"] = "${pipeline.fuse}"
-    if stage.unifies:
-        matrix = {"backbone": "${pipeline.unify}"}
-        command = f"python -m tasks.{stage.name} --backbone ${{item.backbone}}"
-    assert list(known["matrix"].items()) == list(matrix.items())
-    assert known["cmd"] == command
-
-
-@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
-def test_dvc_neither_copies_nor_removes_outputs(stage: Stage) -> None:
-    known = _DVC[stage.name]
-    for entry in (entry for kind in ("outs", "metrics", "plots") for entry in known.get(kind, [])):
-        options = next(iter(entry.values()))
-        assert options["cache"] is False
-        assert options["persist"] is True
-
-
-@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
-def test_the_code_of_a_stage_exists_and_covers_what_its_file_imports(stage: Stage) -> None:
-    for path in stage.code:
-        assert (PROJECT / path).exists(), path
-    tree = ast.parse((PROJECT / "tasks" / f"{stage.name}.py").read_text(encoding="utf-8"))
-    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    for module in modules:
-        if module is None or not module.startswith(("reconpatch.", "tasks.inputs")):
-            continue
-        path = Path(*module.split("."))
-        covered = any(
-            path == Path(entry).with_suffix("") or path.is_relative_to(entry) for entry in stage.code
-        )
-        assert covered, f"{stage.name} imports {module}, which is not in its code"
+def test_the_code_of_a_stage_holds_what_decides_its_outputs_and_no_runner(stage: Stage) -> None:
+    code = stage_code(stage, PROJECT)
+    assert f"tasks/stages/{stage.body}.py" in code
+    assert "tasks/running/run_stage.py" not in code
+    assert not any(path.startswith("flows") for path in code)
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)

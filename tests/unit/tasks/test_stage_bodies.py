@@ -13,15 +13,15 @@ from PIL import Image
 from reconpatch import ReConPatch
 from reconpatch.data.manifest import build_manifest, write_manifest
 from reconpatch.errors import DataError, ModelError
-from reconpatch.features.weights import Weights, find_weights
 from reconpatch.integrations.check_report import WARNING, CheckReport, Problem
+from reconpatch.model.weights import Weights, find_weights
 from reconpatch.settings import parse_settings
-from reconpatch.unified import Unified, fit_unified
-from tasks import calibrate
-from tasks.evaluation_output import FinishedEvaluation
-from tasks.job import Job
-from tasks.stage import Finished
-from tasks.version_facts import version_tags
+from reconpatch.unified.unified_detector import Unified, fit_unified
+from tasks.registry.finished_evaluation import FinishedEvaluation
+from tasks.registry.version_tags import version_tags
+from tasks.running.run_stage import Finished
+from tasks.running.stage_folders import Job
+from tasks.stages import calibrate
 
 NET = "tf_efficientnet_lite0"
 LATER = ("train", "coreset", "calibrate")
@@ -70,7 +70,7 @@ def job(indexed: Job, tmp_path: Path) -> Job:
 
 def run(stage: str, job: Job) -> None:
     job.folder(stage).mkdir(parents=True)
-    importlib.import_module(f"tasks.{stage}").run(job, job.folder(stage))
+    importlib.import_module(f"tasks.stages.{stage}").run(job, job.folder(stage))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -92,7 +92,7 @@ def test_images_edited_after_features_change_no_later_stage_and_none_loads_the_n
         raise AssertionError("the network was loaded")
 
     with monkeypatch.context() as patched:
-        patched.setattr("reconpatch.features.dataset.PatchExtractor", load)
+        patched.setattr("reconpatch.features.patch_features.PatchExtractor", load)
         for stage in LATER:
             run(stage, job)
     assert contents(job.folder("calibrate") / "model") == contents(tmp_path / "before")

@@ -1,0 +1,1 @@
+"""What several flows share: retries, locks, notices, command lines."""

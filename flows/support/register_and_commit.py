@@ -1,0 +1,67 @@
+"""How a flow ends: the finished detectors are registered, the finished stages recorded with DVC and git."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows.support import project_locks
+from flows.support.retries import RETRY_BUSY, RETRY_REGISTRY
+from flows.support.stage_graph import failure_of
+from flows.support.training_summary import publish_gate
+from reconpatch.settings import Settings
+from tasks.running.dvc_commit import commit_stages, forget_unrecorded
+from tasks.running.git_commit import commit_results
+from tasks.running.run_stage import Finished
+
+
+@task(
+    name="commit",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    **RETRY_BUSY,
+)
+def commit(finished: Sequence[Finished], project: Path) -> list[str]:
+    """Record the stages with DVC. One flow at a time; a person's own dvc command is waited for."""
+    with project_locks.hold(project_locks.DVC, project):
+        return commit_stages(finished, project)
+
+
+@task(name="git commit", cache_policy=NO_CACHE, persist_result=False)
+def commit_to_git(finished: Sequence[Finished], project: Path) -> str | None:
+    """Commit dvc.lock and the metrics, while no other flow writes them."""
+    with project_locks.hold(project_locks.DVC, project):
+        return commit_results(finished, project)
+
+
+@task(name="register", cache_policy=NO_CACHE, persist_result=False, **RETRY_REGISTRY)
+def register(
+    settings: Settings, evaluations: Sequence[Finished], flow_run_id: str, candidates: bool | None = None
+) -> list[Any]:
+    """Log the evaluations to MLflow and register their detectors; what is there already is left alone."""
+    from tasks.registry.register import register_run
+
+    models = register_run(settings, evaluations, flow_run_id=flow_run_id, candidates=candidates)
+    for model in models:
+        if model.gate is not None:
+            publish_gate(model.name, model.version, model.gate)
+    return list(models)
+
+
+def record(settings: Settings, finished: Sequence[Finished], project: Path) -> list[str]:
+    """Record the stages with DVC and git where the parameters ask for it.
+
+    Returns:
+        A message for each of the two that failed.
+    """
+    if not finished or not settings.pipeline.commit:
+        return []
+    recorded = commit(finished, project, return_state=True)
+    failures = failure_of("commit", recorded)
+    if settings.pipeline.git_commit and recorded.is_completed():
+        failures += failure_of("git commit", commit_to_git(finished, project, return_state=True))
+    if not failures:
+        forget_unrecorded(finished, project)
+    return failures

@@ -1,0 +1,129 @@
+"""The stages as Prefect tasks."""
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.utilities.timeout import timeout
+
+from flows.support import project_locks
+from flows.support.check_artifacts import publishing
+from flows.support.retries import retry
+from reconpatch.errors import ReConPatchError
+from tasks.running.folder_transfer import bring, bring_images, send
+from tasks.running.run_stage import Finished, run_stage
+from tasks.running.stage_folders import Job
+from tasks.running.stage_table import stage_or_variant
+
+_Images = Mapping[str, str | None] | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How often a stage is tried again, and how many hours one try may take."""
+
+    retries: int
+    hours: float
+
+
+# Tried again are those that read images and features, which may lie on a file server; train and coreset start
+# from what features left in the cache. A stage that hangs must not hold its category's lock for the night.
+LIMITS = {
+    "validate": Limits(3, 4),
+    "features": Limits(3, 24),
+    "train": Limits(2, 12),
+    "coreset": Limits(2, 12),
+    "calibrate": Limits(2, 6),
+    "update": Limits(3, 6),
+    "evaluate": Limits(3, 12),
+    "ensemble": Limits(3, 12),
+    "unified": Limits(3, 24),
+}
+
+
+def stage_task(name: str) -> Task[..., Finished]:
+    """The Prefect task of a stage; the record in its output folder, not Prefect, decides what is done.
+
+    Its arguments: the job, what the stages before it finished, and by category the images' digest in the
+    shared store.
+    """
+
+    @task(name=name, task_run_name=f"{name} {{job}}", **_options(name))
+    def run(job: Job, before: Sequence[Finished | None] = (), images: _Images = None) -> Finished:
+        with _in_time(name, job), publishing(name, job):
+            _bring(name, job, before, images)
+            return send(run_stage(name, job, around=lambda: _device_lock(name, job)))
+
+    return run
+
+
+def part_task(name: str) -> Task[..., None]:
+    """The Prefect task of a share of a stage's work, done ahead of it: its result waits in a cache."""
+
+    @task(name=f"{name} part", task_run_name=f"{name} {{job}} part {{number}}", **_options(name))
+    def run(job: Job, number: int, before: Sequence[Finished | None] = (), images: _Images = None) -> None:
+        with _in_time(name, job):
+            _bring(name, job, before, images)
+            with _device_lock(name, job):
+                importlib.import_module(f"tasks.stages.{name}").part(job, number)
+
+    return run
+
+
+def _options(name: str) -> dict[str, Any]:
+    limits = LIMITS[name]
+    return {
+        "cache_policy": NO_CACHE,
+        "persist_result": False,
+        "retries": limits.retries,
+        "retry_delay_seconds": [10 * 3**i for i in range(limits.retries)],
+        "retry_condition_fn": retry,
+    }
+
+
+class _OverdueError(TimeoutError):
+    """The limit's own, so that no other time-out passes for it."""
+
+
+@contextmanager
+def _in_time(name: str, job: Job) -> Iterator[None]:
+    """End a stage that is longer at work than its limit, between two operations.
+
+    As ``timeout_seconds`` of the task would, which Prefect takes for a mistake of every task that runs in a
+    thread and warns of at each start.
+
+    Raises:
+        ReConPatchError: the time is over.
+    """
+    hours = LIMITS[name].hours
+    try:
+        with timeout(hours * 3600, _OverdueError):
+            yield
+    except _OverdueError:
+        raise ReConPatchError(
+            f"{name} ({job}): was not done within {hours:g} hours and was ended; look at what it waits for, "
+            "or allow it more in LIMITS of flows/support/stage_tasks.py"
+        ) from None
+
+
+def _bring(name: str, job: Job, before: Sequence[Finished | None], images: _Images) -> None:
+    """A machine that shares no file system with the others fetches what the stage reads."""
+    if stage_or_variant(name).data:
+        for one in job.by_category:
+            bring_images(one, (images or {}).get(one.category))
+    bring([item for item in before if item is not None])
+
+
+def _device_lock(name: str, job: Job) -> AbstractContextManager[None]:
+    if "device" not in stage_or_variant(name).params or job.settings.device == "cpu":
+        return nullcontext()
+    from reconpatch.device import choose_device
+
+    device = choose_device(job.settings.device)
+    if device.type != "cuda":
+        return nullcontext()
+    return project_locks.hold(project_locks.gpu(device.index), job.project)

@@ -1,0 +1,1 @@
+"""Greedy k-center selection of the memory bank; README.md explains its one invariant."""

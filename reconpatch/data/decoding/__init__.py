@@ -1,0 +1,1 @@
+"""Strangers' image files, decoded in processes that a deadline ends."""

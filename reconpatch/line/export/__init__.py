@@ -1,0 +1,1 @@
+"""Detectors as ONNX and OpenVINO files that are proven equal; needs the extra ``export``."""

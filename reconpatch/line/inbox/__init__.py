@@ -1,0 +1,1 @@
+"""New images on their way into the data set or the quarantine."""

@@ -1,0 +1,76 @@
+"""The bytes of all requests that are in memory at the same time: uploads, files named by path, JSON.
+
+What does not fit is refused at once and never waited for: of two requests that are half received, each would
+wait for the other's bytes.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reconpatch.line.server.prediction_queue import OverloadedError
+
+
+class ByteBudget:
+    """How many bytes may be held; shares are taken and given back from any thread."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._lock = threading.Lock()
+
+    @property
+    def free(self) -> int:
+        """Bytes that may still be taken."""
+        return self._free
+
+    @contextmanager
+    def share(self) -> Iterator["Share"]:
+        """What one request holds; all of it is given back when the block ends."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            share.close()
+
+    def _take(self, size: int) -> None:
+        with self._lock:
+            if size > self._free:
+                raise OverloadedError
+            self._free -= size
+
+    def _give(self, size: int) -> None:
+        with self._lock:
+            self._free += size
+
+
+class Share:
+    """The bytes that one request holds.
+
+    Attributes:
+        held: how many.
+    """
+
+    def __init__(self, budget: ByteBudget) -> None:
+        self.held = 0
+        self._budget = budget
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> None:
+        """Count bytes before they are read.
+
+        Raises:
+            OverloadedError: they do not fit beside those of the other requests, or the request is over.
+        """
+        with self._lock:
+            if self._closed:
+                raise OverloadedError
+            self._budget._take(size)
+            self.held += size
+
+    def close(self) -> None:
+        """Give all of them back."""
+        with self._lock:
+            self._closed = True
+            self._budget._give(self.held)
+            self.held = 0

@@ -1,0 +1,148 @@
+"""Connections that wait for nothing without end: not for a request's head, not for a client that reads.
+
+The application hears of a request only once its head is whole, and of an answer's bytes nothing once they are
+written; in between nobody else looks at the clock. The number of connections is bounded too, so that the
+process keeps descriptors for its files.
+"""
+
+import asyncio
+import ipaddress
+from collections import Counter
+from typing import ClassVar
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from reconpatch.line.server.server_options import Limits
+
+
+def _refusal(status: str, reason: str, header: str = "") -> bytes:
+    head = f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: text/plain\r\n{header}"
+    return f"{head}content-length: {len(reason)}\r\n\r\n{reason}".encode()
+
+
+_LATE = _refusal("408 Request Timeout", "timed out reading the request headers")
+_CROWDED = _refusal("503 Service Unavailable", "too many connections; come again", "retry-after: 1\r\n")
+
+
+class Connections:
+    """How many are open, in all and of each address."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._open = 0
+        self._of: Counter[str] = Counter()
+
+    def enter(self, address: str | None) -> bool:
+        """Count a connection, unless it is one too many."""
+        if self._open >= self._limits.connections:
+            return False
+        if address:
+            if 0 < self._limits.address_connections <= self._of[address]:
+                return False
+            self._of[address] += 1
+        self._open += 1
+        return True
+
+    def leave(self, address: str | None) -> None:
+        """Count one less, which had entered."""
+        self._open -= 1
+        if address:
+            self._of[address] -= 1
+            self._of += Counter()  # drops those without a connection
+
+
+class PatientProtocol(H11Protocol):
+    """Uvicorn's connection with limits on its number and on the time that it waits.
+
+    Attributes:
+        limits: `Limits.head_seconds` from the connection, or from the first byte of a further request on it;
+            `Limits.unread_seconds` from bytes that are written to the client that takes them.
+        entered: the connections that are open.
+    """
+
+    limits: ClassVar[Limits]
+    entered: ClassVar[Connections]
+    _waiting: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+    _address: str | None = None
+    _entered = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait, or refuse it."""
+        super().connection_made(transport)
+        # Writing counts as paused while a single byte waits, on a connection that is being closed too.
+        transport.set_write_buffer_limits(high=0)
+        self._address = counted_address(self.client[0] if self.client else None)
+        self._entered = self.entered.enter(self._address)
+        if self._entered:
+            self._wait()
+        else:
+            self._say(_CROWDED)
+
+    def data_received(self, data: bytes) -> None:
+        """Wait on until a head is whole."""
+        before = self.cycle
+        super().data_received(data)
+        if self.cycle is not before:
+            self._stop_waiting()
+        elif self._waiting is None and (before is None or before.response_complete):
+            self._wait()
+
+    def pause_writing(self) -> None:
+        """Cut the connection when the client does not read for long."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(self.limits.unread_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """All that was written is taken."""
+        self._stop_unread()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """There is nothing to wait for any longer."""
+        self._stop_waiting()
+        self._stop_unread()
+        if self._entered:
+            self.entered.leave(self._address)
+            self._entered = False
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._waiting = self.loop.call_later(self.limits.head_seconds, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _stop_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def _give_up(self) -> None:
+        self._waiting = None
+        self._say(_LATE)
+
+    def _say(self, refusal: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(refusal)
+            self.transport.close()
+
+
+def counted_address(host: str | None) -> str | None:
+    """What counts as one address: of IPv6 the network that one customer has; None is not counted."""
+    try:
+        address = ipaddress.ip_address(host or "")
+    except ValueError:  # a socket in the file system
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is None:
+            return None if address.is_loopback else f"{int(address) >> 64:x}/64"
+        address = address.ipv4_mapped
+    return None if address.is_loopback else str(address)
+
+
+def patient(limits: Limits) -> type[PatientProtocol]:
+    """The connection class with these limits, for ``uvicorn.run(http=...)``."""
+    return type("PatientProtocol", (PatientProtocol,), {"limits": limits, "entered": Connections(limits)})

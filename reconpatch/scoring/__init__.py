@@ -1,1 +1,0 @@
-"""From distances to scores, maps and decisions."""

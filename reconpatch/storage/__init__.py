@@ -1,0 +1,1 @@
+"""Detector folders and other files that are complete or absent."""

@@ -1,0 +1,1 @@
+"""Text that is safe to show: secrets hidden, Markdown and spreadsheet cells escaped."""

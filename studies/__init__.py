@@ -1,0 +1,1 @@
+"""Experiments with the method: ablations and tuning. No part of the product."""

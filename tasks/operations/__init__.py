@@ -1,0 +1,1 @@
+"""What is done with finished detectors: ingest, batch, monitor, housekeeping, tuning, ablations."""

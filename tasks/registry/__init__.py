@@ -1,0 +1,1 @@
+"""MLflow: runs, versions, gate, promotion, its log, and lineage."""

@@ -1,0 +1,233 @@
+"""Log finished evaluations to MLflow and register their detectors: idempotent, keyed by output digest.
+
+python -m tasks.registry.register [--params FILE]
+
+It is no DVC stage: DVC would skip its effects whenever it restores cached outputs.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reconpatch.errors import DataError, ReConPatchError
+from reconpatch.progress import track
+from reconpatch.settings import Settings, load_settings
+from reconpatch.storage.atomic_files import file_lock
+from reconpatch.text.redaction import redact_process
+from tasks.registry.finished_evaluation import METRICS, FinishedEvaluation
+from tasks.registry.gate_rules import GateReport
+from tasks.registry.lineage_tags import lineage
+from tasks.registry.mlflow_runs import log_detector, log_parent
+from tasks.registry.mlflow_store import CHAMPION, OUTPUT_DIGEST, Experiment, mlflow_errors, open_experiment
+from tasks.registry.promotion import nominate
+from tasks.registry.runs_view import publish_view, view_link
+from tasks.registry.version_overview import publish_overview
+from tasks.running.run_stage import Finished
+from tasks.running.stage_folders import PARAMS, PROJECT, is_recorded, jobs_of, outputs_folder
+from tasks.running.stage_table import EVALUATIONS
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A version in the registry.
+
+    Attributes:
+        name: of the registered model, such as ``reconpatch-demo-brick``.
+        version: its number.
+        category: what the detector inspects.
+        backbone: timm model name.
+        run_id: the MLflow run that explains it.
+        created: False when an equal detector with equal figures was registered before.
+        aliases: what this run named it: ``challenger``, ``champion``, both or neither.
+        gate: the gate's verdict on the run's candidate; None for other versions.
+        heat_maps: the picture of its evaluation; None without test images.
+    """
+
+    name: str
+    version: str
+    category: str
+    backbone: str
+    run_id: str
+    created: bool
+    aliases: tuple[str, ...] = ()
+    gate: GateReport | None = None
+    heat_maps: Path | None = None
+
+    @property
+    def uri(self) -> str:
+        """``models:/NAME/VERSION``."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def register_run(
+    settings: Settings,
+    finished: Sequence[Finished],
+    *,
+    flow_run_id: str | None = None,
+    candidates: bool | None = None,
+) -> list[RegisteredModel]:
+    """Register the detectors of one pipeline run.
+
+    What an earlier call registered is found by its digest and not logged again. Of each category
+    exactly one version is the candidate (`choose_candidates`): it gets the alias ``challenger`` unless the
+    gate refuses it, and ``champion`` too when the category has none yet. A champion that is there is moved
+    only where the policy in mlflow/gate.yaml promotes by itself. A run beside params.yaml, with
+    its outputs in ``runs/``, gets versions and no alias: it is a try, and no candidate.
+
+    Args:
+        settings: parameters of the run.
+        finished: its finished stages ``evaluate``.
+        flow_run_id: of the Prefect flow run, for lineage.
+        candidates: whether the run's best are candidates; None: where they are params.yaml's outputs.
+
+    Returns:
+        One entry an evaluation, in their order.
+
+    Raises:
+        ReConPatchError: the MLflow store cannot be used.
+    """
+    if not finished:
+        return []
+    project = finished[0].job.project
+    evaluations = [FinishedEvaluation.of(item) for item in finished]
+    # Two runs that end together must not both find a digest missing.
+    with mlflow_errors("a registration"), file_lock(project / ".cache" / "register.lock"):
+        experiment = open_experiment(settings.register_.experiment, settings, project)
+        models = _register(experiment, evaluations, settings, project, flow_run_id)
+        if candidates is None:
+            candidates = is_recorded(finished[0].job.outputs, project)
+        chosen = choose_candidates(evaluations, settings.register_.candidate_metric) if candidates else []
+        named = [
+            _name_candidate(model, settings, project) if evaluation in chosen else model
+            for evaluation, model in zip(evaluations, models, strict=True)
+        ]
+        for name in sorted({model.name for model in named}):
+            publish_overview(experiment.client, name, view_link(experiment.id))
+        publish_view(experiment, settings.register_.candidate_metric)
+    return [
+        replace(model, heat_maps=evaluation.heat_maps)
+        for evaluation, model in zip(evaluations, named, strict=True)
+    ]
+
+
+def choose_candidates(evaluations: Sequence[FinishedEvaluation], metric: str) -> list[FinishedEvaluation]:
+    """One evaluation a category: the best by a metric, the earlier one of equals.
+
+    An evaluation without the metric (no labelled defects) stands behind all that have it, so that a
+    category without labels still gets a candidate: that of the first backbone in the parameters.
+    """
+    best: dict[str, tuple[float, FinishedEvaluation]] = {}
+    for evaluation in evaluations:
+        value = evaluation.metrics().get(metric)
+        rank = float("-inf") if value is None else value
+        if evaluation.category not in best or rank > best[evaluation.category][0]:
+            best[evaluation.category] = (rank, evaluation)
+    return [evaluation for _, evaluation in best.values()]
+
+
+def finished_evaluations(settings: Settings, project: Path) -> list[Finished]:
+    """The evaluations of these parameters that lie complete on disk, for the explicit command."""
+    outputs = outputs_folder(settings, project)
+    return [
+        item
+        for stage in EVALUATIONS
+        for job in jobs_of(stage, settings, project, outputs)
+        for item in [Finished(stage, job, job.folder(stage), ran=False)]
+        if (item.evaluation / METRICS).is_file()
+    ]
+
+
+def _register(
+    experiment: Experiment,
+    evaluations: Sequence[FinishedEvaluation],
+    settings: Settings,
+    project: Path,
+    flow_run_id: str | None,
+) -> list[RegisteredModel]:
+    known = [_find(experiment, evaluation) for evaluation in evaluations]
+    if None not in known:
+        return [model for model in known if model is not None]
+    tags = lineage(settings, project) | {"flow_run_id": flow_run_id or "none"}
+    models = []
+    with log_parent(experiment, settings.pipeline.dataset, evaluations, tags) as parent:
+        pairs = zip(evaluations, known, strict=True)
+        for evaluation, found in track(pairs, "register", total=len(evaluations)):
+            if found is not None:
+                models.append(found)
+                continue
+            _LOG.info("%s: is being registered (%s)", evaluation.registered_name, evaluation.backbone)
+            own = tags | {OUTPUT_DIGEST: evaluation.output_digest}
+            run_id, version = log_detector(experiment, evaluation, own, parent)
+            models.append(
+                RegisteredModel(
+                    evaluation.registered_name,
+                    version,
+                    evaluation.category,
+                    evaluation.backbone,
+                    run_id,
+                    True,
+                )
+            )
+            _LOG.info("registered %s, version %s", evaluation.registered_name, version)
+    return models
+
+
+def _find(experiment: Experiment, evaluation: FinishedEvaluation) -> RegisteredModel | None:
+    name = evaluation.registered_name
+    found = experiment.client.search_model_versions(
+        f"name = '{name}' and tags.{OUTPUT_DIGEST} = '{evaluation.output_digest}'"
+    )
+    if not found:
+        return None
+    first = min(found, key=lambda version: int(version.version))
+    return RegisteredModel(
+        name, str(first.version), evaluation.category, evaluation.backbone, first.run_id or "", False
+    )
+
+
+def _name_candidate(model: RegisteredModel, settings: Settings, project: Path) -> RegisteredModel:
+    gate, aliases = nominate(model.name, model.version, settings=settings, project=project)
+    if gate is not None:
+        _LOG.info("%s: gate: %s", model.uri, _told(gate, aliases))
+    return replace(model, aliases=aliases, gate=gate)
+
+
+def _told(gate: GateReport, aliases: Sequence[str]) -> str:
+    """The outcome, what is behind it, and whether the version is champion now."""
+    findings = gate.broken() or gate.undecided()
+    told = gate.outcome + (f" ({findings})" if findings else "")
+    return f"{told}; it is champion now" if CHAMPION in aliases else told
+
+
+def _verdict(model: RegisteredModel) -> list[str]:
+    return [] if model.gate is None else [f"(gate: {model.gate.outcome})"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Register what `dvc repro` finished; exit status 1 when there is nothing or MLflow refuses."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tasks.registry.register", description="Register finished detectors."
+    )
+    parser.add_argument("--params", type=Path, default=PROJECT / PARAMS)
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    redact_process()
+    try:
+        settings = load_settings(given.params)
+        finished = finished_evaluations(settings, PROJECT)
+        if not finished:
+            raise DataError("no finished evaluation; run `python -m flows.train` or `dvc repro` first")
+        for model in register_run(settings, finished):
+            state = "registered" if model.created else "registered before"
+            print(f"{model.uri} ({model.backbone}): {state}", *model.aliases, *_verdict(model))
+    except ReConPatchError as error:
+        sys.exit(f"register failed: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What runs a stage, knows that it is done, and records it."""
