@@ -11,7 +11,7 @@ from rich.text import Text
 from reconpatch.cli.shared_options import Device, Images, Json, Log, Model, console, err, write
 
 if TYPE_CHECKING:
-    from reconpatch.detector import ReConPatch
+    from reconpatch.fitted_detector import FittedDetector
     from reconpatch.unified.unified_detector import Unified
 
 CategoryName = Annotated[
@@ -39,14 +39,13 @@ def evaluate(
     from reconpatch.data.manifest import build_manifest
     from reconpatch.data.reviews import read_reviews
     from reconpatch.data.verdicts import apply_reviews
-    from reconpatch.detector import ReConPatch
     from reconpatch.evaluation.evaluate import evaluate as run_evaluation
-    from reconpatch.model.ensemble import Ensemble
+    from reconpatch.loading import load
     from reconpatch.storage.detector_folder import lineage_of
     from reconpatch.unified.unified_detector import Unified
     from reconpatch.unified.unified_evaluation import evaluate_category
 
-    detector = ReConPatch.load(model, device=device)
+    detector = load(model, device=device)
     manifest = build_manifest(category, detector.settings.data)
     if reviews is not None:
         manifest = apply_reviews(manifest, read_reviews(reviews))
@@ -73,8 +72,7 @@ def evaluate(
     for name, reason in evaluation.not_available.items():
         typer.echo(f"{name}: not available ({reason})")
     if out is not None:
-        members = detector.members if isinstance(detector, Ensemble) else (detector,)
-        evaluation.write(out, lineage_of([member.parts for member in members]))
+        evaluation.write(out, lineage_of(detector.member_parts))
     write(json_file, values)
 
 
@@ -87,10 +85,10 @@ def robustness(
     """Measure what detectors lose when test images are turned, shifted, lit otherwise, blurred or noisy."""
     from reconpatch.data.file_listing import printable
     from reconpatch.data.manifest import build_manifest
-    from reconpatch.detector import ReConPatch
     from reconpatch.evaluation.robustness import METRICS, measure_robustness
+    from reconpatch.loading import load
 
-    detectors = {model: ReConPatch.load(model, device=device) for model in models}
+    detectors = {model: load(model, device=device) for model in models}
     settings = next(iter(detectors.values())).settings
     rows = measure_robustness(detectors, build_manifest(category, settings.data), settings)
     table = Table("detector", "disturbance", *METRICS, "drops", title=printable(category.resolve().name))
@@ -113,13 +111,13 @@ def predict(
 ) -> None:
     """Score images: one line each with path, score and verdict; exit 1 when some could not be read."""
     from reconpatch.data.file_listing import expand_images, printable
-    from reconpatch.detector import ReConPatch
     from reconpatch.evaluation.report.heatmaps import write_heatmap
+    from reconpatch.loading import load
     from reconpatch.prediction import stream_readable
 
     problems: dict[Path, str] = {}
     if log is None:
-        detector = detector_of(ReConPatch.load(model, device=device), category)
+        detector = detector_of(load(model, device=device), category)
         predictions = stream_readable(detector.stream, expand_images(images), problems)
     else:
         from reconpatch.line.monitoring.prediction_recorder import logged
@@ -168,10 +166,10 @@ def bench(
 ) -> None:
     """Time predictions on this machine: latency of single images, images per second of many."""
     from reconpatch.data.file_listing import expand_images
-    from reconpatch.detector import ReConPatch
     from reconpatch.evaluation.speed import measure_speed
+    from reconpatch.loading import load
 
-    detector = ReConPatch.load(model, device=device, threads=threads)
+    detector = load(model, device=device, threads=threads)
     speed = measure_speed(detector, expand_images(images))
     typer.echo(f"{speed.hardware}, {speed.threads} threads, torch {speed.torch}")
     typer.echo(
@@ -181,7 +179,7 @@ def bench(
     write(json_file, speed.to_dict())
 
 
-def detector_of(detector: "ReConPatch", category: str | None) -> "ReConPatch":
+def detector_of(detector: "FittedDetector", category: str | None) -> "FittedDetector":
     """The detector of the category that --category names; without a name the one given.
 
     Raises:

@@ -1,6 +1,6 @@
 """`reconpatch fit` and `update`: from good images to a detector folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,7 +33,7 @@ def fit(
 
     With --unified one model on all categories in a folder; `unified.bank` says whether they share a bank.
     """
-    from reconpatch.model.ensemble import Ensemble, fit_detector
+    from reconpatch.ensemble import fit_folder
     from reconpatch.settings import load_settings
     from reconpatch.storage.detector_folder import check_target
 
@@ -44,10 +44,9 @@ def fit(
     if unified:
         _fit_unified(images, settings, out, cache, json_file)
         return
-    detector = fit_detector(images, settings, cache)
+    detector = fit_folder(images, settings, cache)
     detector.save(out)
-    members = detector.members if isinstance(detector, Ensemble) else (detector,)
-    _describe(out, [member.parts for member in members], detector.calibration, json_file)
+    _describe(out, detector.member_parts, detector.calibration, json_file)
 
 
 def update(
@@ -68,11 +67,11 @@ def update(
 
     check_target(out)
     detector = ReConPatch.load(model, device=device, cache=cache)
-    before = len(detector.parts.training_set)
+    before = len(detector.training_set)
     detector.update(images, mode=mode, earlier=earlier)  # type: ignore[arg-type]
     detector.save(out)
-    typer.echo(f"{len(detector.parts.training_set) - before} new images added to {model}")
-    _describe(out, [detector.parts], detector.calibration, json_file)
+    typer.echo(f"{len(detector.training_set) - before} new images added to {model}")
+    _describe(out, detector.member_parts, detector.calibration, json_file)
 
 
 def _promises(images: Path, settings: "Settings", unified: bool) -> list[str]:
@@ -111,7 +110,7 @@ def _fit_unified(
     history = [asdict(record) for record in detector.history]
     _describe(
         out,
-        [detector.parts],
+        detector.member_parts,
         detector.calibration,
         json_file,
         {"categories": detector.categories, "history": history},
@@ -120,7 +119,7 @@ def _fit_unified(
 
 def _describe(
     out: Path,
-    members: "list[FittedParts]",
+    members: "Sequence[FittedParts]",
     calibration: "Calibration | None",
     json_file: Path | None,
     more: Mapping[str, Any] | None = None,

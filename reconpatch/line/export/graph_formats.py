@@ -1,5 +1,6 @@
 """Writing a graph in each format, and running what was written."""
 
+import copy
 import io
 import logging
 import warnings
@@ -11,9 +12,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from reconpatch.integrations.optional_packages import import_extra
-from reconpatch.line.export.graph import DetectorGraph
+from reconpatch.model.anomaly_model import OUTPUTS
+from reconpatch.model.patch_network import PatchNetwork
 
 Format = Literal["onnx", "openvino"]
 Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]]
@@ -22,11 +25,11 @@ ONNX, OPENVINO = "model.onnx", "model.xml"
 _OPSET = 18
 
 
-def write_graph(graph: DetectorGraph, side: int, form: Format, folder: Path) -> None:
+def write_graph(model: nn.Module, side: int, form: Format, folder: Path) -> None:
     """Write ``model.onnx``, or ``model.xml`` with ``model.bin``; any number of images may go in at once.
 
     Args:
-        graph: of the detector.
+        model: as `FittedDetector.module` gives it; it is left as it is.
         side: S, of its square input.
         form: which of the two.
         folder: exists.
@@ -36,6 +39,11 @@ def write_graph(graph: DetectorGraph, side: int, form: Format, folder: Path) -> 
     """
     for package in ("onnx", "onnxscript"):
         import_extra(package, "reconpatch export", extra="export")
+    # A copy in plain memory order and full precision: other runtimes know neither channels last nor autocast.
+    graph = copy.deepcopy(model).to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    for part in graph.modules():
+        if isinstance(part, PatchNetwork):
+            part.autocast = False
     example = torch.zeros((2, side, side, 3), dtype=torch.uint8)
     level = logging.getLogger("torch.onnx").level
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -44,9 +52,9 @@ def write_graph(graph: DetectorGraph, side: int, form: Format, folder: Path) -> 
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                graph.eval(), (example,), folder / ONNX, dynamo=True, external_data=False,
+                graph, (example,), folder / ONNX, dynamo=True, external_data=False,
                 opset_version=_OPSET,
-                input_names=["images"], output_names=list(graph.outputs),
+                input_names=["images"], output_names=list(OUTPUTS),
                 dynamic_shapes={"images": {0: torch.export.Dim("images", min=1)}},
             )  # fmt: skip
     finally:
@@ -66,7 +74,7 @@ def open_graph(form: Format, folder: Path, threads: int) -> Run:
         folder: written by `write_graph`.
         threads: CPU threads, at least 1.
     """
-    names = DetectorGraph.outputs
+    names = OUTPUTS
     if form == "onnx":
         onnxruntime: Any = import_extra("onnxruntime", "running an ONNX detector", extra="export")
         options = onnxruntime.SessionOptions()

@@ -14,13 +14,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from reconpatch import ReConPatch
+from reconpatch.ensemble import fuse_members
 from reconpatch.errors import ModelError
 from reconpatch.line.export import exported_folder
 from reconpatch.line.export.exported_folder import export_detector
-from reconpatch.line.export.graph import DetectorGraph, float32_below
 from reconpatch.line.export.graph_formats import open_graph
 from reconpatch.line.export.parity import compare, native
-from reconpatch.model.ensemble import fuse_members
+from reconpatch.model.anomaly_model import float32_below
 
 TINY = {
     "features.image_size": 64,
@@ -80,7 +80,7 @@ def test_many_images_at_once_are_scored_as_one_by_one(exported, detector):
     batch = np.stack([_texture(30), _texture(31, spoiled=True), _texture(32)])
     scores, maps, rejected = run(batch)
     for image, score, anomaly_map in zip(batch, scores, maps, strict=True):
-        expected_score, expected_map = native(detector, image)
+        expected_score, expected_map = native(detector.module(), image)
         assert score == pytest.approx(expected_score, rel=1e-4)
         np.testing.assert_allclose(anomaly_map, expected_map, rtol=1e-3, atol=1e-3)
     assert rejected.tolist() == [score > detector.threshold for score in scores]
@@ -104,7 +104,7 @@ def test_openvino(detector, images, tmp_path):
 )
 def test_every_kind_of_detector_as_a_torch_graph(images, params):
     detector = fit(images, **params)
-    run = DetectorGraph(detector)
+    run = detector.module()
 
     def as_arrays(batch):
         with torch.no_grad():
@@ -118,7 +118,7 @@ def test_every_kind_of_detector_as_a_torch_graph(images, params):
 def test_an_ensemble_as_a_torch_graph(images, detector):
     members = [detector, fit(images, **{"features.levels": [1, 2]})]
     ensemble = fuse_members(members, [member.held_out_features(images[:9]) for member in members])
-    graph = DetectorGraph(ensemble)
+    graph = ensemble.module()
     image = _texture(50, spoiled=True)
     with torch.no_grad():
         score, anomaly_map, rejected, to_review = graph(torch.from_numpy(image[None]))
@@ -157,7 +157,7 @@ def test_an_ensemble_is_proven_by_its_members_distances(other_backbones, images,
 def test_a_graph_that_differs_is_not_written(detector, images, tmp_path, monkeypatch):
     def wrong(*_):
         def run(batch):
-            found = [native(detector, image) for image in batch]
+            found = [native(detector.module(), image) for image in batch]
             scores = np.array([score * 1.01 for score, _ in found], np.float32)
             return scores, np.stack([one for _, one in found]), scores > detector.threshold
 
@@ -174,7 +174,7 @@ def test_flips_are_told_apart_by_the_tolerance(detector, images):
     threshold = detector.threshold
 
     def shifted(batch):
-        score, anomaly_map = native(detector, batch[0])
+        score, anomaly_map = native(detector.module(), batch[0])
         score = 2 * threshold - score if abs(score - threshold) < 0.01 * threshold else score
         scores = np.array([score], np.float32)
         return scores, anomaly_map[None], scores > threshold
