@@ -4,7 +4,6 @@ A verdict belongs to an image's bytes, so it holds wherever a copy of the image 
 may append at once, and one that is killed leaves the table as it was or one verdict longer.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 import pandas as pd
+from filelock import lock_descriptor
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from reconpatch.data.file_listing import has_control_characters
@@ -24,6 +24,7 @@ _LOG = logging.getLogger(__name__)
 _FIRST_BYTES = b'{"image_sha256":"'
 _START = re.compile(rb'\{\s*"image_sha256"\s*:\s*"')
 _CHUNK_BYTES = 4096
+_POLL_SECONDS = 0.01  # an append takes a few milliseconds
 _LINE_ENDS = 2  # that enclose the last whole line
 
 COLUMNS = {
@@ -74,7 +75,7 @@ def append_review(path: Path, review: Review) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as table:
-            fcntl.flock(table, fcntl.LOCK_EX)
+            lock_descriptor(table.fileno(), poll_interval=_POLL_SECONDS)
             if _mend_end(table, path):
                 line = b"\n" + line
             table.write(line)

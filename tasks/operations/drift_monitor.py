@@ -18,8 +18,9 @@ from reconpatch.line.monitoring.drift_checks import Look, append_look, next_leve
 from reconpatch.line.monitoring.drift_plots import drift_figure
 from reconpatch.line.monitoring.prediction_log import read_predictions
 from reconpatch.settings import Settings
-from reconpatch.storage.atomic_files import atomic_file, file_lock, write_json
+from reconpatch.storage.atomic_files import atomic_file, write_json
 from reconpatch.storage.detector_folder import check_files, read_calibration, read_config
+from reconpatch.storage.file_locks import file_lock
 from tasks.registry.champion import Champion, champion_folder, find_champion
 from tasks.registry.mlflow_store import mlflow_errors, open_client
 

@@ -46,7 +46,8 @@ from reconpatch.line.inbox.joining import (
     read_record,
 )
 from reconpatch.settings import IngestSettings, Settings
-from reconpatch.storage.atomic_files import file_lock, sha256_file
+from reconpatch.storage.atomic_files import sha256_file
+from reconpatch.storage.file_locks import file_lock
 from tasks.registry.lineage_tags import data_hash, data_record
 from tasks.running.dvc_commit import run_dvc
 from tasks.running.git_commit import commit_files
