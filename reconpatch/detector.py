@@ -30,15 +30,9 @@ from reconpatch.model.patch_extractor import PatchExtractor
 from reconpatch.model.region import Region, read_region
 from reconpatch.prediction import Prediction, as_list, judge
 from reconpatch.settings import Settings, load_settings
-from reconpatch.storage.detector_folder import (
-    ENSEMBLE,
-    UNIFIED,
-    BackboneReference,
-    FittedParts,
-    read_config,
-    read_model,
-    write_model,
-)
+from reconpatch.storage.detector_config import ENSEMBLE, UNIFIED, read_config
+from reconpatch.storage.detector_folder import FittedParts, read_model, write_model
+from reconpatch.storage.detector_schema import BackboneReference
 from reconpatch.update import Mode, check_mode, update_parts
 
 

@@ -5,8 +5,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
+from pydantic import FailFast
 
 from reconpatch.data.batch_folders import has_arrived
 from reconpatch.data.groups import assign_groups, join_groups
@@ -16,6 +18,7 @@ from reconpatch.data.verdicts import BAD, read_verdicts
 from reconpatch.errors import DataError
 from reconpatch.settings import DataSettings
 from reconpatch.storage.atomic_files import sha256_file, sha256_json
+from reconpatch.storage.bounded_types import Count, Digest, Name
 
 _LOG = logging.getLogger(__name__)
 _JUDGED = "a person judged the part bad; move it out of the training images"
@@ -48,11 +51,21 @@ class TrainingSet:
         holdout_groups: likewise of ``holdout``.
     """
 
-    fit: tuple[str, ...]
-    holdout: tuple[str, ...]
-    updates: int = 0
-    fit_groups: tuple[str, ...] = ()
-    holdout_groups: tuple[str, ...] = ()
+    fit: Annotated[tuple[Digest, ...], FailFast()]
+    holdout: Annotated[tuple[Digest, ...], FailFast()]
+    updates: Count = 0
+    fit_groups: Annotated[tuple[Name, ...], FailFast()] = ()
+    holdout_groups: Annotated[tuple[Name, ...], FailFast()] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what a damaged file may hold.
+
+        Raises:
+            ValueError: there are groups, but not one for each image.
+        """
+        for images, groups in ((self.fit, self.fit_groups), (self.holdout, self.holdout_groups)):
+            if groups and len(groups) != len(images):
+                raise ValueError(f"has {len(images)} images and {len(groups)} groups")
 
     @classmethod
     def from_pairs(

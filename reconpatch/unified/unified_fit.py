@@ -23,7 +23,7 @@ from reconpatch.fit import (
 from reconpatch.model.memory_bank import MemoryBank
 from reconpatch.model.modulation import Modulation
 from reconpatch.settings import Settings
-from reconpatch.storage.detector_folder import BackboneReference
+from reconpatch.storage.detector_schema import BackboneReference
 from reconpatch.training.training_loop import TrainingRecord
 from reconpatch.unified.unified_parts import CategoryParts, UnifiedParts, together
 from reconpatch.unified.unified_training import CategoryImages, train_on_all

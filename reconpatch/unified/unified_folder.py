@@ -19,7 +19,7 @@ from reconpatch.model.memory_bank import MemoryBank
 from reconpatch.model.modulation import Modulation
 from reconpatch.settings import Settings
 from reconpatch.storage.atomic_files import atomic_folder, sha256_file, write_json
-from reconpatch.storage.detector_folder import (
+from reconpatch.storage.detector_config import (
     BANK,
     CALIBRATION,
     CATEGORIES,
@@ -29,19 +29,19 @@ from reconpatch.storage.detector_folder import (
     SCHEMA_VERSION,
     TRAINING_SET,
     UNIFIED,
-    BackboneReference,
-    carry_weights,
     check_files,
     check_target,
-    check_width,
-    model_settings,
-    read_calibration,
     read_config,
-    read_model_settings,
+)
+from reconpatch.storage.detector_folder import (
+    check_width,
+    read_calibration,
     read_region_file,
     read_training_set,
     write_calibration,
 )
+from reconpatch.storage.detector_schema import BackboneReference
+from reconpatch.storage.detector_settings import carry_weights, model_settings, read_model_settings
 from reconpatch.unified.unified_parts import CategoryParts, UnifiedParts, together
 
 

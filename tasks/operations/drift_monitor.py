@@ -19,7 +19,8 @@ from reconpatch.line.monitoring.drift_plots import drift_figure
 from reconpatch.line.monitoring.prediction_log import read_predictions
 from reconpatch.settings import Settings
 from reconpatch.storage.atomic_files import atomic_file, write_json
-from reconpatch.storage.detector_folder import check_files, read_calibration, read_config
+from reconpatch.storage.detector_config import check_files, read_config
+from reconpatch.storage.detector_folder import read_calibration
 from reconpatch.storage.file_locks import file_lock
 from tasks.registry.champion import Champion, champion_folder, find_champion
 from tasks.registry.mlflow_store import mlflow_errors, open_client

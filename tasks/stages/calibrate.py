@@ -17,7 +17,8 @@ from reconpatch.model.modulation import Modulation
 from reconpatch.model.patch_extractor import extractor_digest
 from reconpatch.model.weights import find_weights
 from reconpatch.settings import FeatureSettings
-from reconpatch.storage.detector_folder import BackboneReference, FittedParts, write_model
+from reconpatch.storage.detector_folder import FittedParts, write_model
+from reconpatch.storage.detector_schema import BackboneReference
 from reconpatch.text.csv_files import write_frame
 from tasks.running.read_outputs import load_features, load_manifest, load_modulation, load_training_images
 from tasks.running.stage_folders import Job

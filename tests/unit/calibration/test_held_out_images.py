@@ -9,7 +9,7 @@ from reconpatch.calibration import held_out_images
 from reconpatch.calibration.held_out_images import held_out_table, looks_of, read_held_out
 from reconpatch.data.images import probe_image
 from reconpatch.errors import ModelError
-from reconpatch.storage.detector_folder import HELD_OUT
+from reconpatch.storage.detector_config import HELD_OUT
 
 PARAMS = {
     "features.image_size": 64,

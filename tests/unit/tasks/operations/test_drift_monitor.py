@@ -18,7 +18,8 @@ from reconpatch.line.monitoring.drift_checks import append_look, read_looks
 from reconpatch.line.monitoring.prediction_log import LoggedPrediction, write_predictions
 from reconpatch.settings import load_settings
 from reconpatch.storage.atomic_files import sha256_file, write_json
-from reconpatch.storage.detector_folder import CONFIG, SCHEMA_VERSION, write_calibration
+from reconpatch.storage.detector_config import CONFIG, SCHEMA_VERSION
+from reconpatch.storage.detector_folder import write_calibration
 from tasks.operations import drift_monitor
 from tasks.registry.champion import Champion
 
