@@ -14,7 +14,7 @@ from reconpatch.data.batch_folders import has_arrived
 from reconpatch.data.groups import assign_groups, join_groups
 from reconpatch.data.layouts import region_file, scan_category
 from reconpatch.data.manifest import image_paths
-from reconpatch.data.verdicts import BAD, read_verdicts
+from reconpatch.data.reviews import BAD, read_data_reviews
 from reconpatch.errors import DataError
 from reconpatch.settings import DataSettings
 from reconpatch.storage.atomic_files import sha256_file, sha256_json
@@ -204,8 +204,8 @@ def _paths(images: object) -> Iterator[Path]:
 
 def _from_category(root: Path, settings: DataSettings) -> TrainingImages:
     files = [file for file in scan_category(root, settings.layout) if file.split == "train"]
-    bad = {one.sha256 for one in read_verdicts(root) if one.verdict == BAD}
-    # Only a category with such a verdict pays for the hashes.
+    bad = {one.image_sha256 for one in read_data_reviews(root).values() if one.verdict == BAD}
+    # Only a category with such a review pays for the hashes.
     sound = [file.path for file in files if bad and not file.problem]
     judged = {path for path in sound if sha256_file(root / path) in bad}
     withdrawn = {path for path in judged if has_arrived(path)}
