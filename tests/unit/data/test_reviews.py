@@ -1,4 +1,4 @@
-"""Reviews: a table appended by many, whole after a kill; as part of the data, honoured by manifest and fit."""
+"""Reviews: a table appended by many and whole after a kill; as part of the data, honoured by fits."""
 
 import os
 import signal
