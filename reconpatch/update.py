@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from reconpatch.calibration.calibration import Calibration
-from reconpatch.calibration.held_out_images import looks_of
+from reconpatch.calibration.held_out_images import image_statistics_of
 from reconpatch.coreset.k_center import coreset_size
 from reconpatch.data.groups import join_groups
 from reconpatch.data.nominal_split import NominalSplit, split_nominal
@@ -247,8 +247,8 @@ def recalibrate(
         settings: sections ``scoring`` and ``calibrate``.
     """
     if can_recalibrate(calibration, groups):
-        looks = looks_of(calibration.held_out if calibration is not None else None)
-        return calibrate(holdout, groups, modulation, bank, settings, looks)
+        statistics = image_statistics_of(calibration.held_out if calibration is not None else None)
+        return calibrate(holdout, groups, modulation, bank, settings, statistics)
     return None if calibration is None else replace(calibration, carried_over=True, held_out=None)
 
 

@@ -6,7 +6,7 @@ from itertools import chain
 import numpy as np
 
 from reconpatch.calibration.calibration import Calibration, calibrate_scores
-from reconpatch.calibration.held_out_images import Looks
+from reconpatch.calibration.held_out_images import StatisticValues
 from reconpatch.coreset.k_center import coreset_size
 from reconpatch.data.groups import join_groups
 from reconpatch.data.nominal_split import NominalSplit, split_nominal
@@ -33,7 +33,7 @@ def fit_categories(
     categories: Mapping[str, CategoryImages],
     backbone: BackboneReference,
     settings: Settings,
-    looks: Mapping[str, Looks] | None = None,
+    statistics: Mapping[str, StatisticValues] | None = None,
 ) -> tuple[UnifiedParts, tuple[TrainingRecord, ...]]:
     """Fit one model on the nominal images of several categories.
 
@@ -41,7 +41,7 @@ def fit_categories(
         categories: the images by category; the features all of one extractor.
         backbone: reference to it.
         settings: all parameters of the library.
-        looks: as for `fit.calibrate`.
+        statistics: as for `fit.calibrate`.
 
     Returns:
         The model, and the losses of f's training (none without f).
@@ -68,7 +68,7 @@ def fit_categories(
     parts = {
         name: CategoryParts(
             banks[name],
-            calibrate(held[name].features, held[name].groups, modulation, banks[name], settings, looks),
+            calibrate(held[name].features, held[name].groups, modulation, banks[name], settings, statistics),
             known[name],
             images.features.region,
         )

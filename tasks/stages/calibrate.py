@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reconpatch.calibration.held_out_images import looks_of
+from reconpatch.calibration.held_out_images import image_statistics_of
 from reconpatch.calibration.self_check import check_nominal, warn_of_suspects
 from reconpatch.data.nominal_split import split_nominal
 from reconpatch.device import choose_device
@@ -42,7 +42,13 @@ def run(job: Job, folder: Path) -> dict[str, float]:
         modulation,
         bank,
         calibrate_fit(
-            features, images.groups, split, modulation, bank, settings, looks_of(load_manifest(job))
+            features,
+            images.groups,
+            split,
+            modulation,
+            bank,
+            settings,
+            image_statistics_of(load_manifest(job)),
         ),
         training_set(features, images.groups, split),
         region=features.region,

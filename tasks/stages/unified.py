@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reconpatch.calibration.held_out_images import looks_of
+from reconpatch.calibration.held_out_images import image_statistics_of
 from reconpatch.data.manifest import join_manifests, write_manifest
 from reconpatch.device import limit_threads
 from reconpatch.evaluation.report.figure_style import png_bytes
@@ -36,8 +36,8 @@ def run(job: Job, folder: Path) -> dict[str, float | None]:
         one.category: CategoryImages(load_features(one), load_training_images(one).groups) for one in jobs
     }
     backbone = backbone_of(next(iter(images.values())).features, settings.features)
-    looks = {digest: look for table in tables.values() for digest, look in looks_of(table).items()}
-    parts, history = fit_categories(images, backbone, settings, looks)
+    statistics = {k: v for table in tables.values() for k, v in image_statistics_of(table).items()}
+    parts, history = fit_categories(images, backbone, settings, statistics)
     write_unified(folder / "model", parts)
     _write_data(job, folder / "data")
 
