@@ -1,4 +1,8 @@
-"""Nominal scores in groups, and what they say of a new score whatever their distribution."""
+"""Nominal scores in groups, and what they say of a new score whatever their distribution.
+
+Libraries weighed: MAPIE and crepes calibrate predictors on independent examples; their groups are conditions
+with a threshold each, not clusters of dependent images that count once.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

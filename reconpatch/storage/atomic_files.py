@@ -1,4 +1,7 @@
-"""Files and folders that are complete or absent: written beside, then renamed."""
+"""Files and folders that are complete or absent: written beside, then renamed.
+
+Libraries weighed: atomicwrites is archived, and like the smaller ones it writes single files, no folders.
+"""
 
 import errno
 import hashlib

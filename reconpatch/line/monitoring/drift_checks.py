@@ -3,6 +3,8 @@
 Checks share a week's false-alarm rate by time: one that comes h hours after the one before spends h of the
 week's 168. However many there are, and whether they overlap or not, their levels add up to the rate a week.
 A line with few images is checked rarely and at a high level, one with many every hour at a low one.
+Libraries weighed: evidently gives each report its own level, so false alarms grow with the number of reports;
+alibi-detect states a run length in single images, and its licence (BSL 1.1) is not open.
 """
 
 from collections.abc import Sequence

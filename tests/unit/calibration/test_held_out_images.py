@@ -49,7 +49,8 @@ def test_they_are_those_that_fit_nothing_scored_by_the_detector_that_ships(
         assert row["score"] == pytest.approx(seen.score)
         np.testing.assert_array_equal(row["embedding"], seen.embedding)
         probe = probe_image(paths[row["image_sha256"]])
-        assert tuple(row[list(held_out_images.IMAGE_STATISTICS)]) == (probe.brightness, probe.contrast, probe.sharpness)
+        statistics = tuple(row[list(held_out_images.IMAGE_STATISTICS)])
+        assert statistics == (probe.brightness, probe.contrast, probe.sharpness)
 
 
 def test_an_update_that_cannot_calibrate_anew_has_none_and_says_of_whom_the_old_ones_were(
