@@ -30,8 +30,8 @@ RETRAIN = "reconpatch.drift.retrain"
 
 def announce(checked: Checked, settings: Settings) -> None:
     """Emit the alarm and, by policy, the event that a retrain waits for; told twice they keep their ids."""
-    look, dataset = checked.look, settings.pipeline.dataset
-    if look is None:
+    check, dataset = checked.check, settings.pipeline.dataset
+    if check is None:
         return
     for event in (ALARM, RETRAIN)[: 2 if settings.monitor.on_alarm == "retrain" else 1]:
         emit_event(
@@ -40,14 +40,14 @@ def announce(checked: Checked, settings: Settings) -> None:
             payload={
                 "dataset": dataset,
                 "category": checked.category,
-                "model_version": look.model_version,
-                "moved": look.moved,
-                "p_value": look.p_value,
-                "level": look.level,
-                "window": look.window,
+                "model_version": check.model_version,
+                "moved": check.moved,
+                "p_value": check.p_value,
+                "level": check.level,
+                "window": check.window,
                 "note": checked.note,
             },
-            id=uuid5(NAMESPACE_URL, f"{event}/{look.model_version}/{look.until.isoformat()}"),
+            id=uuid5(NAMESPACE_URL, f"{event}/{check.model_version}/{check.until.isoformat()}"),
         )
 
 
@@ -86,7 +86,7 @@ def monitor(categories: Sequence[str] = (), project: Path = PROJECT) -> State[li
         if state.is_completed():
             done.append(state.result())
         failures += failure_of(f"check drift {category}", state)
-    looked = [one for one in done if one.look is not None]
+    looked = [one for one in done if one.check is not None]
     if looked:
         create_table_artifact(
             key=artifact_key("drift", settings.pipeline.dataset),
@@ -98,17 +98,17 @@ def monitor(categories: Sequence[str] = (), project: Path = PROJECT) -> State[li
 
 
 def _row(checked: Checked) -> dict[str, str]:
-    look = checked.look
-    assert look is not None  # noqa: S101 (for the reader: only checks become rows)
+    check = checked.check
+    assert check is not None  # noqa: S101 (for the reader: only checks become rows)
     return {
         "category": checked.category,
-        "alarm": "ALARM" if look.alarm else "no",
-        "p": f"{look.p_value:.2g}",
-        "level": f"{look.level:.2g}",
-        "new groups": str(look.window),
-        "held-out groups": str(look.reference),
-        "rejects": "not calibrated" if look.rejects is None else f"{look.rejects:.1%}",
-        "stands out most": f"{look.moved} ({look.shifts[look.moved]:.2g})",
+        "alarm": "ALARM" if check.alarm else "no",
+        "p": f"{check.p_value:.2g}",
+        "level": f"{check.level:.2g}",
+        "new groups": str(check.window),
+        "held-out groups": str(check.reference),
+        "rejects": "not calibrated" if check.rejects is None else f"{check.rejects:.1%}",
+        "stands out most": f"{check.moved} ({check.shifts[check.moved]:.2g})",
     }
 
 

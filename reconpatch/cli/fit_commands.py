@@ -35,7 +35,7 @@ def fit(
     """
     from reconpatch.ensemble import fit_folder
     from reconpatch.settings import load_settings
-    from reconpatch.storage.detector_folder import check_target
+    from reconpatch.storage.detector_config import check_target
 
     check_target(out)
     settings = load_settings(params, overrides or (), preset=preset)
@@ -63,7 +63,7 @@ def update(
 ) -> None:
     """Add good images to a fitted detector, at a small part of the cost of a fit."""
     from reconpatch.detector import ReConPatch
-    from reconpatch.storage.detector_folder import check_target
+    from reconpatch.storage.detector_config import check_target
 
     check_target(out)
     detector = ReConPatch.load(model, device=device, cache=cache)
@@ -124,6 +124,8 @@ def _describe(
     json_file: Path | None,
     more: Mapping[str, Any] | None = None,
 ) -> None:
+    from reconpatch.storage.detector_schema import json_values
+
     size = len(members[0].training_set)
     banks = " and ".join(f"{len(parts.bank)} x {parts.bank.dim}" for parts in members)
     typer.echo(f"{out}: {size} images, bank {banks}, {_verdicts(calibration)}")
@@ -135,7 +137,7 @@ def _describe(
         "threshold": None if threshold is None else threshold.value,
         "false_reject_rate": None if threshold is None else threshold.false_reject_rate,
         "false_reject_interval": None if threshold is None else list(threshold.interval),
-        "calibration": None if calibration is None else calibration.to_dict(),
+        "calibration": None if calibration is None else json_values(calibration),
         "carried_over": calibration is not None and calibration.carried_over,
     }
     write(json_file, values | dict(more or {}))

@@ -23,7 +23,8 @@ from reconpatch.device import choose_device
 from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.features.feature_cache import FeatureCache
 from reconpatch.settings import Settings, load_settings
-from reconpatch.storage.atomic_files import file_lock, sha256_json, write_json
+from reconpatch.storage.atomic_files import sha256_json, write_json
+from reconpatch.storage.file_locks import file_lock
 from reconpatch.text.redaction import redact_process
 from studies.ablation_cell import METRICS, cell_settings, measure_cell
 from studies.ablation_grid import STUDIES, Cell, ablation_cells

@@ -21,8 +21,7 @@ from reconpatch.data.layouts import train_folder
 from reconpatch.data.manifest import build_manifest
 from reconpatch.data.nominal_split import lot_share
 from reconpatch.data.probe_cache import ProbeCache
-from reconpatch.data.reviews import read_reviews
-from reconpatch.data.verdicts import Verdict, are_written, verdicts_on
+from reconpatch.data.reviews import Review, are_written, read_reviews, reviews_of
 from reconpatch.errors import DataError
 from reconpatch.line.inbox.arrivals import (
     FLAGGED,
@@ -31,22 +30,16 @@ from reconpatch.line.inbox.arrivals import (
     Arrival,
     Refusal,
     draw_lot,
+    find_refusals,
     flag_arrivals,
-    judge_arrivals,
     read_inbox,
 )
-from reconpatch.line.inbox.joining import (
-    HEATMAPS,
-    Plan,
-    carry_out,
-    check_writable,
-    forget_record,
-    make_plan,
-    quarantine_name,
-    read_record,
-)
+from reconpatch.line.inbox.join_plan import JoinPlan, make_plan
+from reconpatch.line.inbox.joining import carry_out, check_writable
+from reconpatch.line.inbox.quarantine import HEATMAPS, forget_record, quarantine_name, read_record
 from reconpatch.settings import IngestSettings, Settings
-from reconpatch.storage.atomic_files import file_lock, sha256_file
+from reconpatch.storage.atomic_files import sha256_file
+from reconpatch.storage.file_locks import file_lock
 from tasks.registry.lineage_tags import data_hash, data_record
 from tasks.running.dvc_commit import run_dvc
 from tasks.running.git_commit import commit_files
@@ -178,7 +171,7 @@ def ingest(
     done = []
     with file_lock(places.quarantine / ".lock"):  # one ingest of a category at a time
         _forget_accepted(places.quarantine, read_reviews(project / settings.ingest.reviews))
-        for plan in (Plan.read(places.plan), None):
+        for plan in (JoinPlan.read(places.plan), None):
             if plan is not None:  # of a killed ingest
                 check_writable(plan, places.root, settings.data)
             plan = plan or _plan(settings, category, project, places, judge or ask_champion)
@@ -261,12 +254,12 @@ def _too_coarse(name: str, limit: Threshold, aside: Threshold | None, ingest: In
     )
 
 
-def _plan(settings: Settings, category: str, project: Path, places: Places, judge: Scorer) -> Plan | None:
-    verdicts = read_reviews(project / settings.ingest.reviews)
-    released = list(_released(places.quarantine, verdicts, settings.data.decode_seconds))
+def _plan(settings: Settings, category: str, project: Path, places: Places, judge: Scorer) -> JoinPlan | None:
+    reviews = read_reviews(project / settings.ingest.reviews)
+    released = list(_released(places.quarantine, reviews, settings.data.decode_seconds))
     new = read_inbox(places.inbox, places.root, settings.data) if places.inbox.is_dir() else []
     arrivals = [*released, *(item for item in new if _is_settled(item.file, settings.ingest.settle_seconds))]
-    if not arrivals and verdicts.empty:
+    if not arrivals and reviews.empty:
         return None
     known = build_manifest(places.root, settings.data, cache=probe_cache(settings, category, project))
     if settings.ingest.keep_inbox:
@@ -276,23 +269,23 @@ def _plan(settings: Settings, category: str, project: Path, places: Places, judg
     lot = draw_lot(arrivals, known, lot_share(settings))
     files = [item.file for item in arrivals if item.probe.problem is None]
     judged = judge(settings, category, project, files, places.heatmaps) if arrivals else _NOBODY
-    refusals = judge_arrivals(
+    refusals = find_refusals(
         arrivals,
         known,
         judged.held_out,
-        verdicts,
+        reviews,
         judged.waiting,
         settings.validate_.near_duplicate_bits,
         lot,
     )
-    flags = flag_arrivals(arrivals, refusals, verdicts, judged.suspicions)
+    flags = flag_arrivals(arrivals, refusals, reviews, judged.suspicions)
     shown = _with_heatmaps([*arrivals, *arrivals], [*refusals, *flags], judged.heatmaps, places.heatmaps)
     train = train_folder(places.root, settings.data.layout)
     plan = make_plan(
         arrivals, shown[: len(arrivals)], train, judged.judge, lot=lot, flags=shown[len(arrivals) :]
     )
-    plan = replace(plan, verdicts=_new_verdicts(plan, known, verdicts, places.root))
-    if not plan.moves and plan.verdicts is None:
+    plan = replace(plan, reviews=_new_reviews(plan, known, reviews, places.root))
+    if not plan.moves and plan.reviews is None:
         return None
     _check_links(places.root, project)
     check_writable(plan, places.root, settings.data)
@@ -346,40 +339,40 @@ def _with_heatmaps(
     return shown
 
 
-def _new_verdicts(
-    plan: Plan, known: pd.DataFrame, reviews: pd.DataFrame, root: Path
-) -> tuple[Verdict, ...] | None:
-    """What people said of the category's images and of those that join; None where it is written down so.
+def _new_reviews(
+    plan: JoinPlan, known: pd.DataFrame, reviews: pd.DataFrame, root: Path
+) -> dict[str, Review] | None:
+    """The reviews of the category's images and of those that join; None where they are written down so.
 
     What an earlier release wrote otherwise is written anew.
     """
     images = [(str(row.path), str(row.sha256)) for row in known.itertuples() if not pd.isna(row.sha256)]
     images += [(f"{plan.folder}/{move.target}", move.sha256) for move in plan.joining]
-    said = tuple(verdicts_on(images, reviews))
-    return None if are_written(root, said) else said
+    found = reviews_of(images, reviews)
+    return None if are_written(root, found) else found
 
 
-def _released(quarantine: Path, verdicts: pd.DataFrame, seconds: float) -> Iterator[Arrival]:
+def _released(quarantine: Path, reviews: pd.DataFrame, seconds: float) -> Iterator[Arrival]:
     """Images that the champion or a person refused, and that a person has judged good since."""
     probes = ProbeCache(None, seconds)
-    for record, kept in _judged_good(quarantine, verdicts, (SUSPICIOUS, REJECTED)):
+    for record, kept in _judged_good(quarantine, reviews, (SUSPICIOUS, REJECTED)):
         file = record.with_suffix("")
         if file.is_file():
             yield Arrival(file, kept["name"], kept["group"], probes.image(file), kept["reason"])
 
 
-def _forget_accepted(quarantine: Path, verdicts: pd.DataFrame) -> None:
+def _forget_accepted(quarantine: Path, reviews: pd.DataFrame) -> None:
     """Remove what is kept of images that joined and that a person has found good since."""
-    for record, _ in _judged_good(quarantine, verdicts, (FLAGGED,)):
+    for record, _ in _judged_good(quarantine, reviews, (FLAGGED,)):
         record.with_suffix("").unlink(missing_ok=True)
         forget_record(record, quarantine)
 
 
 def _judged_good(
-    quarantine: Path, verdicts: pd.DataFrame, reasons: Sequence[str]
+    quarantine: Path, reviews: pd.DataFrame, reasons: Sequence[str]
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Records of the quarantine for one of these reasons, of images that a person has judged good since."""
-    good = set(verdicts.loc[verdicts["verdict"] == "good", "image_sha256"])
+    good = set(reviews.loc[reviews["verdict"] == "good", "image_sha256"])
     for record in sorted(quarantine.glob("*.json")):
         kept = read_record(record)
         if kept is not None and kept["reason"] in reasons and kept["sha256"] in good:
@@ -393,14 +386,14 @@ def _is_new(arrival: Arrival, known: pd.DataFrame, quarantine: Path) -> bool:
     return not joined and not (quarantine / quarantine_name(arrival)).exists()
 
 
-def _finish(plan: Plan, settings: Settings, category: str, project: Path, places: Places) -> Ingested:
+def _finish(plan: JoinPlan, settings: Settings, category: str, project: Path, places: Places) -> Ingested:
     carry_out(plan, places.root, places.quarantine, settings.data, keep=settings.ingest.keep_inbox)
     record, folder = data_record(places.root, project), places.root / plan.folder
     commit, joined = None, [move for move in plan.joining if (folder / move.target).is_file()]
-    if (joined or plan.verdicts is not None) and record is not None:
+    if (joined or plan.reviews is not None) and record is not None:
         run_dvc(project, "add", str(record.with_suffix("").relative_to(project)))
         if settings.ingest.git_commit:
-            what = f"{len(joined)} new images" if joined else "verdicts on images"
+            what = f"{len(joined)} new images" if joined else "reviews of images"
             message = f"{settings.pipeline.dataset}: {what} of {category}"
             commit = commit_files([str(record.relative_to(project))], message, project)
     kept = Counter(

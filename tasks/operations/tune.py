@@ -23,7 +23,8 @@ from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.evaluation.report.figure_style import png_bytes
 from reconpatch.features.feature_cache import FeatureCache
 from reconpatch.settings import Settings, load_settings
-from reconpatch.storage.atomic_files import atomic_file, file_lock, sha256_json, write_json
+from reconpatch.storage.atomic_files import atomic_file, sha256_json, write_json
+from reconpatch.storage.file_locks import file_lock
 from reconpatch.text.csv_files import write_frame
 from reconpatch.text.redaction import redact_process
 from studies.nominal_objective import OBJECTIVES, Bench, judge, prepare_bench

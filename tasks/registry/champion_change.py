@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from reconpatch.errors import ModelError, ReConPatchError
 from reconpatch.settings import Settings
-from reconpatch.storage.atomic_files import file_lock
+from reconpatch.storage.file_locks import file_lock
 from tasks.registry.gate_check import judge_version
 from tasks.registry.gate_policy import Policy, load_policy
 from tasks.registry.gate_rules import REFUSED, GateReport

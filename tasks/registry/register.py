@@ -15,7 +15,7 @@ from pathlib import Path
 from reconpatch.errors import DataError, ReConPatchError
 from reconpatch.progress import track
 from reconpatch.settings import Settings, load_settings
-from reconpatch.storage.atomic_files import file_lock
+from reconpatch.storage.file_locks import file_lock
 from reconpatch.text.redaction import redact_process
 from tasks.registry.finished_evaluation import METRICS, FinishedEvaluation
 from tasks.registry.gate_rules import GateReport

@@ -22,9 +22,8 @@ from reconpatch.calibration.calibration import calibrate_scores
 from reconpatch.data.batch_folders import is_in_lot
 from reconpatch.data.manifest import build_manifest
 from reconpatch.data.nominal_split import is_drawn, split_nominal
-from reconpatch.data.reviews import Review, append_review
+from reconpatch.data.reviews import Review, append_review, read_data_reviews
 from reconpatch.data.training_images import training_images
-from reconpatch.data.verdicts import read_verdicts
 from reconpatch.errors import DataError
 from reconpatch.integrations.data_checks import check_manifest
 from reconpatch.line.inbox.arrivals import SUSPICIOUS, Refusal
@@ -185,7 +184,7 @@ def test_a_torn_record_a_link_and_an_odd_name_are_named_and_the_rest_goes_on(
     assert batch.count == 1
 
 
-def test_what_a_person_rejected_may_be_released_and_verdicts_become_part_of_the_data(project: Path) -> None:
+def test_what_a_person_rejected_may_be_released_and_reviews_become_part_of_the_data(project: Path) -> None:
     nut, table = project / "data/toy/nut", project / "reviews.jsonl"
     odd = picture(project / "inbox/nut/odd.png", "odd")
     digest = sha256_file(odd)
@@ -199,7 +198,7 @@ def test_what_a_person_rejected_may_be_released_and_verdicts_become_part_of_the_
     append_review(table, Review(image_sha256=tested, verdict="bad", who="Bob"))
     (batch,) = ingest(settings(), "nut", project, judge=judge_with())
     assert (batch.count, records(project)) == (1, {})
-    said = {one.path: (one.sha256, one.verdict, one.who) for one in read_verdicts(nut)}
+    said = {path: (one.image_sha256, one.verdict, one.who) for path, one in read_data_reviews(nut).items()}
     assert said == {
         "test/good/part7_a.png": (tested, "bad", "Bob"),
         f"train/good/arrivals-{batch.batch}/odd.png": (digest, "good", "Bob"),
@@ -213,7 +212,7 @@ def test_what_a_person_rejected_may_be_released_and_verdicts_become_part_of_the_
     assert manifest.loc["test/good/part7_a.png", "verdict"] == "good"
     command = ["git", "show", "--name-only", "--format=%s", "HEAD"]
     shown = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout
-    assert shown.split("\n") == ["toy: verdicts on images of nut", "", "data/toy.dvc", ""]
+    assert shown.split("\n") == ["toy: reviews of images of nut", "", "data/toy.dvc", ""]
 
 
 def test_an_inbox_that_is_kept_is_taken_once_and_young_files_wait(project: Path) -> None:
@@ -293,7 +292,7 @@ def test_killed_at_any_moment_and_run_again_nothing_is_lost_or_doubled(project: 
         assert contents(project / "data", project / "quarantine") == expected
         assert not list(inbox.iterdir())
         assert not list((project / "data").glob(".*.arrivals"))
-        assert [one.sha256 for one in read_verdicts(project / "data/toy/nut")] == [judged]
+        assert [one.image_sha256 for one in read_data_reviews(project / "data/toy/nut").values()] == [judged]
         status = [sys.executable, "-m", "dvc", "status", "data/toy.dvc", "--json"]
         assert subprocess.run(status, cwd=project, capture_output=True, check=True).stdout.strip() == b"{}"
 
