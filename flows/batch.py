@@ -10,14 +10,13 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
 
 from flows.support.command_line import failure_told, read_params
 from flows.support.flow_failures import raise_failures
 from flows.support.heartbeats import note_process
 from flows.support.prefect_artifacts import artifact_key
+from flows.support.prefect_states import completed, failure_of
 from flows.support.retries import RETRY_REGISTRY
-from flows.support.stage_graph import failure_of
 from reconpatch.settings import Settings, load_settings
 from reconpatch.text.markdown import plain_markdown
 from tasks.operations.batch_scoring import Batch, Request, score_folder
@@ -47,7 +46,7 @@ def batch(
     maps: bool = False,
     log: bool = True,
     project: Path = PROJECT,
-) -> State[Batch]:
+) -> Batch:
     """Score a folder of images by a detector; killed and run again it goes on where it was.
 
     Args:
@@ -81,7 +80,7 @@ def batch(
             table=[{"path": path, "problem": problem} for path, problem in told],
             description=plain_markdown(f"{len(done.problems)} files of {done.folder} without a score"),
         )
-    return Completed(message=str(done), data=done)
+    return completed(str(done), done)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,14 +9,13 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
 
 from flows.support.category_choice import choose_categories
 from flows.support.command_line import run_by_category
 from flows.support.flow_failures import raise_failures
 from flows.support.heartbeats import note_process
 from flows.support.prefect_artifacts import artifact_key
-from flows.support.stage_graph import failure_of
+from flows.support.prefect_states import completed, failure_of
 from reconpatch.settings import load_settings
 from reconpatch.settings.pipeline_sections import ALL
 from tasks.registry.reevaluate import Standing, reevaluate
@@ -35,7 +34,7 @@ def evaluate_category(category: str, project: Path) -> list[Standing]:
 
 
 @flow(name="evaluate", on_running=[note_process])
-def evaluate(categories: Sequence[str] = (), project: Path = PROJECT) -> State[list[Standing]]:
+def evaluate(categories: Sequence[str] = (), project: Path = PROJECT) -> list[Standing]:
     """Evaluate what is in use, and what might be; nothing is trained and no alias moves.
 
     Args:
@@ -63,7 +62,7 @@ def evaluate(categories: Sequence[str] = (), project: Path = PROJECT) -> State[l
             description="When registered -> on the images of today",
         )
     raise_failures(failures)
-    return Completed(message=f"{len(found)} versions evaluated" if found else "no version yet", data=found)
+    return completed(f"{len(found)} versions evaluated" if found else "no version yet", found)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

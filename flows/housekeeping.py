@@ -11,10 +11,10 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
 
 from flows.support.command_line import failure_told, read_params
 from flows.support.heartbeats import note_process
+from flows.support.prefect_states import completed
 from reconpatch.settings import load_settings
 from tasks.operations.housekeeping import Removal, find_removals, remove
 from tasks.running.stage_folders import PARAMS, PROJECT
@@ -28,7 +28,7 @@ def tidy(project: Path, dry_run: bool) -> list[Removal]:
 
 
 @flow(name="housekeeping", on_running=[note_process])
-def housekeeping(dry_run: bool = True, project: Path = PROJECT) -> State[list[Removal]]:
+def housekeeping(dry_run: bool = True, project: Path = PROJECT) -> list[Removal]:
     """List what the policy throws away; remove it where ``dry_run`` is false.
 
     Raises:
@@ -40,7 +40,7 @@ def housekeeping(dry_run: bool = True, project: Path = PROJECT) -> State[list[Re
         create_table_artifact(
             key="housekeeping", table=rows, description="To be removed" if dry_run else "Removed"
         )
-    return Completed(message=describe(found, dry_run), data=found)
+    return completed(describe(found, dry_run), found)
 
 
 def describe(found: Sequence[Removal], dry_run: bool) -> str:

@@ -12,14 +12,13 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
-from prefect.states import Completed, State
 
 from flows.support.category_choice import choose_categories
 from flows.support.command_line import run_by_category
 from flows.support.flow_failures import raise_failures
 from flows.support.heartbeats import note_process
 from flows.support.prefect_artifacts import artifact_key, publish_picture
-from flows.support.stage_graph import failure_of
+from flows.support.prefect_states import completed, failure_of
 from reconpatch.settings import Settings, load_settings
 from tasks.operations.drift_monitor import Checked, check_drift
 from tasks.running.stage_folders import PARAMS, PROJECT
@@ -64,7 +63,7 @@ def check_category(settings: Settings, category: str, project: Path) -> Checked:
 
 
 @flow(name="monitor", on_running=[note_process])
-def monitor(categories: Sequence[str] = (), project: Path = PROJECT) -> State[list[Checked]]:
+def monitor(categories: Sequence[str] = (), project: Path = PROJECT) -> list[Checked]:
     """Check categories for drift, one after the other; where too little is new, nothing happens.
 
     Args:
@@ -94,7 +93,7 @@ def monitor(categories: Sequence[str] = (), project: Path = PROJECT) -> State[li
             description=f"Checks of {settings.pipeline.dataset} for drift",
         )
     raise_failures(failures)
-    return Completed(message="; ".join(str(one) for one in done), data=done)
+    return completed("; ".join(str(one) for one in done), done)
 
 
 def _row(checked: Checked) -> dict[str, str]:

@@ -10,17 +10,17 @@ from typing import Any
 
 from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
 
 from flows.support import project_locks
 from flows.support.category_choice import choose_categories
 from flows.support.command_line import run_by_category
 from flows.support.flow_failures import raise_failures
 from flows.support.heartbeats import note_process
+from flows.support.prefect_states import completed, failure_of
 from flows.support.register_and_commit import record, register
 from flows.support.retrain_notice import Outcome, publish
 from flows.support.retries import RETRY_REGISTRY
-from flows.support.stage_graph import failure_of, run_stages, run_update
+from flows.support.stage_graph import run_stages, run_update
 from reconpatch.settings import Settings, load_settings
 from tasks.operations.new_images import Arrivals, find_arrivals
 from tasks.running.dvc_commit import note_unrecorded, unrecorded
@@ -31,7 +31,7 @@ from tasks.running.stage_table import EVALUATIONS
 
 
 @flow(name="retrain", on_running=[note_process])
-def retrain(categories: Sequence[str] = (), project: Path = PROJECT) -> State[list[Outcome]]:
+def retrain(categories: Sequence[str] = (), project: Path = PROJECT) -> list[Outcome]:
     """Bring a candidate up to date with the images; a person or the gate's policy decides about the champion.
 
     Nothing is done for a category without images that its champion does not know. Two retrains of one
@@ -77,7 +77,7 @@ def retrain(categories: Sequence[str] = (), project: Path = PROJECT) -> State[li
     outcomes += done
     publish(outcomes, failures, settings)
     raise_failures(failures)
-    return Completed(message="; ".join(str(outcome) for outcome in outcomes), data=outcomes)
+    return completed("; ".join(str(outcome) for outcome in outcomes), outcomes)
 
 
 @task(

@@ -11,8 +11,9 @@ from prefect import flow, get_run_logger, runtime
 from flows.support.command_line import run_with_params
 from flows.support.flow_failures import raise_failures
 from flows.support.heartbeats import note_process
+from flows.support.prefect_states import failure_of
 from flows.support.register_and_commit import record, register
-from flows.support.stage_graph import failure_of, run_stages
+from flows.support.stage_graph import run_stages
 from flows.support.training_summary import print_table, publish_table, summarise
 from reconpatch.calibration.promise import promise_line
 from reconpatch.settings import load_settings

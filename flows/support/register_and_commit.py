@@ -8,8 +8,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.support import project_locks
+from flows.support.prefect_states import failure_of
 from flows.support.retries import RETRY_BUSY, RETRY_REGISTRY
-from flows.support.stage_graph import failure_of
 from flows.support.training_summary import publish_gate
 from reconpatch.settings import Settings
 from tasks.running.dvc_commit import commit_stages, forget_unrecorded

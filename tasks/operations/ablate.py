@@ -131,8 +131,10 @@ def _measured(
         table = build_manifest(images, work.settings.data, cache=probes)
         for seed in seeds:
             for cell in cells:
-                what = {"study": cell.study, "setting": cell.setting, "method": cell.method}
-                what |= {"category": category, "seed": seed}
+                what: dict[str, str | int] = {
+                    "study": cell.study, "setting": cell.setting, "method": cell.method,
+                    "category": category, "seed": seed,
+                }  # fmt: skip
                 try:
                     metrics = _measure(work, cell, table, category, seed)
                 except ReConPatchError as error:

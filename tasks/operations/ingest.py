@@ -353,7 +353,8 @@ def _new_verdicts(
 
     What an earlier release wrote otherwise is written anew.
     """
-    images = [(str(row.path), str(row.sha256)) for row in known.itertuples() if not pd.isna(row.sha256)]
+    hashed = known.dropna(subset="sha256")
+    images = [(str(path), str(digest)) for path, digest in zip(hashed["path"], hashed["sha256"], strict=True)]
     images += [(f"{plan.folder}/{move.target}", move.sha256) for move in plan.joining]
     said = tuple(verdicts_on(images, reviews))
     return None if are_written(root, said) else said

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from reconpatch.data.manifest import build_manifest, manifest_digest
@@ -145,7 +146,7 @@ def _write(
     parent: str,
 ) -> Tuning:
     target = folder / "results"
-    best = trials.loc[trials[objective].idxmax()]
+    best = trials.iloc[int(np.nanargmax(trials[objective].to_numpy(float)))]
     write_frame(target / "trials.csv", trials)
     parameters = {name: None if pd.isna(best[name]) else float(best[name]) for name in TUNED}
     write_json(target / "best.json", {"objective": objective, "value": float(best[objective]), **parameters})

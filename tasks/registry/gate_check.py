@@ -227,8 +227,10 @@ class _Pair:
             _LOG.info("gate: %s of both versions is compared on %d images", metric, len(new))
             try:
                 if metric == "image_auroc":
-                    scores = (one["score"].to_numpy(float) for one in (new, old))
-                    found[metric] = compare_auroc(labels, *scores, groups, margin=margin, seed=settings.seed)
+                    first, second = (one["score"].to_numpy(float) for one in (new, old))
+                    found[metric] = compare_auroc(
+                        labels, first, second, groups, margin=margin, seed=settings.seed
+                    )
                 elif new_pixels is None or old_pixels is None:
                     raise DataError("a version without pixel histograms; register it again")
                 else:

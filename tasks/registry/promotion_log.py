@@ -86,6 +86,9 @@ class Event:
         return sha256_json(asdict(self))
 
 
+_NO_EVENT = Event("", "", "", "", "", "", "", (), "", 0, "", "", "")  # of a run whose own cannot be read
+
+
 @dataclass(frozen=True)
 class Entry:
     """An event as it lies in the log.
@@ -163,7 +166,8 @@ class PromotionLog:
                 return found, head
 
     def _head(self) -> str | None:
-        return self._experiment.client.get_registered_model(self.model).tags.get(HEAD)
+        head: str | None = self._experiment.client.get_registered_model(self.model).tags.get(HEAD)
+        return head
 
     def is_of_another(self, entry: Entry) -> bool:
         """Whether another copy of the project may still be at work on an open event."""
@@ -403,8 +407,7 @@ def _read(run: Run) -> Entry:
         values = json.loads(tags["event"])
         event = Event(**{**values, "gate_table": tuple(values["gate_table"])})
     except (KeyError, TypeError, ValueError):
-        nothing = Event(*([""] * 7), (), "", 0, "", "", "")
-        return Entry(nothing, run_id, status, f"run {run_id} holds no event")
+        return Entry(_NO_EVENT, run_id, status, f"run {run_id} holds no event")
     problem = None
     if event.hash != tags.get("event_hash") or any(str(values[key]) != tags.get(key) for key in _SHOWN):
         problem = f"event {event.sequence} (run {run_id}) was edited"
