@@ -3,11 +3,12 @@
 python -m flows.housekeeping [--no-dry-run]
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -18,6 +19,7 @@ from flows.support.prefect_states import completed
 from reconpatch.settings import load_settings
 from tasks.operations.housekeeping import Removal, find_removals, remove
 from tasks.running.stage_folders import PARAMS, PROJECT
+from tasks.running.typer_commands import run_command
 
 
 @task(name="housekeeping", cache_policy=NO_CACHE, persist_result=False)
@@ -52,20 +54,18 @@ def describe(found: Sequence[Removal], dry_run: bool) -> str:
     return f"{len(found)} things, {size:.1f} MiB here, {verb}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; exit status 1 when MLflow cannot be asked, 2 for wrong parameters."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.housekeeping", description="Throw away what nobody needs."
-    )
-    parser.add_argument("--dry-run", action=argparse.BooleanOptionalAction, default=True)
-    given = parser.parse_args(arguments)
-    read_params(parser)
+def main(dry_run: Annotated[bool, typer.Option(help="only list what would be removed")] = True) -> None:
+    """Throw away the versions, runs and caches that nobody needs by the policy in params.yaml.
+
+    Exit status: 0 done, 1 MLflow cannot be asked, 2 wrong parameters.
+    """
+    read_params()
     with failure_told("housekeeping"):
-        found = housekeeping(given.dry_run)
+        found = housekeeping(dry_run)
     for one in found:
         print(f"{one.kind} {one.what}: {one.why}")
-    print(describe(found, given.dry_run))
+    print(describe(found, dry_run))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "housekeeping")

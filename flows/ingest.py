@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
 from flows.support import project_locks
-from flows.support.command_line import run_with_params
+from flows.support.command_line import failure_told, read_params
 from flows.support.flow_failures import raise_failures
 from flows.support.heartbeats import note_process
 from flows.support.prefect_artifacts import artifact_key
@@ -23,6 +23,7 @@ from flows.support.retries import RETRY_BUSY
 from reconpatch.settings import Settings, load_settings
 from tasks.operations.ingest import Ingested, ingest, left_in_inbox
 from tasks.running.stage_folders import PARAMS, PROJECT
+from tasks.running.typer_commands import Overrides, Params, run_command
 
 COMPLETED = "reconpatch.ingest.completed"
 
@@ -87,9 +88,14 @@ def ingest_all(
     return completed("; ".join(counts), done)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
-    batches = run_with_params("ingest", "Take new images in.", ingest_all, arguments)
+def main(params: Params = None, overrides: Overrides = None) -> None:
+    """Take new images from the inboxes into the data set, or put them aside with a reason.
+
+    Exit status: 0 done, 1 the flow failed, 2 wrong parameters.
+    """
+    read_params(params, overrides)
+    with failure_told("ingest"):
+        batches = ingest_all(params, overrides or ())
     for batch in batches:
         print(batch)
     if any(batch.quarantined for batch in batches):
@@ -97,4 +103,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "ingest")

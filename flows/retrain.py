@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.support import project_locks
 from flows.support.category_choice import choose_categories
-from flows.support.command_line import run_by_category
+from flows.support.command_line import failure_told, read_params
 from flows.support.flow_failures import raise_failures
 from flows.support.heartbeats import note_process
 from flows.support.prefect_states import completed, failure_of
@@ -28,6 +28,7 @@ from tasks.running.run_stage import Finished
 from tasks.running.source_code import note_code
 from tasks.running.stage_folders import PARAMS, PROJECT, outputs_folder
 from tasks.running.stage_table import EVALUATIONS
+from tasks.running.typer_commands import Categories, run_command
 
 
 @flow(name="retrain", on_running=[note_process])
@@ -159,10 +160,17 @@ def _register(settings: Settings, finished: Sequence[Finished], failures: list[s
     return state.result() if state.is_completed() else []
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
-    run_by_category("retrain", "Make a candidate of the images that are new.", retrain, arguments)
+def main(categories: Categories = None) -> None:
+    """Make a candidate of the images that are new.
+
+    Exit status: 0 done, 1 the flow failed, 2 wrong parameters.
+    """
+    read_params(categories=categories)
+    with failure_told("retrain"):
+        outcomes = retrain(categories or ())
+    for outcome in outcomes:
+        print(outcome)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "retrain")

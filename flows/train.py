@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger, runtime
 
-from flows.support.command_line import run_with_params
+from flows.support.command_line import failure_told, read_params
 from flows.support.flow_failures import raise_failures
 from flows.support.heartbeats import note_process
 from flows.support.prefect_states import failure_of
@@ -21,6 +21,7 @@ from tasks.running.content_hashes import hasher_of
 from tasks.running.source_code import note_code
 from tasks.running.stage_folders import PARAMS, PROJECT, is_recorded, outputs_folder
 from tasks.running.stage_table import EVALUATIONS
+from tasks.running.typer_commands import Overrides, Params, Preset, run_command
 
 
 @flow(name="train", on_running=[note_process])
@@ -75,10 +76,15 @@ def train(
     return rows
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
-    run_with_params("train", "Run the whole pipeline.", train, arguments, presets=True)
+def main(params: Params = None, preset: Preset = None, overrides: Overrides = None) -> None:
+    """Run every stage for every category and backbone, then register and record what came out.
+
+    Exit status: 0 done, 1 the flow failed, 2 wrong parameters.
+    """
+    read_params(params, overrides, preset=preset)
+    with failure_told("train"):
+        train(params, overrides or (), preset=preset)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "train")

@@ -5,18 +5,15 @@ python -m tasks.registry.register [--params FILE]
 It is no DVC stage: DVC would skip its effects whenever it restores cached outputs.
 """
 
-import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reconpatch.errors import DataError, ReConPatchError
+from reconpatch.errors import DataError
 from reconpatch.progress import track
 from reconpatch.settings import Settings, load_settings
 from reconpatch.storage.atomic_files import file_lock
-from reconpatch.text.redaction import redact_process
 from tasks.registry.finished_evaluation import METRICS, FinishedEvaluation
 from tasks.registry.gate_rules import GateReport
 from tasks.registry.lineage_tags import lineage
@@ -28,6 +25,7 @@ from tasks.registry.version_overview import publish_overview
 from tasks.running.run_stage import Finished
 from tasks.running.stage_folders import PARAMS, PROJECT, is_recorded, jobs_of, outputs_folder
 from tasks.running.stage_table import EVALUATIONS
+from tasks.running.typer_commands import Params, run_command, show_progress
 
 _LOG = logging.getLogger(__name__)
 
@@ -208,26 +206,20 @@ def _verdict(model: RegisteredModel) -> list[str]:
     return [] if model.gate is None else [f"(gate: {model.gate.outcome})"]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Register what `dvc repro` finished; exit status 1 when there is nothing or MLflow refuses."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tasks.registry.register", description="Register finished detectors."
-    )
-    parser.add_argument("--params", type=Path, default=PROJECT / PARAMS)
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    redact_process()
-    try:
-        settings = load_settings(given.params)
-        finished = finished_evaluations(settings, PROJECT)
-        if not finished:
-            raise DataError("no finished evaluation; run `python -m flows.train` or `dvc repro` first")
-        for model in register_run(settings, finished):
-            state = "registered" if model.created else "registered before"
-            print(f"{model.uri} ({model.backbone}): {state}", *model.aliases, *_verdict(model))
-    except ReConPatchError as error:
-        sys.exit(f"register failed: {error}")
+def main(params: Params = None) -> None:
+    """Register the detectors whose evaluation is finished, such as by `dvc repro`.
+
+    Exit status: 0 done, 1 there is none or MLflow refuses, 2 wrong usage.
+    """
+    show_progress()
+    settings = load_settings(params or PROJECT / PARAMS)
+    finished = finished_evaluations(settings, PROJECT)
+    if not finished:
+        raise DataError("no finished evaluation; run `python -m flows.train` or `dvc repro` first")
+    for model in register_run(settings, finished):
+        state = "registered" if model.created else "registered before"
+        print(f"{model.uri} ({model.backbone}): {state}", *model.aliases, *_verdict(model))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "register")
