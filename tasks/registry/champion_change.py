@@ -15,24 +15,13 @@ from mlflow.exceptions import MlflowException
 from reconpatch.errors import ModelError, ReConPatchError
 from reconpatch.settings import Settings
 from reconpatch.storage.atomic_files import file_lock
+from tasks.registry.champion_history import champion_of, former_champions, reference_champions
 from tasks.registry.gate_check import judge_version
 from tasks.registry.gate_policy import Policy, load_policy
 from tasks.registry.gate_rules import REFUSED, GateReport
 from tasks.registry.mlflow_store import CHAMPION, PREVIOUS, mlflow_errors, open_experiment
-from tasks.registry.promotion_log import (
-    BREAKS,
-    EXPERIMENT,
-    MEND,
-    NOBODY,
-    SEEN,
-    UNDO,
-    Entry,
-    Event,
-    PromotionLog,
-    champion_of,
-    former_champions,
-    reference_champions,
-)
+from tasks.registry.promotion_event import BREAKS, MEND, NOBODY, SEEN, UNDO, Entry, Event
+from tasks.registry.promotion_log import EXPERIMENT, PromotionLog
 
 BY_HAND, BY_POLICY = "unknown (UI)", "policy"
 WAIT_SECONDS = 5.0

@@ -15,7 +15,8 @@ from tasks.registry import promotion_log
 from tasks.registry.champion_change import HeldModel
 from tasks.registry.mend_log import mend_log
 from tasks.registry.promotion import promote_version, read_log, reconcile, roll_back
-from tasks.registry.promotion_log import EXPERIMENT, Entry, PromotionLog
+from tasks.registry.promotion_event import Entry
+from tasks.registry.promotion_log import EXPERIMENT, PromotionLog
 from tasks.running.stage_folders import PROJECT
 from tasks.running.typer_commands import run_command
 
