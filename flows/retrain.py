@@ -6,7 +6,6 @@ python -m flows.retrain [--category NAME ...]
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
@@ -17,12 +16,13 @@ from flows.support.command_line import failure_told, read_params
 from flows.support.flow_failures import raise_failures
 from flows.support.heartbeats import note_process
 from flows.support.prefect_states import completed, failure_of
-from flows.support.register_and_commit import record, register
+from flows.support.register_and_commit import nominate, record, register
 from flows.support.retrain_notice import Outcome, publish
 from flows.support.retries import RETRY_REGISTRY
 from flows.support.stage_graph import run_stages, run_update
 from reconpatch.settings import Settings, load_settings
 from tasks.operations.new_images import Arrivals, find_arrivals
+from tasks.registry.registered_model import RegisteredModel
 from tasks.running.dvc_commit import note_unrecorded, unrecorded
 from tasks.running.run_stage import Finished
 from tasks.running.source_code import note_code
@@ -150,14 +150,18 @@ def can_update(arrivals: Arrivals, settings: Settings) -> bool:
     return not arrivals.gone and not champion.is_ensemble
 
 
-def _register(settings: Settings, finished: Sequence[Finished], failures: list[str]) -> list[Any]:
+def _register(settings: Settings, finished: Sequence[Finished], failures: list[str]) -> list[RegisteredModel]:
+    """Register what was evaluated and put the candidates through the gate; none where that failed."""
     evaluations = [item for item in finished if item.stage in EVALUATIONS]
     if not evaluations:
         return []
-    flow_run = str(runtime.flow_run.id)
-    state = register(settings, evaluations, flow_run, candidates=True, return_state=True)
-    failures += failure_of("register", state)
-    return state.result() if state.is_completed() else []
+    registered = register(settings, evaluations, str(runtime.flow_run.id), return_state=True)
+    failures += failure_of("register", registered)
+    if not registered.is_completed():
+        return []
+    named = nominate(settings, evaluations, registered.result(), return_state=True)
+    failures += failure_of("gate", named)
+    return named.result() if named.is_completed() else []
 
 
 def main(categories: Categories = None) -> None:

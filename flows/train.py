@@ -1,4 +1,4 @@
-"""The training flow: every stage for every category and backbone, then registration and the commits.
+"""The training flow: every stage for every category and backbone, registration, the gate, and the commits.
 
 python -m flows.train [--params FILE] [--preset NAME] [--set section.key=value ...]
 """
@@ -12,7 +12,7 @@ from flows.support.command_line import failure_told, read_params
 from flows.support.flow_failures import raise_failures
 from flows.support.heartbeats import note_process
 from flows.support.prefect_states import failure_of
-from flows.support.register_and_commit import record, register
+from flows.support.register_and_commit import nominate, record, register
 from flows.support.stage_graph import run_stages
 from flows.support.training_summary import print_table, publish_table, summarise
 from reconpatch.calibration.promise import promise_line
@@ -51,6 +51,7 @@ def train(
     """
     settings = load_settings(params or project / PARAMS, overrides, preset=preset)
     outputs = outputs_folder(settings, project)
+    of_params = is_recorded(outputs, project)
     note_code(project)
 
     hasher = hasher_of(project)
@@ -65,10 +66,13 @@ def train(
     if rows:
         print_table(rows, f"{settings.pipeline.dataset} ({outputs})")
         publish_table(rows, settings.pipeline.dataset)
-        state = register(settings, evaluations, str(runtime.flow_run.id), return_state=True)
-        failures += failure_of("register", state)
-    # Outputs of other parameters than those of params.yaml are none of DVC's business.
-    if is_recorded(outputs, project):
+        registered = register(settings, evaluations, str(runtime.flow_run.id), return_state=True)
+        failures += failure_of("register", registered)
+        # A run beside params.yaml is a try: its versions are no candidates, and DVC does not record it.
+        if of_params and registered.is_completed():
+            named = nominate(settings, evaluations, registered.result(), return_state=True)
+            failures += failure_of("gate", named)
+    if of_params:
         failures += record(settings, finished, project)
     raise_failures(failures)
     if not any(item.ran for item in finished):

@@ -15,6 +15,7 @@ from reconpatch.settings import Settings
 from reconpatch.text.redaction import origin_of
 from tasks.operations.new_images import Arrivals
 from tasks.registry.finished_evaluation import registered_name
+from tasks.registry.registered_model import RegisteredModel
 
 WEBHOOK = "RECONPATCH_WEBHOOK"
 _WEBHOOK_SECONDS = 10.0
@@ -70,7 +71,7 @@ class Outcome:
         return cls(category, 0, 0, None, "failed", "not looked at; the failures say why")
 
     @classmethod
-    def of(cls, arrivals: Arrivals, models: Sequence[Any]) -> "Outcome":
+    def of(cls, arrivals: Arrivals, models: Sequence[RegisteredModel]) -> "Outcome":
         """What registration made of it; of several backbones the candidate counts."""
         own = [model for model in models if model.category == arrivals.category]
         counts = (arrivals.category, arrivals.new, arrivals.gone)

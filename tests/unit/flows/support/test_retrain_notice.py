@@ -9,7 +9,7 @@ from flows.support.retrain_notice import Outcome
 from reconpatch.settings import parse_settings
 from tasks.operations.new_images import Arrivals
 from tasks.registry.gate_rules import FAILED, PASSED, GateReport, RuleResult
-from tasks.registry.register import RegisteredModel
+from tasks.registry.registered_model import RegisteredModel
 
 ARRIVED = Arrivals("nut", None, 3, 0)
 
