@@ -21,7 +21,7 @@ from flows.support.retrain_notice import Outcome, publish
 from flows.support.retries import RETRY_REGISTRY
 from flows.support.stage_graph import run_stages, run_update
 from reconpatch.settings import Settings, load_settings
-from tasks.operations.new_images import Arrivals, find_arrivals
+from tasks.operations.image_changes import ImageChanges, find_image_changes
 from tasks.registry.registered_model import RegisteredModel
 from tasks.running.dvc_commit import note_unrecorded, unrecorded
 from tasks.running.run_stage import Finished
@@ -47,34 +47,34 @@ def retrain(categories: Sequence[str] = (), project: Path = PROJECT) -> list[Out
 
     Raises:
         SettingsError: there is no such category.
-        FlowFailedError: a look at a category, a stage, the registration or the commit failed; what could be
+        FlowFailedError: asking about a category, a stage, the registration or the commit failed; what could be
             done for the others was.
     """
     settings = load_settings(project / PARAMS)
     chosen = choose_categories(settings, categories)
     note_code(project)
     failures: list[str] = []
-    arrived = [_look(settings, project, category, failures) for category in chosen]
+    changed = [_find_changes(settings, project, category, failures) for category in chosen]
     late = unrecorded(settings.pipeline.dataset, project) if settings.pipeline.commit else set()
     outcomes: list[Outcome] = []
     with ExitStack() as held:
-        todo, untold = [], []
-        for category, one in zip(chosen, arrived, strict=True):
+        todo, late_without_news = [], []
+        for category, one in zip(chosen, changed, strict=True):
             if one is not None and (one.any or category in late):
                 if not _occupy(held, settings, project, category):
                     outcomes.append(Outcome.busy(one))
                     continue
                 # Whoever had the lock before may have dealt with these images, and made another champion.
-                one = _look(settings, project, category, failures)
+                one = _find_changes(settings, project, category, failures)
             if one is None:
                 outcomes.append(Outcome.failed(category))
             elif one.any:
                 todo.append(one)
             else:
                 outcomes.append(Outcome.nothing_new(one))
-                untold += [category] if category in late else []
-        done, failed = _work(settings, project, todo)
-        failures += failed + _record_late(settings, project, untold)
+                late_without_news += [category] if category in late else []
+        done, failed = _make_candidates(settings, project, todo)
+        failures += failed + _record_late(settings, project, late_without_news)
     outcomes += done
     publish(outcomes, failures, settings)
     raise_failures(failures)
@@ -82,21 +82,23 @@ def retrain(categories: Sequence[str] = (), project: Path = PROJECT) -> list[Out
 
 
 @task(
-    name="arrivals",
-    task_run_name="arrivals {category}",
+    name="image changes",
+    task_run_name="image changes {category}",
     cache_policy=NO_CACHE,
     persist_result=False,
     **RETRY_REGISTRY,
 )
-def look(settings: Settings, project: Path, category: str) -> Arrivals:
+def image_changes(settings: Settings, project: Path, category: str) -> ImageChanges:
     """What the category's champion does not know."""
-    return find_arrivals(settings, project, category)
+    return find_image_changes(settings, project, category)
 
 
-def _look(settings: Settings, project: Path, category: str, failures: list[str]) -> Arrivals | None:
+def _find_changes(
+    settings: Settings, project: Path, category: str, failures: list[str]
+) -> ImageChanges | None:
     """What is new; None where that cannot be told, which is noted among the failures."""
-    state = look(settings, project, category, return_state=True)
-    failures += failure_of(f"arrivals {category}", state)
+    state = image_changes(settings, project, category, return_state=True)
+    failures += failure_of(f"image changes {category}", state)
     return state.result() if state.is_completed() else None
 
 
@@ -113,7 +115,9 @@ def _occupy(held: ExitStack, settings: Settings, project: Path, category: str) -
     return True
 
 
-def _work(settings: Settings, project: Path, todo: Sequence[Arrivals]) -> tuple[list[Outcome], list[str]]:
+def _make_candidates(
+    settings: Settings, project: Path, todo: Sequence[ImageChanges]
+) -> tuple[list[Outcome], list[str]]:
     """Fit or update, evaluate, register; what failed for one category stops no other."""
     updates = [one for one in todo if can_update(one, settings)]
     fits = [one.category for one in todo if one not in updates]
@@ -142,12 +146,12 @@ def _record_late(settings: Settings, project: Path, categories: Sequence[str]) -
     return failures + record(settings, finished, project)
 
 
-def can_update(arrivals: Arrivals, settings: Settings) -> bool:
+def can_update(changes: ImageChanges, settings: Settings) -> bool:
     """Whether an update is wanted and possible: no bank forgets an image, and no ensemble learns one."""
-    champion = arrivals.champion
+    champion = changes.champion
     if settings.retrain.mode == "full" or champion is None:
         return False
-    return not arrivals.gone and not champion.is_ensemble
+    return not changes.gone and not champion.is_ensemble
 
 
 def _register(settings: Settings, finished: Sequence[Finished], failures: list[str]) -> list[RegisteredModel]:

@@ -16,7 +16,7 @@ from reconpatch.errors import ModelError, ReConPatchError
 from reconpatch.settings import Settings
 from reconpatch.storage.atomic_files import file_lock
 from tasks.registry.champion_history import champion_of, former_champions, reference_champions
-from tasks.registry.gate_check import judge_version
+from tasks.registry.gate_check import run_gate
 from tasks.registry.gate_policy import Policy, load_policy
 from tasks.registry.gate_rules import REFUSED, GateReport
 from tasks.registry.mlflow_store import CHAMPION, PREVIOUS, mlflow_errors, open_experiment
@@ -107,7 +107,7 @@ class HeldModel:
         try:
             there = self.versions()
             former = [number for number in reference_champions(self.entries) if number in there]
-            report = judge_version(
+            report = run_gate(
                 self.client, self.model, version, champion, self.policy, self.settings, self.project, former
             )
         except (ReConPatchError, KeyError) as error:
