@@ -47,8 +47,8 @@ def retrain(categories: Sequence[str] = (), project: Path = PROJECT) -> list[Out
 
     Raises:
         SettingsError: there is no such category.
-        FlowFailedError: asking about a category, a stage, the registration or the commit failed; what could be
-            done for the others was.
+        FlowFailedError: finding the changes, a stage, the registration, the gate or the commit failed; what
+            could be done for the other categories was.
     """
     settings = load_settings(project / PARAMS)
     chosen = choose_categories(settings, categories)
