@@ -12,17 +12,17 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
-from prefect.states import Completed, State
 
 from flows.support.category_choice import choose_categories
-from flows.support.command_line import run_by_category
+from flows.support.command_line import failure_told, read_params
 from flows.support.flow_failures import raise_failures
 from flows.support.heartbeats import note_process
 from flows.support.prefect_artifacts import artifact_key, publish_picture
-from flows.support.stage_graph import failure_of
+from flows.support.prefect_states import completed, failure_of
 from reconpatch.settings import Settings, load_settings
 from tasks.operations.drift_monitor import Checked, check_drift
 from tasks.running.stage_folders import PARAMS, PROJECT
+from tasks.running.typer_commands import Categories, run_command
 
 ALARM = "reconpatch.drift.alarm"
 RETRAIN = "reconpatch.drift.retrain"
@@ -64,7 +64,7 @@ def check_category(settings: Settings, category: str, project: Path) -> Checked:
 
 
 @flow(name="monitor", on_running=[note_process])
-def monitor(categories: Sequence[str] = (), project: Path = PROJECT) -> State[list[Checked]]:
+def monitor(categories: Sequence[str] = (), project: Path = PROJECT) -> list[Checked]:
     """Check categories for drift, one after the other; where too little is new, nothing happens.
 
     Args:
@@ -94,7 +94,7 @@ def monitor(categories: Sequence[str] = (), project: Path = PROJECT) -> State[li
             description=f"Checks of {settings.pipeline.dataset} for drift",
         )
     raise_failures(failures)
-    return Completed(message="; ".join(str(one) for one in done), data=done)
+    return completed("; ".join(str(one) for one in done), done)
 
 
 def _row(checked: Checked) -> dict[str, str]:
@@ -112,10 +112,17 @@ def _row(checked: Checked) -> dict[str, str]:
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
-    run_by_category("monitor", "Check for drift.", monitor, arguments)
+def main(categories: Categories = None) -> None:
+    """Check the predictions since the last check for drift.
+
+    Exit status: 0 done, 1 the flow failed, 2 wrong parameters.
+    """
+    read_params(categories=categories)
+    with failure_told("monitor"):
+        outcomes = monitor(categories or ())
+    for outcome in outcomes:
+        print(outcome)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "monitor")
