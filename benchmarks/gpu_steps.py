@@ -78,9 +78,9 @@ def share_different(reference: np.ndarray, found: np.ndarray) -> float:
     return float("inf") if reference.shape != found.shape else float((reference != found).mean())
 
 
-# What the arithmetic allows. On the CPU bfloat16 (8 significant bits) moves the features by 2.4e-2; cuDNN convolves
-# in TF32, which has three bits more. Noise of 1e-6 in the features moves the trained f by 2e-5, noise of TF32's size
-# the distances by 3e-4.
+# What the arithmetic allows. On the CPU bfloat16 (8 significant bits) moves the features by 2.4e-2; cuDNN
+# convolves in TF32, which has three bits more. Noise of 1e-6 in the features moves the trained f by 2e-5,
+# noise of TF32's size the distances by 3e-4.
 FEATURES = Check(relative_difference, "relative difference", 1e-2)
 BFLOAT16 = Check(relative_difference, "relative difference", 5e-2)
 TRAINED = Check(relative_difference, "relative difference", 1e-2)
