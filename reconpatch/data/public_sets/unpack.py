@@ -22,7 +22,7 @@ _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 @dataclass(frozen=True)
-class Limits:
+class ArchiveLimits:
     """The most that an archive may hold.
 
     Attributes:
@@ -43,7 +43,7 @@ class _Member:
     content: IO[bytes] | None  # None: a folder
 
 
-def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> int:
+def unpack(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> int:
     """Unpack a ``.tar.xz``, ``.tar.gz`` or ``.zip``, whichever its content says it is.
 
     Files get the usual permissions whatever the archive says.
@@ -51,7 +51,7 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> int:
     Args:
         archive: the file.
         folder: an empty one. What was unpacked before an error was met is left in it.
-        limits: default: those of `Limits`.
+        limits: default: those of `ArchiveLimits`.
 
     Returns:
         Number of files.
@@ -60,7 +60,7 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> int:
         DataError: it is of another kind, damaged or cut short; it holds a link or device, a hidden
             name, a path out of the folder or twice, or more than the limits; or a file cannot be written.
     """
-    limits = limits or Limits()
+    limits = limits or ArchiveLimits()
     count = files = total = 0
     try:
         for member in _members(archive):
@@ -181,7 +181,7 @@ def _inside(name: str) -> PurePosixPath:
     return path
 
 
-def _words(limits: Limits) -> str:
+def _words(limits: ArchiveLimits) -> str:
     return f"{limits.files} entries, {limits.file_bytes >> 20} MiB a file, {limits.bytes >> 30} GiB in all"
 
 

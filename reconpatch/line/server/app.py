@@ -15,10 +15,10 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
-from reconpatch.line.server.connection_timeouts import patient
+from reconpatch.line.server.connection_limits import limited_connection
 from reconpatch.line.server.invalid_request import answer_invalid
 from reconpatch.line.server.model_source import ModelSource
-from reconpatch.line.server.request_guard import Guard
+from reconpatch.line.server.request_guard import RequestGuard
 from reconpatch.line.server.routes import make_router
 from reconpatch.line.server.server_options import ServerOptions
 from reconpatch.line.server.server_state import ServerState
@@ -56,7 +56,7 @@ def create_app(state: ServerState) -> "FastAPI":
         )
 
     app.add_exception_handler(RequestValidationError, answer_invalid)
-    app.add_middleware(Guard, options=state.options, metrics=state.metrics, held=state.bytes)
+    app.add_middleware(RequestGuard, options=state.options, metrics=state.metrics, held=state.bytes)
     return app
 
 
@@ -70,7 +70,7 @@ def serve(sources: Sequence[ModelSource], options: ServerOptions) -> None:
     app = create_app(state)
     config = uvicorn.Config(
         app,
-        http=patient(options.limits),
+        http=limited_connection(options.limits),
         ws="none",
         host=options.host,
         port=options.port,
@@ -101,5 +101,5 @@ class _Server(uvicorn.Server):
             _log.info("the page and the API are at http://%s:%d", host, port)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().call_later(_DECODING_SECONDS, self._state.intake.close)
+        asyncio.get_running_loop().call_later(_DECODING_SECONDS, self._state.decoder.close)
         await super().shutdown(sockets)

@@ -1,7 +1,7 @@
 """The bytes of all requests that are in memory at the same time: uploads, files named by path, JSON.
 
 What does not fit is refused at once and never waited for: of two requests that are half received, each would
-wait for the other's bytes.
+wait for the other's bytes. Why not a semaphore or anyio's CapacityLimiter: they wait, and count by one.
 """
 
 import threading

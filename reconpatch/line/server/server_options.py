@@ -12,7 +12,7 @@ _SHORTEST_KEY = 16
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServerLimits:
     """What a request may ask for and what a connection may hold up; more is refused with a 4xx status or 503.
 
     Attributes:
@@ -85,7 +85,7 @@ class ServerOptions:
     follow_seconds: float = 2.0
     device: str = "auto"
     threads: int = 0
-    limits: Limits = field(default_factory=Limits)
+    limits: ServerLimits = field(default_factory=ServerLimits)
 
     def __post_init__(self) -> None:
         """Refuse what would leave the server open or useless.

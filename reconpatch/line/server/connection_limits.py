@@ -1,8 +1,9 @@
-"""Connections that wait for nothing without end: not for a request's head, not for a client that reads.
+"""Limits on connections: their number, and the time for a request's headers and for reading an answer.
 
-The application hears of a request only once its head is whole, and of an answer's bytes nothing once they are
-written; in between nobody else looks at the clock. The number of connections is bounded too, so that the
-process keeps descriptors for its files.
+Why not uvicorn's options: ``limit_concurrency`` looks at a request once its headers are complete, so
+connections without a request still take every file descriptor, and it does not count by address;
+``timeout_keep_alive`` starts after an answer only. Uvicorn has no timeout for headers that arrive slowly, nor
+for a client that does not read. Starlette sees a connection only once the headers are complete.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from typing import ClassVar
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from reconpatch.line.server.server_options import Limits
+from reconpatch.line.server.server_options import ServerLimits
 
 
 def _refusal(status: str, reason: str, header: str = "") -> bytes:
@@ -27,7 +28,7 @@ _CROWDED = _refusal("503 Service Unavailable", "too many connections; come again
 class Connections:
     """How many are open, in all and of each address."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
         self._open = 0
         self._of: Counter[str] = Counter()
@@ -51,16 +52,16 @@ class Connections:
             self._of += Counter()  # drops those without a connection
 
 
-class PatientProtocol(H11Protocol):
+class LimitedConnection(H11Protocol):
     """Uvicorn's connection with limits on its number and on the time that it waits.
 
     Attributes:
-        limits: `Limits.head_seconds` from the connection, or from the first byte of a further request on it;
-            `Limits.unread_seconds` from bytes that are written to the client that takes them.
+        limits: ``head_seconds`` from the connection, or from the first byte of a further request on it;
+            ``unread_seconds`` from bytes that are written to the client that takes them.
         entered: the connections that are open.
     """
 
-    limits: ClassVar[Limits]
+    limits: ClassVar[ServerLimits]
     entered: ClassVar[Connections]
     _waiting: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
@@ -143,6 +144,6 @@ def counted_address(host: str | None) -> str | None:
     return None if address.is_loopback else str(address)
 
 
-def patient(limits: Limits) -> type[PatientProtocol]:
+def limited_connection(limits: ServerLimits) -> type[LimitedConnection]:
     """The connection class with these limits, for ``uvicorn.run(http=...)``."""
-    return type("PatientProtocol", (PatientProtocol,), {"limits": limits, "entered": Connections(limits)})
+    return type("LimitedConnection", (LimitedConnection,), {"limits": limits, "entered": Connections(limits)})

@@ -83,7 +83,7 @@ class PixelBudget:
                 self._freed.notify_all()
 
 
-class Intake:
+class ImageDecoder:
     """Reads, measures and decodes within the limits; decoding is done in processes that a deadline ends."""
 
     def __init__(self, options: ServerOptions) -> None:
