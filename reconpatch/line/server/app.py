@@ -7,9 +7,9 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import uvicorn
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
@@ -23,9 +23,6 @@ from reconpatch.line.server.routes import make_router
 from reconpatch.line.server.server_options import ServerOptions
 from reconpatch.line.server.server_state import ServerState
 
-if TYPE_CHECKING:
-    from fastapi import FastAPI
-
 _log = logging.getLogger(__name__)
 # Of the requests under way at the end: an honest image needs a tenth.
 _DECODING_SECONDS = 10.0
@@ -36,11 +33,11 @@ _DESCRIPTION = "Scores images with fitted ReConPatch detectors. The page for peo
 _PAGE_POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'"
 
 
-def create_app(state: ServerState) -> "FastAPI":
+def create_app(state: ServerState) -> FastAPI:
     """The application over loaded models."""
 
     @asynccontextmanager
-    async def lifespan(_: "FastAPI") -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with state.running():
             yield
 
