@@ -1,6 +1,6 @@
-"""A file over HTTP that is whole, checked, or absent; a download that broke off goes on where it stopped.
+"""Download a file over HTTP: complete and checked, or absent; an interrupted download resumes.
 
-httpx2 does the requests, redirects, proxies and certificates. Why not pooch or torch.hub: they begin anew.
+httpx2 does the requests, redirects, proxies and certificates. Why not pooch or torch.hub: they cannot resume.
 """
 
 import re
@@ -26,7 +26,7 @@ _HEADERS = {"User-Agent": "reconpatch", "Accept-Encoding": "identity"}
 
 
 class _BrokenOffError(Exception):
-    """The transfer ended early; what is there is kept and another try may go on."""
+    """The transfer ended early; the bytes so far are kept and another try may resume."""
 
 
 def download(
@@ -34,19 +34,19 @@ def download(
 ) -> None:
     """Bring the file at ``url`` to ``path``.
 
-    What arrived so far lies in ``<path>.part``, after a kill too, and is not asked for again where the server
-    can send parts and says that the file is still the same.
+    The bytes so far are kept in ``<path>.part``, after a kill too. They are not requested again if the server
+    supports ranges and says that the file has not changed.
 
     Args:
         url: http or https.
-        path: complete and checked when this returns; one that is there with hash and size is left alone.
-        sha256: hex digest that it must have; None: it is not checked.
-        size: bytes that it must have; None: as many as the server announces.
-        pause: seconds before the second try, doubled for each further one.
+        path: complete and checked when this returns; a file with this hash and size is not downloaded again.
+        sha256: expected hex digest; None: not checked.
+        size: expected bytes; None: as many as the server announces.
+        pause: seconds before the second try, doubled for each further try.
 
     Raises:
-        DataError: the address cannot be used or the server refuses, size or hash are others, the connection
-            broke off five times without a byte between, or the file cannot be written.
+        DataError: the URL cannot be used, the server refuses, size or hash do not match, five tries in a row
+            brought no byte, or the file cannot be written.
     """
     with file_lock(path.with_name(f".{path.name}.lock")):
         if (
@@ -70,10 +70,10 @@ def download(
 
 
 def check_file(path: Path, sha256: str | None, size: int | None, name: str) -> None:
-    """Refuse, and remove where it is a ``.part``, a file of another size or hash.
+    """Refuse a file of another size or hash; a ``.part`` file is removed.
 
     Raises:
-        DataError: it has; the message states both and calls the file ``name``.
+        DataError: size or hash do not match; the message states both and calls the file ``name``.
     """
     found: int | str = path.stat().st_size
     wanted: int | str | None = size
@@ -95,7 +95,7 @@ def _download(url: str, part: Path, size: int | None, pause: float) -> None:
     while True:
         before = _bytes(part)
         try:
-            _go_on(url, part, size)
+            _request(url, part, size)
         except _BrokenOffError as error:
             failures = 1 if _bytes(part) > before else failures + 1
             if failures == _TRIES:
@@ -108,8 +108,8 @@ def _download(url: str, part: Path, size: int | None, pause: float) -> None:
             return
 
 
-def _go_on(url: str, part: Path, size: int | None) -> None:
-    """Append what is missing, or begin anew where the server does not go on."""
+def _request(url: str, part: Path, size: int | None) -> None:
+    """Request the missing bytes."""
     headers = dict(_HEADERS)
     if have := _bytes(part):
         headers["Range"] = f"bytes={have}-"
@@ -125,6 +125,7 @@ def _go_on(url: str, part: Path, size: int | None) -> None:
 
 
 def _receive(answer: httpx2.Response, url: str, part: Path, size: int | None) -> None:
+    """Append the answer, or write the file anew where the server sends all of it."""
     have, tag, status = _bytes(part), _tag_of(part), answer.status_code
     place = answer.headers.get("Content-Range", "")
     if status == 416:
@@ -138,21 +139,21 @@ def _receive(answer: httpx2.Response, url: str, part: Path, size: int | None) ->
             f"{url}: the server answers {status} {answer.reason_phrase}; give another address by --url, or "
             "the file by --archive"
         )
-    goes_on = status == 206
-    if goes_on and not place.startswith(f"bytes {have}-"):
+    resumes = status == 206
+    if resumes and not place.startswith(f"bytes {have}-"):
         part.unlink(missing_ok=True)
-        raise _BrokenOffError("the server sent another part than was asked for")
-    have = have if goes_on else 0
-    total = _total(place if goes_on else answer.headers.get("Content-Length"))
+        raise _BrokenOffError("the server sent another range than requested")
+    have = have if resumes else 0
+    total = _total(place if resumes else answer.headers.get("Content-Length"))
     _check_announced(url, total, size, part, have)
     # A weak tag is no promise that the bytes are the same.
     stamp = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
     if stamp and not stamp.startswith("W/"):
         tag.write_text(stamp, encoding="utf-8")
-    elif not goes_on:
+    elif not resumes:
         tag.unlink(missing_ok=True)
     blocks = None if total is None else (total >> 20) - (have >> 20)
-    with part.open("ab" if goes_on else "wb") as stream:
+    with part.open("ab" if resumes else "wb") as stream:
         for _ in track(_write(answer, stream, total), "download, MiB", total=blocks):
             pass
     if total is not None and _bytes(part) < total:
@@ -160,12 +161,14 @@ def _receive(answer: httpx2.Response, url: str, part: Path, size: int | None) ->
 
 
 def _write(answer: httpx2.Response, stream: BinaryIO, total: int | None) -> Iterator[int]:
-    """Write what comes, as it comes; yields once a MiB."""
+    """Write each piece as it arrives, so that an error loses none; yields once a MiB."""
     end = stream.tell()
     for piece in answer.iter_raw():
         start, end = end, end + len(piece)
         if end > (_MOST_BYTES if total is None else total):
-            raise DataError("the server sends more than it announced, or no end; give another address")
+            raise DataError(
+                "the server sends more bytes than it announced, or endlessly; give another address by --url"
+            )
         stream.write(piece)
         yield from range(start >> 20, end >> 20)
 

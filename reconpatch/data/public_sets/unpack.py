@@ -31,7 +31,7 @@ class ArchiveLimits:
 
     Attributes:
         files: files and folders.
-        file_bytes: of one file; larger ones are read as images nowhere.
+        file_bytes: of one file; no image that is read anywhere is larger.
         bytes: of all files together.
     """
 
@@ -50,12 +50,12 @@ class _Member:
 def unpack(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> int:
     """Unpack a ``.tar.xz``, ``.tar.gz`` or ``.zip``, whichever its content says it is.
 
-    Files get the usual permissions whatever the archive says.
+    Files get the usual permissions, not those that the archive states.
 
     Args:
         archive: the file.
-        folder: an empty one. What was unpacked before an error was met is left in it.
-        limits: default: those of `ArchiveLimits`.
+        folder: an empty folder. After an error it holds the files unpacked so far.
+        limits: None: the defaults of `ArchiveLimits`.
 
     Returns:
         Number of files.
