@@ -26,7 +26,7 @@ _CROWDED = _refusal("503 Service Unavailable", "too many connections; come again
 
 
 class Connections:
-    """How many are open, in all and of each address."""
+    """Number of open connections, in all and by address."""
 
     def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
@@ -34,7 +34,7 @@ class Connections:
         self._of: Counter[str] = Counter()
 
     def enter(self, address: str | None) -> bool:
-        """Count a connection, unless it is one too many."""
+        """Count a new connection; False, and not counted, where a limit is reached."""
         if self._open >= self._limits.connections:
             return False
         if address:
@@ -45,7 +45,7 @@ class Connections:
         return True
 
     def leave(self, address: str | None) -> None:
-        """Count one less, which had entered."""
+        """Count down for a connection that `enter` counted."""
         self._open -= 1
         if address:
             self._of[address] -= 1
@@ -53,12 +53,12 @@ class Connections:
 
 
 class LimitedConnection(H11Protocol):
-    """Uvicorn's connection with limits on its number and on the time that it waits.
+    """Uvicorn's connection, with limits on the number of connections and on the time that each waits.
 
     Attributes:
         limits: ``head_seconds`` from the connection, or from the first byte of a further request on it;
-            ``unread_seconds`` from bytes that are written to the client that takes them.
-        entered: the connections that are open.
+            ``unread_seconds`` from written bytes to the client that reads them.
+        entered: counts the open connections.
     """
 
     limits: ClassVar[ServerLimits]
@@ -69,9 +69,9 @@ class LimitedConnection(H11Protocol):
     _entered = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait, or refuse it."""
+        """Start the timeout for the headers, or refuse the connection."""
         super().connection_made(transport)
-        # Writing counts as paused while a single byte waits, on a connection that is being closed too.
+        # So `pause_writing` is called while any byte waits, also while the connection is being closed.
         transport.set_write_buffer_limits(high=0)
         self._address = counted_address(self.client[0] if self.client else None)
         self._entered = self.entered.enter(self._address)
@@ -81,7 +81,7 @@ class LimitedConnection(H11Protocol):
             self._say(_CROWDED)
 
     def data_received(self, data: bytes) -> None:
-        """Wait on until a head is whole."""
+        """Stop the timeout once the headers are complete."""
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
@@ -90,17 +90,17 @@ class LimitedConnection(H11Protocol):
             self._wait()
 
     def pause_writing(self) -> None:
-        """Cut the connection when the client does not read for long."""
+        """Start the timeout for a client that does not read."""
         super().pause_writing()
         self._unread = self.loop.call_later(self.limits.unread_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """All that was written is taken."""
+        """Stop that timeout: the client has read everything."""
         self._stop_unread()
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """There is nothing to wait for any longer."""
+        """Stop all timeouts and count the connection down."""
         self._stop_waiting()
         self._stop_unread()
         if self._entered:
@@ -132,7 +132,7 @@ class LimitedConnection(H11Protocol):
 
 
 def counted_address(host: str | None) -> str | None:
-    """What counts as one address: of IPv6 the network that one customer has; None is not counted."""
+    """What connections are counted by: the IPv4 address or the /64 IPv6 network; None: not counted."""
     try:
         address = ipaddress.ip_address(host or "")
     except ValueError:  # a socket in the file system

@@ -1,6 +1,6 @@
-"""What stands before every request: the key, the page it comes from, the size, the time.
+"""Checks before every request: the key, the site it comes from, its size, its time.
 
-The bytes of a body are counted while they come, in the request and in the budget of all requests.
+The bytes of a body are counted as they arrive, for the request and for the budget of all requests.
 
 Why not Starlette's TrustedHostMiddleware and RequestBodyLimitMiddleware: their answers do not say what to do,
 one limit holds for all paths, and they close the connection on a sender that is still sending, which then
@@ -21,18 +21,18 @@ from reconpatch.line.server.prediction_queue import OverloadedError
 from reconpatch.line.server.prometheus_metrics import Metrics
 from reconpatch.line.server.server_options import ServerOptions
 
-# Open without a key: the page itself, which asks for it, what probes need, and the description of the API.
+# Open without a key: the page, which asks for the key, the probes, and the description of the API.
 _OPEN = ("/", "/health", "/ready", "/docs", "/openapi.json")
 _OPEN_FOLDERS = ("/static/", "/static-offline-docs/")
 _READS = ("GET", "HEAD", "OPTIONS")
-# Senders choose the method too: made-up ones share one label.
+# Senders choose the method: invented methods share one label, so that labels do not grow without limit.
 _METHODS = (*_READS, "POST", "PUT", "PATCH", "DELETE")
-# Images are sent there; whatever is sent elsewhere is JSON.
+# The path that takes images; every other path takes JSON.
 _TAKES_IMAGES = "/predict"
 _JSON_BYTES = 64 << 10
 _RETRY = {"Retry-After": "1"}
 _FULL = "the server has too much to do; come again"
-# A refused sender is listened to for so long, else it may not get to read the refusal.
+# How long the server reads on from a refused sender, who otherwise may never see the refusal.
 _LINGER_SECONDS = 5.0
 
 
@@ -107,7 +107,7 @@ class RequestGuard:
 
 
 class _Exchange:
-    """One request and its answer: bytes counted on the way in, a sender that was cut off let down gently."""
+    """One request and its answer: counts the bytes received, and lets a refused sender read the refusal."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, most: int, share: Share) -> None:
         self._scope = scope
@@ -131,7 +131,7 @@ class _Exchange:
             try:
                 self._share.take(size)
             except OverloadedError:
-                # At once, not when the sender was let down: else of many uploads each is refused in turn.
+                # Give the bytes back before `_linger`: otherwise many uploads refuse each other.
                 self._share.close()
                 raise HTTPException(503, _FULL, headers=_RETRY) from None
         return message
@@ -140,7 +140,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             if self.time_left is not None and not self.time_left.expired():
-                self.time_left.reschedule(None)  # how long the client may take is the connection's matter
+                self.time_left.reschedule(None)  # `LimitedConnection` limits how long the client may read
             if message["status"] >= 400 and not self.whole:
                 message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
         elif (self.status or 0) >= 400 and not self.whole and not message.get("more_body", False):
@@ -154,7 +154,7 @@ class _Exchange:
         await JSONResponse({"detail": reason}, status, headers)(self._scope, self.receive, self.send)
 
     async def _linger(self) -> None:
-        """Throw away what the sender still sends, for a while."""
+        """Read and discard what the sender still sends, for a limited time."""
         try:
             async with asyncio.timeout(_LINGER_SECONDS):
                 while not self.whole:
@@ -174,7 +174,7 @@ def _names_loopback(host: str) -> bool:
 
 
 def _is_foreign(headers: Headers) -> bool:
-    """Whether a browser says that another site's page sends the request; scripts say nothing."""
+    """Whether a browser states that another site's page sends the request; scripts send no such headers."""
     origin, host = headers.get("origin"), headers.get("host", "")
     elsewhere = origin is not None and origin.lower().rpartition("://")[2] != host.lower()
     return elsewhere or headers.get("sec-fetch-site", "").lower() == "cross-site"

@@ -1,4 +1,4 @@
-"""The parts of a running server, made before it listens and put away after."""
+"""The parts of a running server, made before it listens and closed after."""
 
 import asyncio
 import threading
@@ -25,16 +25,16 @@ _FOLLOWERS_SECONDS = 3.0
 
 
 class ServerState:
-    """The parts by name.
+    """The parts of the server.
 
     Attributes:
         options: as given.
-        metrics: what is counted.
-        categories: what is served, by name.
-        bytes: of all requests under way.
-        decoder: decodes.
-        queue: scores.
-        recent: what was scored last.
+        metrics: Prometheus counters.
+        categories: served categories by name.
+        bytes: budget for the bytes of all requests.
+        decoder: decodes images.
+        queue: scores decoded images.
+        recent: the images scored last.
         recorder: logs predictions; None where nothing is logged.
     """
 
