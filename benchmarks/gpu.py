@@ -1,9 +1,9 @@
-"""Try a GPU: every step that can use one, beside the CPU's results, times and peak memory.
+"""Try a GPU: compare the results, times and peak memory of every step that can use it with the CPU's.
 
     python -m benchmarks.gpu [--device cuda:0] [--images FOLDER] [--count 64] [--out gpu.md]
 
-Without a GPU nothing is compared; `--device cpu` compares the CPU with itself, which tests this program and
-costs minutes. The status is 1 where a result lies beyond its tolerance or a step fails.
+Without a GPU nothing is compared, and the status is 0; `--device cpu` compares the CPU with itself, which
+tests this program. The status is 1 if a result is beyond its tolerance or a step fails.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from rich.table import Table
 from benchmarks.gpu_steps import CPU, Results, Step, make_steps, write_synthetic
 from reconpatch.data.file_listing import expand_images
 from reconpatch.device import choose_device, limit_threads
+from reconpatch.errors import SettingsError
 from reconpatch.evaluation.speed import describe_hardware
 from reconpatch.settings import load_settings
 
@@ -115,7 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", dest="params", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--out", type=Path, help="file for the table in Markdown")
     given = parser.parse_args(arguments)
-    device = choose_device(given.device)
+    try:
+        device = choose_device(given.device)
+    except SettingsError as error:
+        parser.error(str(error))
     if given.device == "auto" and device.type == "cpu":
         print("torch finds no GPU here: nothing to compare; --device cpu compares the CPU with itself")
         return 0

@@ -79,6 +79,9 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
         pytest.skip("there is a GPU")
     assert gpu.main([]) == 0
     assert "finds no GPU" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        gpu.main(["--device", "cuda"])
+    assert "no usable CUDA device" in capsys.readouterr().err
 
 
 def test_the_cpu_agrees_with_itself_and_the_table_is_written(
