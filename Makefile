@@ -100,8 +100,7 @@ deploy: setup ## the deployments of prefect.yaml for workers of the pool `reconp
 worker: setup ## run what the server FLOWS_API gives to the pool `reconpatch`, on as many machines as there are
 	PREFECT_API_URL=$(FLOWS_API) $(BIN)/prefect worker start --pool reconpatch
 
-gpu: setup ## swap faiss-cpu for faiss-gpu (they exclude each other)
-	$(BIN)/python -m pip uninstall --quiet --yes faiss-cpu
+gpu: setup ## install faiss-gpu, which searches the memory bank on a GPU in torch's place
 	$(BIN)/python -m pip install --quiet faiss-gpu
 
 clean: ## remove what can be made again: outputs, caches, runs (never data, models or mlflow.db)

@@ -41,12 +41,14 @@ def data_get(
     ),
 ) -> None:
     """Fetch a public data set; a download that broke off goes on. Mind its licence, which is shown."""
-    from reconpatch.data.public_sets.catalogue import SOURCES
+    from reconpatch.data.public_sets.catalogue import PUBLIC_SETS
     from reconpatch.data.public_sets.public_dataset import fetch_dataset
 
-    source = SOURCES.get(name)
+    source = PUBLIC_SETS.get(name)
     if source is None:
-        raise typer.BadParameter(f"{name} is unknown; choose one of {', '.join(SOURCES)}", param_hint="NAME")
+        raise typer.BadParameter(
+            f"{name} is unknown; choose one of {', '.join(PUBLIC_SETS)}", param_hint="NAME"
+        )
     if url is not None and archive is not None:
         raise typer.BadParameter("give either --url or --archive", param_hint="--url")
     typer.echo(f"{source.title}. Licence: {source.licence}. Cite: {source.citation}")

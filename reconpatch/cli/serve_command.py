@@ -51,14 +51,14 @@ def serve(
     """
     from reconpatch.integrations.optional_packages import import_extra
     from reconpatch.line.server.model_source import parse_sources
-    from reconpatch.line.server.server_options import API_KEY, Limits, ServerOptions
+    from reconpatch.line.server.server_options import API_KEY, ServerLimits, ServerOptions
     from reconpatch.settings import IngestSettings
 
     for package in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "fastapi_offline"):
         import_extra(package, "reconpatch serve", extra="serve")
     from reconpatch.line.server.app import serve as run
 
-    limits = Limits(
+    limits = ServerLimits(
         request_bytes=max_mib << 20,
         image_pixels=int(max_megapixels * 1e6),
         images=max_images,
@@ -68,7 +68,7 @@ def serve(
         total_bytes=(8 * max_mib if max_total_mib is None else max_total_mib) << 20,
         connections=max_connections,
         address_connections=max_per_address,
-        decode_seconds=decode_seconds or Limits.decode_seconds,
+        decode_seconds=decode_seconds or ServerLimits.decode_seconds,
     )
     options = ServerOptions(
         host=host,

@@ -6,6 +6,8 @@ Names come from strangers' files and people's keyboards. Two rules hold for ever
   behind a character that parts cells in some country's spreadsheet. Numbers stay as they are. What already
   has apostrophes there gets one more, so that `read_rows` and `plain_cell` restore the very text.
 - Lines end with a line feed, and a cell that holds a line feed or a carriage return is quoted.
+
+Why not defusedcsv: it does not mark text that began with an apostrophe, so the text cannot be restored.
 """
 
 import csv

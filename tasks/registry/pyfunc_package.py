@@ -77,5 +77,5 @@ def requirements(detector: Path) -> list[str]:
 def _pinned(requirement: Requirement) -> str:
     try:
         return f"{requirement.name}=={metadata.version(requirement.name).partition('+')[0]}"
-    except metadata.PackageNotFoundError:  # faiss-gpu stands in for faiss-cpu
+    except metadata.PackageNotFoundError:  # installed under another name
         return str(requirement)

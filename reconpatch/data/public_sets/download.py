@@ -1,30 +1,33 @@
-"""A file over HTTP that is whole, checked, or absent; a download that broke off goes on where it stopped."""
+"""Download a file over HTTP: complete and checked, or absent; an interrupted download resumes.
 
-import http.client
-import math
+httpx2 does the requests, redirects, proxies and certificates. Why not pooch or torch.hub: they cannot resume.
+"""
+
 import re
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from typing import BinaryIO
+
+import httpx2
 
 from reconpatch.errors import DataError
 from reconpatch.progress import track
 from reconpatch.storage.atomic_files import sha256_file
 from reconpatch.storage.file_locks import file_lock
 
-_CHUNK = 1 << 20
 _MOST_BYTES = 64 << 30
 _TIMEOUT = 30.0  # seconds without a byte
 _TRIES = 5  # in a row without a byte
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
+_PASSING = {408, 416, 425, 429, 500, 502, 503, 504}
+# No http(s) URL, of the file or of a redirect or proxy; ImportError: a SOCKS proxy without its package.
+_UNUSABLE = (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.TooManyRedirects, ImportError, ValueError)
+_HEADERS = {"User-Agent": "reconpatch", "Accept-Encoding": "identity"}
 
 
 class _BrokenOffError(Exception):
-    """The transfer ended early; what is there is kept and another try may go on."""
+    """The transfer ended early; the bytes so far are kept and another try may resume."""
 
 
 def download(
@@ -32,22 +35,20 @@ def download(
 ) -> None:
     """Bring the file at ``url`` to ``path``.
 
-    What arrived so far lies in ``<path>.part``, after a kill too, and is not asked for again where the server
-    can send parts and says that the file is still the same.
+    The bytes so far are kept in ``<path>.part``, after a kill too. They are not requested again if the server
+    supports ranges and says that the file has not changed.
 
     Args:
         url: http or https.
-        path: complete and checked when this returns; one that is there with hash and size is left alone.
-        sha256: hex digest that it must have; None: it is not checked.
-        size: bytes that it must have; None: as many as the server announces.
-        pause: seconds before the second try, doubled for each further one.
+        path: complete and checked when this returns; a file with this hash and size is not downloaded again.
+        sha256: expected hex digest; None: not checked.
+        size: expected bytes; None: as many as the server announces.
+        pause: seconds before the second try, doubled for each further try.
 
     Raises:
-        DataError: the address cannot be used or the server refuses, size or hash are others, the connection
-            broke off five times without a byte between, or the file cannot be written.
+        DataError: the URL cannot be used, the server refuses, size or hash do not match, five tries in a row
+            brought no byte, or the file cannot be written.
     """
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise DataError(f"{url}: is no http or https address; give such a one")
     with file_lock(path.with_name(f".{path.name}.lock")):
         if (
             path.is_file()
@@ -70,10 +71,10 @@ def download(
 
 
 def check_file(path: Path, sha256: str | None, size: int | None, name: str) -> None:
-    """Refuse, and remove where it is a ``.part``, a file of another size or hash.
+    """Refuse a file of another size or hash; a ``.part`` file is removed.
 
     Raises:
-        DataError: it has; the message states both and calls the file ``name``.
+        DataError: size or hash do not match; the message states both and calls the file ``name``.
     """
     found: int | str = path.stat().st_size
     wanted: int | str | None = size
@@ -95,7 +96,7 @@ def _download(url: str, part: Path, size: int | None, pause: float) -> None:
     while True:
         before = _bytes(part)
         try:
-            _go_on(url, part, size)
+            _request(url, part, size)
         except _BrokenOffError as error:
             failures = 1 if _bytes(part) > before else failures + 1
             if failures == _TRIES:
@@ -108,69 +109,69 @@ def _download(url: str, part: Path, size: int | None, pause: float) -> None:
             return
 
 
-def _go_on(url: str, part: Path, size: int | None) -> None:
-    """Append what is missing, or begin anew where the server does not go on."""
-    have, tag = _bytes(part), _tag_of(part)
-    headers = {"User-Agent": "reconpatch", "Accept-Encoding": "identity"}
-    if have:
+def _request(url: str, part: Path, size: int | None) -> None:
+    """Request the missing bytes."""
+    headers = dict(_HEADERS)
+    if have := _bytes(part):
         headers["Range"] = f"bytes={have}-"
-        if tag.is_file():
-            headers["If-Range"] = tag.read_text(encoding="utf-8")
+        if _tag_of(part).is_file():
+            headers["If-Range"] = _tag_of(part).read_text(encoding="utf-8")
     try:
-        answer = urlopen(Request(url, headers=headers), timeout=_TIMEOUT)  # noqa: S310 (http only)
-    except HTTPError as error:
-        if error.code == 416 and _total(error.headers.get("Content-Range")) == have:
+        with httpx2.stream("GET", url, headers=headers, timeout=_TIMEOUT, follow_redirects=True) as answer:
+            _receive(answer, url, part, size)
+    except _UNUSABLE as error:
+        raise DataError(f"{url}: cannot be used ({error}); give another address by --url") from None
+    except httpx2.RequestError as error:
+        raise _BrokenOffError(f"the connection failed ({error})") from None
+
+
+def _receive(answer: httpx2.Response, url: str, part: Path, size: int | None) -> None:
+    """Append the answer, or write the file anew where the server sends all of it."""
+    have, tag, status = _bytes(part), _tag_of(part), answer.status_code
+    place = answer.headers.get("Content-Range", "")
+    if status == 416:
+        if _total(place) == have:
             return
-        if error.code == 416:
-            part.unlink(missing_ok=True)
-        if error.code == 416 or error.code in _PASSING:
-            raise _BrokenOffError(f"the server answers {error.code} {error.reason}") from None
+        part.unlink(missing_ok=True)
+    if status in _PASSING:
+        raise _BrokenOffError(f"the server answers {status} {answer.reason_phrase}")
+    if not answer.is_success:
         raise DataError(
-            f"{url}: the server answers {error.code} {error.reason}; give another address by --url, or the "
-            "file by --archive"
-        ) from None
-    except (URLError, OSError, http.client.HTTPException) as error:
-        raise _BrokenOffError(f"cannot be reached ({getattr(error, 'reason', error)})") from None
-    with answer:
-        goes_on = answer.status == 206
-        if goes_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            part.unlink(missing_ok=True)
-            raise _BrokenOffError("the server sent another part than was asked for")
-        total = _total(answer.headers.get("Content-Range") if goes_on else answer.headers["Content-Length"])
-        _check_announced(url, total, size, part, have if goes_on else 0)
-        # A weak tag is no promise that the bytes are the same.
-        stamp = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-        if stamp and not stamp.startswith("W/"):
-            tag.write_text(stamp, encoding="utf-8")
-        elif not goes_on:
-            tag.unlink(missing_ok=True)
-        _write(answer, part, total, "ab" if goes_on else "wb")
-
-
-def _write(answer: http.client.HTTPResponse, part: Path, total: int | None, mode: str) -> None:
-    missing = None if total is None else total - (_bytes(part) if mode == "ab" else 0)
-    with part.open(mode) as stream:
-        blocks = None if missing is None else math.ceil(missing / _CHUNK)
-        for chunk in track(_chunks(answer), "download, MiB", total=blocks):
-            if stream.tell() + len(chunk) > (_MOST_BYTES if total is None else total):
-                raise DataError("the server sends more than it announced, or no end; give another address")
-            stream.write(chunk)
+            f"{url}: the server answers {status} {answer.reason_phrase}; give another address by --url, or "
+            "the file by --archive"
+        )
+    resumes = status == 206
+    if resumes and not place.startswith(f"bytes {have}-"):
+        part.unlink(missing_ok=True)
+        raise _BrokenOffError("the server sent another range than requested")
+    have = have if resumes else 0
+    total = _total(place if resumes else answer.headers.get("Content-Length"))
+    _check_announced(url, total, size, part, have)
+    # A weak tag is no promise that the bytes are the same.
+    stamp = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+    if stamp and not stamp.startswith("W/"):
+        tag.write_text(stamp, encoding="utf-8")
+    elif not resumes:
+        tag.unlink(missing_ok=True)
+    blocks = None if total is None else (total >> 20) - (have >> 20)
+    with part.open("ab" if resumes else "wb") as stream:
+        for _ in track(_write(answer, stream, total), "download, MiB", total=blocks):
+            pass
     if total is not None and _bytes(part) < total:
         raise _BrokenOffError(f"the connection ended after {_bytes(part)} of {total} bytes")
 
 
-def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
-    while True:
-        try:
-            chunk = answer.read(_CHUNK)
-        except http.client.IncompleteRead as error:
-            yield error.partial
-            raise _BrokenOffError("the connection ended early") from None
-        except (OSError, http.client.HTTPException) as error:
-            raise _BrokenOffError(f"the connection broke ({error})") from None
-        if not chunk:
-            return
-        yield chunk
+def _write(answer: httpx2.Response, stream: BinaryIO, total: int | None) -> Iterator[int]:
+    """Write each piece as it arrives, so that an error loses none; yields once a MiB."""
+    end = stream.tell()
+    for piece in answer.iter_raw():
+        start, end = end, end + len(piece)
+        if end > (_MOST_BYTES if total is None else total):
+            raise DataError(
+                "the server sends more bytes than it announced, or endlessly; give another address by --url"
+            )
+        stream.write(piece)
+        yield from range(start >> 20, end >> 20)
 
 
 def _check_announced(url: str, total: int | None, size: int | None, part: Path, have: int) -> None:

@@ -14,12 +14,12 @@ from reconpatch.storage.atomic_files import atomic_folder, sha256_json
 
 @dataclass(frozen=True)
 class Fetched:
-    """What `fetch_dataset` brought.
+    """The result of `fetch_dataset`.
 
     Attributes:
         root: folder of the data set.
         categories: in it, sorted.
-        files: that the archive held.
+        files: number of files in the archive.
     """
 
     root: Path
@@ -33,10 +33,10 @@ def fetch_dataset(
     """Fetch, check and unpack a data set; ``root`` is complete or absent.
 
     Args:
-        origin: address of the archive, or the archive itself, which is left as it is.
+        origin: URL of the archive, or the path of a local archive, which is not changed.
         root: folder to make; folders around the categories in the archive are left out.
-        cache: where the archive lies while it is downloaded; it goes once it is unpacked, and where it
-            cannot be unpacked and no hash says that it is the right one.
+        cache: folder for the downloaded archive. The archive is removed once it is unpacked, and also if it
+            cannot be unpacked and there is no hash to check it by.
         sha256: of the archive, hex; None: not checked.
         size: of the archive in bytes; None: not checked.
 
@@ -64,7 +64,7 @@ def fetch_dataset(
 
 
 def _cache_name(url: str, sha256: str | None) -> str:
-    """Of one archive only: that of the hash, which mirrors share, else that of the address."""
+    """A name for one archive: by its hash, which mirrors share, else by its URL."""
     name = PurePosixPath(unquote(urlsplit(url).path)).name or "archive"
     return f"{(sha256 or sha256_json(url))[:12]}-{name}"
 

@@ -1,4 +1,8 @@
-"""Unpack an archive from a stranger: files and folders inside the target, nothing else, and not endlessly."""
+"""Unpack an archive from a stranger: files and folders inside the target, nothing else, and not endlessly.
+
+Why not `shutil.unpack_archive` with tarfile's data filter: it limits neither size nor number, lets links and
+hidden names in, and does not look at zip files.
+"""
 
 import gzip
 import io
@@ -22,12 +26,12 @@ _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 @dataclass(frozen=True)
-class Limits:
+class ArchiveLimits:
     """The most that an archive may hold.
 
     Attributes:
         files: files and folders.
-        file_bytes: of one file; larger ones are read as images nowhere.
+        file_bytes: of one file; no image that is read anywhere is larger.
         bytes: of all files together.
     """
 
@@ -43,15 +47,15 @@ class _Member:
     content: IO[bytes] | None  # None: a folder
 
 
-def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> int:
+def unpack(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> int:
     """Unpack a ``.tar.xz``, ``.tar.gz`` or ``.zip``, whichever its content says it is.
 
-    Files get the usual permissions whatever the archive says.
+    Files get the usual permissions, not those that the archive states.
 
     Args:
         archive: the file.
-        folder: an empty one. What was unpacked before an error was met is left in it.
-        limits: default: those of `Limits`.
+        folder: an empty folder. After an error it holds the files unpacked so far.
+        limits: None: the defaults of `ArchiveLimits`.
 
     Returns:
         Number of files.
@@ -60,7 +64,7 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> int:
         DataError: it is of another kind, damaged or cut short; it holds a link or device, a hidden
             name, a path out of the folder or twice, or more than the limits; or a file cannot be written.
     """
-    limits = limits or Limits()
+    limits = limits or ArchiveLimits()
     count = files = total = 0
     try:
         for member in _members(archive):
@@ -181,7 +185,7 @@ def _inside(name: str) -> PurePosixPath:
     return path
 
 
-def _words(limits: Limits) -> str:
+def _words(limits: ArchiveLimits) -> str:
     return f"{limits.files} entries, {limits.file_bytes >> 20} MiB a file, {limits.bytes >> 30} GiB in all"
 
 

@@ -7,24 +7,21 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import uvicorn
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
-from reconpatch.line.server.connection_timeouts import patient
+from reconpatch.line.server.connection_limits import limited_connection
 from reconpatch.line.server.invalid_request import answer_invalid
 from reconpatch.line.server.model_source import ModelSource
-from reconpatch.line.server.request_guard import Guard
+from reconpatch.line.server.request_guard import RequestGuard
 from reconpatch.line.server.routes import make_router
 from reconpatch.line.server.server_options import ServerOptions
 from reconpatch.line.server.server_state import ServerState
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
 
 _log = logging.getLogger(__name__)
 # Of the requests under way at the end: an honest image needs a tenth.
@@ -36,11 +33,11 @@ _DESCRIPTION = "Scores images with fitted ReConPatch detectors. The page for peo
 _PAGE_POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'"
 
 
-def create_app(state: ServerState) -> "FastAPI":
+def create_app(state: ServerState) -> FastAPI:
     """The application over loaded models."""
 
     @asynccontextmanager
-    async def lifespan(_: "FastAPI") -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with state.running():
             yield
 
@@ -56,7 +53,7 @@ def create_app(state: ServerState) -> "FastAPI":
         )
 
     app.add_exception_handler(RequestValidationError, answer_invalid)
-    app.add_middleware(Guard, options=state.options, metrics=state.metrics, held=state.bytes)
+    app.add_middleware(RequestGuard, options=state.options, metrics=state.metrics, held=state.bytes)
     return app
 
 
@@ -70,7 +67,7 @@ def serve(sources: Sequence[ModelSource], options: ServerOptions) -> None:
     app = create_app(state)
     config = uvicorn.Config(
         app,
-        http=patient(options.limits),
+        http=limited_connection(options.limits),
         ws="none",
         host=options.host,
         port=options.port,
@@ -101,5 +98,5 @@ class _Server(uvicorn.Server):
             _log.info("the page and the API are at http://%s:%d", host, port)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().call_later(_DECODING_SECONDS, self._state.intake.close)
+        asyncio.get_running_loop().call_later(_DECODING_SECONDS, self._state.decoder.close)
         await super().shutdown(sockets)

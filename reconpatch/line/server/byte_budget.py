@@ -1,7 +1,7 @@
-"""The bytes of all requests that are in memory at the same time: uploads, files named by path, JSON.
+"""A budget for the bytes of all requests in memory: uploads, files named by path, JSON.
 
-What does not fit is refused at once and never waited for: of two requests that are half received, each would
-wait for the other's bytes.
+A request that does not fit is refused at once and never waits: two half received requests would wait for each
+other's bytes. Why not a semaphore or anyio's CapacityLimiter: they wait, and count by one.
 """
 
 import threading
@@ -12,7 +12,7 @@ from reconpatch.line.server.prediction_queue import OverloadedError
 
 
 class ByteBudget:
-    """How many bytes may be held; shares are taken and given back from any thread."""
+    """The bytes that may be held; thread-safe."""
 
     def __init__(self, size: int) -> None:
         self._free = size
@@ -25,7 +25,7 @@ class ByteBudget:
 
     @contextmanager
     def share(self) -> Iterator["Share"]:
-        """What one request holds; all of it is given back when the block ends."""
+        """The share of one request; all of it is given back at the end of the block."""
         share = Share(self)
         try:
             yield share
@@ -60,7 +60,7 @@ class Share:
         """Count bytes before they are read.
 
         Raises:
-            OverloadedError: they do not fit beside those of the other requests, or the request is over.
+            OverloadedError: they exceed what the other requests leave, or the request has ended.
         """
         with self._lock:
             if self._closed:

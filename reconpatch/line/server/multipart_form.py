@@ -1,16 +1,19 @@
-"""The images of a multipart form."""
+"""The images of a multipart form.
+
+Why not `Request.form`: it writes files of more than 1 MiB to the disk, and takes no other limit.
+"""
 
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from reconpatch.line.server.image_intake import Upload, upload_name
-from reconpatch.line.server.server_options import Limits
+from reconpatch.line.server.image_decoder import Upload, upload_name
+from reconpatch.line.server.server_options import ServerLimits
 
 _MOST_FIELD_BYTES = 4096
 
 
-async def read_form(request: Request, limits: Limits) -> list[Upload]:
+async def read_form(request: Request, limits: ServerLimits) -> list[Upload]:
     """All images of a request, in the form's order.
 
     Raises:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from reconpatch.fitted_detector import FittedDetector
 from reconpatch.line.server.prometheus_metrics import Metrics
-from reconpatch.line.server.served_category import Served, Slot
+from reconpatch.line.server.served_category import ServedCategory, ServedDetector
 from reconpatch.prediction import Prediction
 
 _log = logging.getLogger(__name__)
@@ -28,12 +28,12 @@ class OverloadedError(Exception):
 
 @dataclass(frozen=True)
 class _Item:
-    slot: Slot
+    category: ServedCategory
     image: NDArray[np.uint8]
-    answer: "asyncio.Future[tuple[Prediction, Served]]"
+    answer: "asyncio.Future[tuple[Prediction, ServedDetector]]"
 
 
-class Batcher:
+class PredictionQueue:
     """The queue before the detectors. Use it within one event loop."""
 
     def __init__(self, metrics: Metrics, *, batch: int, waiting: int) -> None:
@@ -76,11 +76,13 @@ class Batcher:
         """How long the present batch has been computing; 0 between batches."""
         return 0.0 if self._busy_since is None else time.monotonic() - self._busy_since
 
-    async def predict(self, slot: Slot, image: NDArray[np.uint8]) -> tuple[Prediction, Served]:
-        """Score one image with the detector that the slot has when its turn comes.
+    async def predict(
+        self, category: ServedCategory, image: NDArray[np.uint8]
+    ) -> tuple[Prediction, ServedDetector]:
+        """Score one image with the detector that the category has when its turn comes.
 
         Args:
-            slot: of the image's category.
+            category: the image's.
             image: (H, W, 3) uint8.
 
         Raises:
@@ -88,8 +90,8 @@ class Batcher:
         """
         if len(self._waiting) >= self._limit:
             raise OverloadedError
-        answer: asyncio.Future[tuple[Prediction, Served]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Item(slot, image, answer))
+        answer: asyncio.Future[tuple[Prediction, ServedDetector]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Item(category, image, answer))
         self._metrics.waiting.set(len(self._waiting))
         self._arrived.set()
         return await answer
@@ -100,7 +102,7 @@ class Batcher:
             await self._arrived.wait()
             self._arrived.clear()
             while batch := self._next_batch():
-                served = batch[0].slot.served
+                served = batch[0].category.current
                 images = [item.image for item in batch]
                 self._busy_since = time.monotonic()
                 try:
@@ -121,7 +123,7 @@ class Batcher:
         batch: list[_Item] = []
         rest: deque[_Item] = deque()
         for item in alive:
-            mine = item.slot is alive[0].slot and len(batch) < self._batch
+            mine = item.category is alive[0].category and len(batch) < self._batch
             (batch if mine else rest).append(item)
         self._waiting = rest
         self._metrics.waiting.set(len(rest))

@@ -53,7 +53,7 @@ class RecentImage:
         return stream.getvalue()
 
 
-class Recent:
+class RecentImages:
     """The last images, newest first; older ones make room."""
 
     def __init__(self, most: int) -> None:

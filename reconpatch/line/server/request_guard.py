@@ -1,51 +1,51 @@
-"""What stands before every request: the key, the page it comes from, the size, the time.
+"""Checks before every request: the key, the site it comes from, its size, its time.
 
-The bytes of a body are counted while they come, in the request and in the budget of all requests.
+The bytes of a body are counted as they arrive, for the request and for the budget of all requests.
+
+Why not Starlette's TrustedHostMiddleware and RequestBodyLimitMiddleware: their answers do not say what to do,
+one limit holds for all paths, and they close the connection on a sender that is still sending, which then
+may not get to read the refusal. FastAPI's security dependencies run once the body has been read.
 """
 
 import asyncio
 import hmac
-import json
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 from fastapi import HTTPException
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconpatch.line.server.byte_budget import ByteBudget, Share
 from reconpatch.line.server.prediction_queue import OverloadedError
 from reconpatch.line.server.prometheus_metrics import Metrics
 from reconpatch.line.server.server_options import ServerOptions
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
-
-# Open without a key: the page itself, which asks for it, what probes need, and the description of the API.
+# Open without a key: the page, which asks for the key, the probes, and the description of the API.
 _OPEN = ("/", "/health", "/ready", "/docs", "/openapi.json")
 _OPEN_FOLDERS = ("/static/", "/static-offline-docs/")
 _READS = ("GET", "HEAD", "OPTIONS")
-# Senders choose the method too: made-up ones share one label.
+# Senders choose the method: invented methods share one label, so that labels do not grow without limit.
 _METHODS = (*_READS, "POST", "PUT", "PATCH", "DELETE")
-# Images are sent there; whatever is sent elsewhere is JSON.
+# The path that takes images; every other path takes JSON.
 _TAKES_IMAGES = "/predict"
 _JSON_BYTES = 64 << 10
+_RETRY = {"Retry-After": "1"}
 _FULL = "the server has too much to do; come again"
-# A refused sender is listened to for so long, else it may not get to read the refusal.
+# How long the server reads on from a refused sender, who otherwise may never see the refusal.
 _LINGER_SECONDS = 5.0
 
 
-class Guard:
+class RequestGuard:
     """Middleware around the whole application."""
 
-    def __init__(self, app: App, options: ServerOptions, metrics: Metrics, held: ByteBudget) -> None:
+    def __init__(self, app: ASGIApp, options: ServerOptions, metrics: Metrics, held: ByteBudget) -> None:
         self._app = app
         self._options = options
         self._metrics = metrics
         self._held = held
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -53,7 +53,7 @@ class Guard:
         with self._held.share() as share:
             await self._guard(scope, _Exchange(scope, receive, send, self._most(scope), share))
 
-    async def _guard(self, scope: MutableMapping[str, Any], exchange: "_Exchange") -> None:
+    async def _guard(self, scope: Scope, exchange: "_Exchange") -> None:
         start = time.perf_counter()
         refusal = self._refusal(scope)
         try:
@@ -74,18 +74,18 @@ class Guard:
             self._metrics.requests.labels(method, route, str(exchange.status)).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - start)
 
-    def _refusal(self, scope: MutableMapping[str, Any]) -> tuple[int, str] | None:
-        headers = {name.lower(): value for name, value in scope["headers"]}
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        headers = Headers(scope=scope)
         if self._options.api_key is None:
             # Without a key a page elsewhere on the web could reach in under a name of its own.
-            if not _names_loopback(headers.get(b"host", b"").decode("latin-1")):
+            if not _names_loopback(headers.get("host", "")):
                 return 400, "this server answers to localhost alone; start it with --host and an API key"
             if scope["method"] not in _READS and _is_foreign(headers):
                 return 403, "a page of another site may not send this; start the server with an API key"
         elif not _is_open(scope["path"]) and not self._has_key(headers):
             return 401, "give the server's key as the header X-API-Key or as a bearer token"
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit():
+        length = headers.get("content-length", "0")
+        if not (length.isascii() and length.isdigit()):
             return 400, "content-length is no number"
         size = int(length[:20])
         if size > self._most(scope):
@@ -94,29 +94,28 @@ class Guard:
             return 503, _FULL
         return None
 
-    def _most(self, scope: MutableMapping[str, Any]) -> int:
+    def _most(self, scope: Scope) -> int:
         most = self._options.limits.request_bytes
         return most if scope["path"].endswith(_TAKES_IMAGES) else min(most, _JSON_BYTES)
 
-    def _has_key(self, headers: dict[bytes, bytes]) -> bool:
-        given = headers.get(b"x-api-key", b"")
-        bearer = headers.get(b"authorization", b"")
-        if not given and bearer[:7].lower() == b"bearer ":
-            given = bearer[7:]
-        return hmac.compare_digest(given, (self._options.api_key or "").encode())
+    def _has_key(self, headers: Headers) -> bool:
+        given = headers.get("x-api-key", "")
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if not given and scheme.lower() == "bearer":
+            given = token
+        return hmac.compare_digest(given.encode("latin-1"), (self._options.api_key or "").encode())
 
 
 class _Exchange:
-    """One request and its answer: bytes counted on the way in, a sender that was cut off let down gently."""
+    """One request and its answer: counts the bytes received, and lets a refused sender read the refusal."""
 
-    def __init__(
-        self, scope: MutableMapping[str, Any], receive: Receive, send: Send, most: int, share: Share
-    ) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, most: int, share: Share) -> None:
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._most = most
         self._share = share
-        self.whole = not {b"content-length", b"transfer-encoding"} & {name for name, _ in scope["headers"]}
+        self.whole = not {"content-length", "transfer-encoding"} & set(Headers(scope=scope))
         self.status: int | None = None
         self.time_left: asyncio.Timeout | None = None
 
@@ -132,16 +131,16 @@ class _Exchange:
             try:
                 self._share.take(size)
             except OverloadedError:
-                # At once, not when the sender was let down: else of many uploads each is refused in turn.
+                # Give the bytes back before `_linger`: otherwise many uploads refuse each other.
                 self._share.close()
-                raise HTTPException(503, _FULL, headers={"Retry-After": "1"}) from None
+                raise HTTPException(503, _FULL, headers=_RETRY) from None
         return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             if self.time_left is not None and not self.time_left.expired():
-                self.time_left.reschedule(None)  # how long the client may take is the connection's matter
+                self.time_left.reschedule(None)  # `LimitedConnection` limits how long the client may read
             if message["status"] >= 400 and not self.whole:
                 message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
         elif (self.status or 0) >= 400 and not self.whole and not message.get("more_body", False):
@@ -151,15 +150,11 @@ class _Exchange:
         await self._send(message)
 
     async def refuse(self, status: int, reason: str) -> None:
-        body = json.dumps({"detail": reason}).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        if status == 503:
-            headers.append((b"retry-after", b"1"))
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body})
+        headers = _RETRY if status == 503 else None
+        await JSONResponse({"detail": reason}, status, headers)(self._scope, self.receive, self.send)
 
     async def _linger(self) -> None:
-        """Throw away what the sender still sends, for a while."""
+        """Read and discard what the sender still sends, for a limited time."""
         try:
             async with asyncio.timeout(_LINGER_SECONDS):
                 while not self.whole:
@@ -178,13 +173,11 @@ def _names_loopback(host: str) -> bool:
     return name in ("localhost", "127.0.0.1", "[::1]")
 
 
-def _is_foreign(headers: dict[bytes, bytes]) -> bool:
-    """Whether a browser says that another site's page sends the request; scripts say nothing."""
-    origin = headers.get(b"origin")
-    elsewhere = (
-        origin is not None and origin.lower().rpartition(b"://")[2] != headers.get(b"host", b"").lower()
-    )
-    return elsewhere or headers.get(b"sec-fetch-site", b"").lower() == b"cross-site"
+def _is_foreign(headers: Headers) -> bool:
+    """Whether a browser states that another site's page sends the request; scripts send no such headers."""
+    origin, host = headers.get("origin"), headers.get("host", "")
+    elsewhere = origin is not None and origin.lower().rpartition("://")[2] != host.lower()
+    return elsewhere or headers.get("sec-fetch-site", "").lower() == "cross-site"
 
 
 def _too_large(most: int) -> str:

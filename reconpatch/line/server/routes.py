@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from reconpatch.data.reviews import Review, append_review
 from reconpatch.errors import DataError
 from reconpatch.evaluation.report.heatmaps import COLOURS
-from reconpatch.line.server.image_intake import TooLargeError, Upload
+from reconpatch.line.server.image_decoder import TooLargeError, Upload
 from reconpatch.line.server.multipart_form import read_form
 from reconpatch.line.server.prediction_queue import OverloadedError
 from reconpatch.line.server.recent_images import RecentImage
@@ -22,7 +22,7 @@ from reconpatch.line.server.schemas import (
     ReviewRequest,
     Status,
 )
-from reconpatch.line.server.served_category import Slot
+from reconpatch.line.server.served_category import ServedCategory
 from reconpatch.line.server.server_state import ServerState
 
 _COLOURS_SHOWN = 33
@@ -60,33 +60,33 @@ def make_router(state: ServerState) -> APIRouter:
     @router.post("/api/categories/{category}/predict", openapi_extra=_MULTIPART)
     async def predict(category: str, request: Request) -> Results:
         """Score the images of a multipart form, in its order; when one is refused, all are."""
-        slot = _slot(state, category)
+        served = _served(state, category)
         uploads = await read_form(request, state.options.limits)
-        return await _score(state, slot, uploads)
+        return await _score(state, served, uploads)
 
     @router.post("/api/categories/{category}/predict-paths")
     async def predict_paths(category: str, named: Paths) -> Results:
         """Score images that lie under the server's allowed root."""
-        slot, most = _slot(state, category), state.options.limits.images
+        served, most = _served(state, category), state.options.limits.images
         if len(named.paths) > most:
             raise HTTPException(413, f"{len(named.paths)} paths; at most {most} are taken")
         with state.bytes.share() as share:
             try:
                 uploads = [
-                    await asyncio.to_thread(state.intake.read_path, path, share) for path in named.paths
+                    await asyncio.to_thread(state.decoder.read_path, path, share) for path in named.paths
                 ]
             except DataError as error:
                 raise _refused(error) from None
             except OverloadedError:
                 raise _busy() from None
-            return await _score(state, slot, uploads)
+            return await _score(state, served, uploads)
 
     @router.get("/api/categories")
     async def categories() -> Categories:
         """The categories and the detectors in use."""
         listed = mpl.colormaps[COLOURS]([i / (_COLOURS_SHOWN - 1) for i in range(_COLOURS_SHOWN)])
         return Categories(
-            categories=[_category(slot) for slot in state.slots.values()],
+            categories=[_category(served) for served in state.categories.values()],
             colours=[mpl.colors.to_hex(colour) for colour in listed],
         )
 
@@ -132,10 +132,10 @@ def make_router(state: ServerState) -> APIRouter:
     @router.get("/health")
     async def health(response: Response) -> Status:
         """Whether the process works; where it fails, start it anew."""
-        if state.batcher.busy_seconds > _STUCK_SECONDS:
+        if state.queue.busy_seconds > _STUCK_SECONDS:
             response.status_code = 503
             return Status(status="failed", reason="a batch hangs")
-        if state.intake.is_overdue:
+        if state.decoder.is_overdue:
             response.status_code = 503
             return Status(status="failed", reason="decoding an image hangs")
         return Status(status="ok")
@@ -143,10 +143,10 @@ def make_router(state: ServerState) -> APIRouter:
     @router.get("/ready")
     async def ready(response: Response) -> Status:
         """Whether images that come now will be scored."""
-        if not state.batcher.alive:
+        if not state.queue.alive:
             response.status_code = 503
             return Status(status="failed", reason="starting or shutting down")
-        if state.intake.is_overdue:
+        if state.decoder.is_overdue:
             response.status_code = 503
             return Status(status="failed", reason="decoding an image hangs")
         return Status(status="ok")
@@ -159,10 +159,10 @@ def make_router(state: ServerState) -> APIRouter:
     return router
 
 
-async def _score(state: ServerState, slot: Slot, uploads: list[Upload]) -> Results:
+async def _score(state: ServerState, served: ServedCategory, uploads: list[Upload]) -> Results:
     if not uploads:
         raise HTTPException(400, "the form holds no image; send files in fields called `images`")
-    tasks = [asyncio.create_task(state.score(slot, upload)) for upload in uploads]
+    tasks = [asyncio.create_task(state.score(served, upload)) for upload in uploads]
     try:
         return Results(results=await asyncio.gather(*tasks))
     except DataError as error:
@@ -183,11 +183,11 @@ def _refused(error: DataError) -> HTTPException:
     return HTTPException(413 if isinstance(error, TooLargeError) else 400, str(error))
 
 
-def _slot(state: ServerState, category: str) -> Slot:
-    slot = state.slots.get(category)
-    if slot is None:
-        raise HTTPException(404, f"no such category; there are: {', '.join(state.slots)}")
-    return slot
+def _served(state: ServerState, category: str) -> ServedCategory:
+    served = state.categories.get(category)
+    if served is None:
+        raise HTTPException(404, f"no such category; there are: {', '.join(state.categories)}")
+    return served
 
 
 def _recent(state: ServerState, identifier: str) -> RecentImage:
@@ -201,14 +201,14 @@ def _file(content: bytes, media_type: str) -> Response:
     return Response(content, media_type=media_type, headers={"Cache-Control": "private, max-age=3600"})
 
 
-def _category(slot: Slot) -> Category:
-    served, calibration = slot.served, slot.served.detector.calibration
-    scale = served.scale
+def _category(served: ServedCategory) -> Category:
+    current = served.current
+    calibration, scale = current.detector.calibration, current.scale
     return Category(
-        name=slot.source.category,
-        model_version=served.version,
-        model_since=served.since.isoformat(timespec="seconds"),
-        problem=slot.problem,
+        name=served.source.category,
+        model_version=current.version,
+        model_since=current.since.isoformat(timespec="seconds"),
+        problem=served.problem,
         threshold=None if calibration is None else calibration.threshold.value,
         review_threshold=None if calibration is None else calibration.review.value,
         nominal_score=None if calibration is None else calibration.scores.median,

@@ -27,7 +27,7 @@ _SILENCE_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedDetector:
     """A detector in use; never changed, only replaced as a whole.
 
     Attributes:
@@ -43,12 +43,12 @@ class Served:
     since: datetime
 
 
-class Slot:
+class ServedCategory:
     """A category and what serves it.
 
     Attributes:
         source: where its detectors come from.
-        served: the one in use.
+        current: the one in use.
     """
 
     def __init__(self, source: ModelSource, options: ServerOptions, metrics: Metrics) -> None:
@@ -63,8 +63,8 @@ class Slot:
         self._options = options
         self._metrics = metrics
         self._failed: tuple[str, float] | None = None
-        self.served = self._load(None)
-        metrics.model_loaded(source.category, None, self.served.version)
+        self.current = self._load(None)
+        metrics.model_loaded(source.category, None, self.current.version)
 
     @property
     def problem(self) -> str | None:
@@ -85,7 +85,7 @@ class Slot:
 
     def refresh(self) -> None:
         """Take over another version if there is one; on any failure the old one stays in use."""
-        category, old = self.source.category, self.served
+        category, old = self.source.category, self.current
         version = ""
         try:
             version = self._ask()
@@ -103,7 +103,7 @@ class Slot:
             self._problem = reason
             self._metrics.follow_failed(category)
             return
-        self.served = new
+        self.current = new
         self._problem, self._failed = None, None
         self._metrics.model_loaded(category, old.version, new.version)
         _log.info("%s: %s is in use now, after %s", category, new.version, old.version)
@@ -115,7 +115,7 @@ class Slot:
         finally:
             self._asked = None
 
-    def _load(self, old: Served | None) -> Served:
+    def _load(self, old: ServedDetector | None) -> ServedDetector:
         detector, version = self.source.load(device=self._options.device, threads=self._options.threads)
         try:
             prediction = self_test(detector)
@@ -125,7 +125,7 @@ class Slot:
             raise ModelError(f"{self.source.source}: {version} failed its self-test: {error}") from None
         calibrated = detector.calibration is not None
         scale = detector_scale(detector, prediction.anomaly_map) if calibrated else None
-        return Served(detector, version, scale, datetime.now(UTC))
+        return ServedDetector(detector, version, scale, datetime.now(UTC))
 
 
 def self_test(detector: FittedDetector) -> Prediction:

@@ -1,4 +1,4 @@
-"""What a server is told when it starts: where it listens, what it keeps, what it refuses."""
+"""The options that a server starts with: where it listens, what it keeps, what it refuses."""
 
 import ipaddress
 from dataclasses import dataclass, field
@@ -12,21 +12,21 @@ _SHORTEST_KEY = 16
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a request may ask for and what a connection may hold up; more is refused with a 4xx status or 503.
+class ServerLimits:
+    """Limits on requests and connections; what exceeds them is refused with a 4xx status or 503.
 
     Attributes:
-        request_bytes: of the images of a request, sent or named by path.
+        request_bytes: of all images of a request, uploaded or named by path.
         image_pixels: of one image, read from its header before it is decoded.
         images: in one request.
-        seconds: from a request's whole head to the start of its answer.
-        head_seconds: from a connection, or a request's first byte, to its whole head.
-        unread_seconds: from an answer's bytes to the client that takes them; then the connection is cut.
-        total_bytes: of all requests under way; what goes beyond is answered 503 and to come again.
-        connections: at the same time; a further one is answered 503 and closed.
-        address_connections: those of one address, of an IPv6 network of 64 bits; 0: no limit. Loopback has
-            none: behind it may be a proxy, and with it everybody.
-        waiting: images that may wait for the detector; beyond it the answer is 503 and to come again.
+        seconds: from the end of a request's headers to the start of its answer.
+        head_seconds: from the connection, or from a request's first byte, to the end of its headers.
+        unread_seconds: how long a client may leave written bytes unread; then the connection is cut.
+        total_bytes: of all requests in progress; more is answered 503 with Retry-After.
+        connections: open at the same time; a further connection is answered 503 and closed.
+        address_connections: open from one address, or one IPv6 network of 64 bits; 0: no limit. Loopback has
+            no limit, because a proxy may connect from there for everybody.
+        waiting: images that may wait for the detector; more are answered 503 with Retry-After.
         decode_seconds: processor seconds that one image may take to decode.
     """
 
@@ -43,10 +43,10 @@ class Limits:
     decode_seconds: float = DataSettings().decode_seconds
 
     def __post_init__(self) -> None:
-        """Refuse limits that do not fit each other.
+        """Refuse limits that contradict each other.
 
         Raises:
-            SettingsError: all requests together may have fewer bytes than each of them.
+            SettingsError: ``total_bytes`` is below ``request_bytes``.
         """
         if self.total_bytes < self.request_bytes:
             raise SettingsError(
@@ -57,21 +57,21 @@ class Limits:
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """Everything but the models.
+    """All options but the models.
 
     Attributes:
         host: address listened on; anything but a loopback address needs an API key.
         port: 0 takes a free one.
-        api_key: what requests must carry; None asks for none.
+        api_key: the key that requests must carry; None: none is needed.
         allowed_root: folder that images may be named in by path; None: paths are refused.
         reviews: the review table that people's reviews are appended to, by default the one that ingest reads.
         log: folder of the prediction log; None: predictions are not logged.
-        recent: images that are kept in memory to be looked at and judged.
-        batch: most images that the detector is given at once.
-        follow_seconds: how often the models' sources are asked for another version.
+        recent: number of scored images kept in memory for review.
+        batch: largest number of images in a batch for the detector.
+        follow_seconds: interval between checks for a new version of a model.
         device: as for `ReConPatch.load`.
-        threads: likewise.
-        limits: of each request.
+        threads: as for `ReConPatch.load`.
+        limits: of requests and connections.
     """
 
     host: str = "127.0.0.1"
@@ -85,13 +85,14 @@ class ServerOptions:
     follow_seconds: float = 2.0
     device: str = "auto"
     threads: int = 0
-    limits: Limits = field(default_factory=Limits)
+    limits: ServerLimits = field(default_factory=ServerLimits)
 
     def __post_init__(self) -> None:
-        """Refuse what would leave the server open or useless.
+        """Refuse options that would leave the server open to others without a key, or useless.
 
         Raises:
-            SettingsError: no or too short a key on an address that others reach, or no such root.
+            SettingsError: the address is reachable from other machines and there is no key, the key is too
+                short, or the allowed root is no folder.
         """
         if self.api_key is not None and len(self.api_key) < _SHORTEST_KEY:
             raise SettingsError(

@@ -1,4 +1,4 @@
-"""The parts of a running server, made before it listens and put away after."""
+"""The parts of a running server, made before it listens and closed after."""
 
 import asyncio
 import threading
@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 
 from reconpatch.line.monitoring.prediction_recorder import Recorder, Subject
 from reconpatch.line.server.byte_budget import ByteBudget
-from reconpatch.line.server.image_intake import Intake, Picture, Upload
+from reconpatch.line.server.image_decoder import ImageDecoder, Picture, Upload
 from reconpatch.line.server.model_source import ModelSource
-from reconpatch.line.server.prediction_queue import Batcher
+from reconpatch.line.server.prediction_queue import PredictionQueue
 from reconpatch.line.server.prometheus_metrics import Metrics
-from reconpatch.line.server.recent_images import Recent, RecentImage, half, new_id
+from reconpatch.line.server.recent_images import RecentImage, RecentImages, half, new_id
 from reconpatch.line.server.schemas import ImageResult
-from reconpatch.line.server.served_category import Served, Slot
+from reconpatch.line.server.served_category import ServedCategory, ServedDetector
 from reconpatch.line.server.server_options import ServerOptions
 from reconpatch.prediction import Prediction
 from reconpatch.settings import FeatureSettings
@@ -25,16 +25,16 @@ _FOLLOWERS_SECONDS = 3.0
 
 
 class ServerState:
-    """Slots by category and what serves them.
+    """The parts of the server.
 
     Attributes:
         options: as given.
-        metrics: what is counted.
-        slots: by category.
-        bytes: of all requests under way.
-        intake: decodes.
-        batcher: scores.
-        recent: what was scored last.
+        metrics: Prometheus counters.
+        categories: served categories by name.
+        bytes: budget for the bytes of all requests.
+        decoder: decodes images.
+        queue: scores decoded images.
+        recent: the images scored last.
         recorder: logs predictions; None where nothing is logged.
     """
 
@@ -46,23 +46,27 @@ class ServerState:
         """
         self.options = options
         self.metrics = Metrics()
-        self.slots = {source.category: Slot(source, options, self.metrics) for source in sources}
+        self.categories = {
+            source.category: ServedCategory(source, options, self.metrics) for source in sources
+        }
         self.bytes = ByteBudget(options.limits.total_bytes)
-        self.intake = Intake(options)
-        self.batcher = Batcher(self.metrics, batch=options.batch, waiting=options.limits.waiting)
-        self.recent = Recent(options.recent)
+        self.decoder = ImageDecoder(options)
+        self.queue = PredictionQueue(self.metrics, batch=options.batch, waiting=options.limits.waiting)
+        self.recent = RecentImages(options.recent)
         self.recorder = Recorder(options.log) if options.log is not None else None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Score and follow while the block lasts; images that wait at its end are still scored."""
-        self.batcher.start()
+        self.queue.start()
         stop = threading.Event()
         # Not the event loop's own threads: a registry that hangs would take them from the requests. And
         # daemons, since the process must end though one still waits for an answer.
         followers = [
-            threading.Thread(target=slot.follow, args=(stop,), name=f"reconpatch-follow-{name}", daemon=True)
-            for name, slot in self.slots.items()
+            threading.Thread(
+                target=category.follow, args=(stop,), name=f"reconpatch-follow-{name}", daemon=True
+            )
+            for name, category in self.categories.items()
         ]
         for follower in followers:
             follower.start()
@@ -70,28 +74,28 @@ class ServerState:
             yield
         finally:
             stop.set()
-            await self.batcher.stop()
-            self.intake.close()
+            await self.queue.stop()
+            self.decoder.close()
             await asyncio.to_thread(_join, followers, _FOLLOWERS_SECONDS)
             if self.recorder is not None:
                 await asyncio.to_thread(self.recorder.close)
 
-    async def score(self, slot: Slot, upload: Upload) -> ImageResult:
+    async def score(self, category: ServedCategory, upload: Upload) -> ImageResult:
         """Decode, score and remember one image.
 
         Raises:
             DataError: it is no image, or too large.
             OverloadedError: too many images wait.
         """
-        async with self.intake.decode(upload) as picture:
-            prediction, served = await self.batcher.predict(slot, picture.pixels)
-        image = _remembered(slot.source.category, upload, picture, prediction, served)
+        async with self.decoder.decode(upload) as picture:
+            prediction, served = await self.queue.predict(category, picture.pixels)
+        image = _remembered(category.source.category, upload, picture, prediction, served)
         self.recent.add(image)
         if self.recorder is not None:
-            subject = Subject(slot.source.category, served.version, upload.name, picture.sha256)
+            subject = Subject(category.source.category, served.version, upload.name, picture.sha256)
             pattern = served.detector.settings.data.group_pattern
             self.recorder.record(subject, prediction, picture.pixels, pattern)
-        self.metrics.images.labels(slot.source.category, prediction.band or "uncalibrated").inc()
+        self.metrics.images.labels(category.source.category, prediction.band or "uncalibrated").inc()
         return image.result
 
 
@@ -102,7 +106,7 @@ def _join(threads: Sequence[threading.Thread], seconds: float) -> None:
 
 
 def _remembered(
-    category: str, upload: Upload, picture: Picture, prediction: Prediction, served: Served
+    category: str, upload: Upload, picture: Picture, prediction: Prediction, served: ServedDetector
 ) -> RecentImage:
     calibration = served.detector.calibration
     identifier, received = new_id(), datetime.now(UTC)

@@ -17,6 +17,7 @@ class FileServer:
         tag: the ETag; None: none is sent.
         break_after: bytes of an answer after which the connection breaks, one entry an answer; then none.
         status: sent instead of the file, one entry an answer.
+        location: redirected to instead of sending the file, one entry an answer.
         announce: Content-Length, where it is to be a lie.
         asked: the Range header of each request.
         url: of the file.
@@ -27,6 +28,7 @@ class FileServer:
     tag: str | None = '"1"'
     break_after: list[int] = field(default_factory=list)
     status: list[int] = field(default_factory=list)
+    location: list[str] = field(default_factory=list)
     announce: int | None = None
     asked: list[str | None] = field(default_factory=list)
     url: str = ""
@@ -41,6 +43,12 @@ def serve(content: bytes) -> Iterator[FileServer]:
             state.asked.append(self.headers["Range"])
             if state.status:
                 self.send_error(state.status.pop(0))
+                return
+            if state.location:
+                self.send_response(302)
+                self.send_header("Location", state.location.pop(0))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
                 return
             start, same = 0, self.headers["If-Range"] in (None, state.tag)
             if state.ranges and self.headers["Range"] and same:

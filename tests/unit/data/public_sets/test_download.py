@@ -50,7 +50,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(server: FileServer, tmp_
 
 def test_a_later_call_goes_on_where_the_first_gave_up(server: FileServer, tmp_path: Path) -> None:
     server.break_after = [1_000_000] + [0] * 4
-    with pytest.raises(DataError, match=r"ended after 1000000 of 3072000 bytes; 0 MiB .*--archive"):
+    with pytest.raises(DataError, match=r"connection failed.*received 0 bytes.*; 0 MiB .*--archive"):
         fetch(server, tmp_path / "set.zip")
     assert not (tmp_path / "set.zip").exists()
     server.asked.clear()
@@ -115,12 +115,67 @@ def test_a_refusal_is_told_at_once_and_passing_trouble_waited_for(server: FileSe
     assert len(server.asked) == 4
 
 
-def test_addresses_that_are_none_of_http(tmp_path: Path) -> None:
-    for url in ("file:///etc/passwd", "ftp://host/a", "set.zip"):
-        with pytest.raises(DataError, match="is no http or https address"):
-            download(url, tmp_path / "a")
-    with pytest.raises(DataError, match="cannot be reached"):
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "ftp://host/a", "set.zip", "http://a:b/", "http://a/\n"]
+)
+def test_addresses_that_are_none_of_http(url: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot be used \(.*--url"):
+        download(url, tmp_path / "a")
+    assert not list(tmp_path.glob("a*"))
+
+
+def test_an_address_where_nobody_answers(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"connection failed.*--archive"):
         download("http://127.0.0.1:9/a", tmp_path / "a", pause=0.001)
+
+
+def test_a_redirect_is_followed_and_leads_to_http_alone(server: FileServer, tmp_path: Path) -> None:
+    server.location = [server.url]
+    fetch(server, tmp_path / "set.zip")
+    assert (tmp_path / "set.zip").read_bytes() == CONTENT
+    server.location = ["file:///etc/passwd", "ftp://127.0.0.1/a"]
+    for _ in range(2):
+        with pytest.raises(DataError, match="unsupported protocol"):
+            fetch(server, tmp_path / "other.zip")
+    assert not list(tmp_path.glob("other.zip*"))
+
+
+def test_the_proxy_of_the_environment_is_asked(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", server.url.partition("/files")[0])
+    download("http://elsewhere.invalid/set.zip", tmp_path / "set.zip", sha256=DIGEST)
+    assert (tmp_path / "set.zip").read_bytes() == CONTENT
+    monkeypatch.setenv("http_proxy", "gopher://user:secret@proxy")
+    with pytest.raises(DataError, match=r"cannot be used \(") as refused:
+        download("http://elsewhere.invalid/other.zip", tmp_path / "other.zip")
+    assert "secret" not in str(refused.value)
+
+
+def test_no_byte_that_arrived_is_asked_for_again(server: FileServer, tmp_path: Path) -> None:
+    server.break_after = [1, 2, 3, 4, 5, 6]  # more often than it is tried without a byte
+    fetch(server, tmp_path / "set.zip")
+    assert server.asked[-1] == "bytes=21-"
+    assert (tmp_path / "set.zip").read_bytes() == CONTENT
+
+
+def test_progress_counts_mebibytes(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = []
+
+    def track(items: Iterator[int], _: str, total: int) -> Iterator[int]:
+        found = list(items)
+        counted.append((len(found), total))
+        return iter(found)
+
+    monkeypatch.setattr("reconpatch.data.public_sets.download.track", track)
+    server.break_after = [1_500_000]
+    with pytest.raises(DataError):
+        fetch(server, tmp_path / "set.zip", sha256="0" * 64)
+    assert counted == [(1, 1)]  # the rest, once the first MiB lay there
 
 
 def test_a_disk_that_is_too_small_is_told_before(

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from fastapi import HTTPException
+from starlette.types import Message
 
 from reconpatch.line.server.byte_budget import ByteBudget
 from reconpatch.line.server.prediction_queue import OverloadedError
 from reconpatch.line.server.prometheus_metrics import Metrics
-from reconpatch.line.server.request_guard import Guard, Message
-from reconpatch.line.server.server_options import Limits, ServerOptions
+from reconpatch.line.server.request_guard import RequestGuard
+from reconpatch.line.server.server_options import ServerLimits, ServerOptions
 
 PREDICT = "/api/categories/nut/predict"
 
@@ -41,7 +42,7 @@ async def _reads(_: Any, receive: Callable[[], Any], send: Callable[..., Any]) -
 class _Client:
     """Sends one request to a guard, piece by piece."""
 
-    def __init__(self, guard: Guard, *headers: tuple[bytes, bytes]) -> None:
+    def __init__(self, guard: RequestGuard, *headers: tuple[bytes, bytes]) -> None:
         self.sent: asyncio.Queue[Message] = asyncio.Queue()
         self.asked = asyncio.Event()
         self.answer: list[Message] = []
@@ -67,13 +68,15 @@ class _Client:
 
 
 @pytest.fixture
-def guarded() -> tuple[Guard, ByteBudget]:
-    limits = Limits(request_bytes=100, total_bytes=100)
+def guarded() -> tuple[RequestGuard, ByteBudget]:
+    limits = ServerLimits(request_bytes=100, total_bytes=100)
     budget = ByteBudget(limits.total_bytes)
-    return Guard(_reads, ServerOptions(limits=limits), Metrics(), budget), budget
+    return RequestGuard(_reads, ServerOptions(limits=limits), Metrics(), budget), budget
 
 
-def test_of_two_requests_half_received_neither_waits_for_the_other(guarded: tuple[Guard, ByteBudget]) -> None:
+def test_of_two_requests_half_received_neither_waits_for_the_other(
+    guarded: tuple[RequestGuard, ByteBudget],
+) -> None:
     guard, budget = guarded
 
     async def both() -> None:
@@ -104,8 +107,8 @@ def test_a_refused_request_makes_room_for_the_others_at_once() -> None:
             await asyncio.Event().wait()  # a sender that does not heed the answer
 
     async def many() -> None:
-        limits = Limits(request_bytes=100, total_bytes=100)
-        guard = Guard(lingers, ServerOptions(limits=limits), Metrics(), ByteBudget(limits.total_bytes))
+        limits = ServerLimits(request_bytes=100, total_bytes=100)
+        guard = RequestGuard(lingers, ServerOptions(limits=limits), Metrics(), ByteBudget(limits.total_bytes))
         clients = [_Client(guard) for _ in range(5)]
         for number in range(5):
             for client in clients:
@@ -120,7 +123,7 @@ def test_a_refused_request_makes_room_for_the_others_at_once() -> None:
 
 
 def test_what_is_announced_and_does_not_fit_is_refused_before_it_is_sent(
-    guarded: tuple[Guard, ByteBudget],
+    guarded: tuple[RequestGuard, ByteBudget],
 ) -> None:
     guard, budget = guarded
 
@@ -137,7 +140,7 @@ def test_what_is_announced_and_does_not_fit_is_refused_before_it_is_sent(
     asyncio.run(announced())
 
 
-def test_a_sender_that_goes_away_leaves_nothing_held(guarded: tuple[Guard, ByteBudget]) -> None:
+def test_a_sender_that_goes_away_leaves_nothing_held(guarded: tuple[RequestGuard, ByteBudget]) -> None:
     guard, budget = guarded
 
     async def gone() -> None:
@@ -158,8 +161,8 @@ def test_a_request_out_of_time_is_answered(piece: bytes | None, status: int) -> 
         await asyncio.Event().wait()
 
     async def late() -> None:
-        limits = Limits(seconds=0.05)
-        guard = Guard(hangs, ServerOptions(limits=limits), Metrics(), ByteBudget(limits.total_bytes))
+        limits = ServerLimits(seconds=0.05)
+        guard = RequestGuard(hangs, ServerOptions(limits=limits), Metrics(), ByteBudget(limits.total_bytes))
         client = _Client(guard)
         client.sent.put_nowait({"type": "http.request", "body": b"", "more_body": piece is not None})
         client.sent.put_nowait({"type": "http.disconnect"})
@@ -180,8 +183,8 @@ def test_an_answer_that_has_begun_is_not_ended_by_the_time_of_the_request() -> N
         await send({"type": "http.response.body", "body": b"all"})
 
     async def ask() -> None:
-        limits = Limits(seconds=0.1)
-        guard = Guard(slow, ServerOptions(limits=limits), Metrics(), ByteBudget(limits.total_bytes))
+        limits = ServerLimits(seconds=0.1)
+        guard = RequestGuard(slow, ServerOptions(limits=limits), Metrics(), ByteBudget(limits.total_bytes))
         client = _Client(guard)
         await client.task
         assert client.answer[-1]["body"] == b"all"

@@ -7,9 +7,9 @@ import pytest
 from tiny_server import form, png
 
 from reconpatch.data.decoding import decoding_pool
-from reconpatch.line.server.image_intake import Intake, Upload
+from reconpatch.line.server.image_decoder import ImageDecoder, Upload
 from reconpatch.line.server.prediction_queue import OverloadedError
-from reconpatch.line.server.server_options import Limits, ServerOptions
+from reconpatch.line.server.server_options import ServerLimits, ServerOptions
 from tests.hostile_images import ascii_ppm, scans_jpeg
 
 PREDICT = "/api/categories/nut/predict"
@@ -18,7 +18,7 @@ PATIENCE = 300
 
 def test_one_that_takes_too_long_is_refused_and_others_are_answered(connect, monkeypatch):
     monkeypatch.setattr(decoding_pool, "BUSY_FACTOR", 10_000)  # the machine may be busy
-    client = connect(limits=Limits(decode_seconds=0.5, seconds=PATIENCE))
+    client = connect(limits=ServerLimits(decode_seconds=0.5, seconds=PATIENCE))
     slow = ascii_ppm(side=1_500)
     said = []
     senders = [
@@ -53,19 +53,19 @@ def test_probes_fail_while_a_process_is_overdue(connect, monkeypatch):
 
 def test_what_is_being_decoded_at_the_end_is_to_come_again():
     async def ended() -> None:
-        intake = Intake(ServerOptions())
-        started = asyncio.create_task(_decode(intake))
-        while not intake._processes._busy:
+        decoder = ImageDecoder(ServerOptions())
+        started = asyncio.create_task(_decode(decoder))
+        while not decoder._processes._busy:
             await asyncio.sleep(0.01)
-        intake.close()
+        decoder.close()
         with pytest.raises(OverloadedError):
             await started
         with pytest.raises(OverloadedError):
-            await _decode(intake)
+            await _decode(decoder)
 
     asyncio.run(ended())
 
 
-async def _decode(intake: Intake) -> None:
-    async with intake.decode(Upload("a.ppm", ascii_ppm(side=2_000))):
+async def _decode(decoder: ImageDecoder) -> None:
+    async with decoder.decode(Upload("a.ppm", ascii_ppm(side=2_000))):
         pass

@@ -11,7 +11,7 @@ from waiting import PATIENCE
 
 from reconpatch.line.server import served_category
 from reconpatch.line.server.model_source import ModelSource
-from reconpatch.line.server.server_options import Limits
+from reconpatch.line.server.server_options import ServerLimits
 
 # Of asyncio's own executor, which all that is asked in threads shares.
 _SHARED_THREADS = min(32, (os.cpu_count() or 1) + 4)
@@ -47,7 +47,7 @@ def test_it_takes_no_thread_from_the_requests_and_the_server_still_ends(
 ) -> None:
     monkeypatch.setattr(served_category, "_SILENCE_SECONDS", 0.0)
     others = [f"nut{number}" for number in range(_SHARED_THREADS)]
-    client = connect(*others, follow_seconds=0.01, limits=Limits(seconds=PATIENCE))
+    client = connect(*others, follow_seconds=0.01, limits=ServerLimits(seconds=PATIENCE))
     try:
         (answer,) = client.post("/api/categories/nut/predict", files=form(png())).json()["results"]
         registry.hangs = True

@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 from tiny_server import form, png
 
-from reconpatch.line.server.server_options import Limits
+from reconpatch.line.server.server_options import ServerLimits
 
 PREDICT = "/api/categories/nut/predict"
 
@@ -55,4 +55,4 @@ def test_other_fields_and_too_many_are_refused(
     connect: Callable[..., TestClient], field: str, images: int
 ) -> None:
     files = [(field, part) for _, part in form(*[png()] * images)]
-    assert connect(limits=Limits(images=2)).post(PREDICT, files=files).status_code == 400
+    assert connect(limits=ServerLimits(images=2)).post(PREDICT, files=files).status_code == 400

@@ -48,6 +48,18 @@ def test_with_a_key_the_key_decides(connect: Connect) -> None:
     assert connect(api_key="k" * 16).post(PREDICT, files=form(png()), headers=headers).status_code == 200
 
 
+@pytest.mark.parametrize("header", ["X-API-Key", "Authorization"])
+def test_a_key_that_is_no_ascii_is_a_wrong_key(connect: Connect, header: str) -> None:
+    headers = {header.encode(): b"bearer \xff\xb2"}
+    assert connect(api_key="k" * 16).get("/api/categories", headers=headers).status_code == 401
+
+
+def test_a_length_that_is_a_digit_elsewhere_is_refused(connect: Connect) -> None:
+    refused = connect().request("POST", PREDICT, headers={b"Content-Length": b"\xb2"})
+    assert refused.status_code == 400
+    assert "content-length" in refused.json()["detail"]
+
+
 def test_methods_that_senders_make_up_are_counted_as_one(connect: Connect) -> None:
     client = connect()
     for number in range(3):

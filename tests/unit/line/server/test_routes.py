@@ -11,7 +11,7 @@ from tiny_server import form, png
 from reconpatch.data.reviews import read_reviews
 from reconpatch.evaluation.evaluation_result import ColourScale
 from reconpatch.evaluation.report.heatmaps import colour_layer
-from reconpatch.line.server.server_options import Limits
+from reconpatch.line.server.server_options import ServerLimits
 
 PREDICT = "/api/categories/nut/predict"
 
@@ -114,7 +114,7 @@ def test_paths_are_read_under_the_allowed_root_alone(connect, tmp_path):
 def test_files_named_by_path_count_together_and_are_let_go(connect, tmp_path):
     image = png(3)
     (tmp_path / "a.png").write_bytes(image)
-    limits = Limits(request_bytes=3 * len(image) + 1, total_bytes=4 * len(image))
+    limits = ServerLimits(request_bytes=3 * len(image) + 1, total_bytes=4 * len(image))
     client = connect(allowed_root=tmp_path, limits=limits)
     by_path = "/api/categories/nut/predict-paths"
     for count, status in ((3, 200), (4, 413), (64, 413), (3, 200)):
@@ -125,7 +125,7 @@ def test_files_named_by_path_count_together_and_are_let_go(connect, tmp_path):
 
 def test_what_does_not_fit_beside_other_requests_comes_again(connect, tmp_path):
     (tmp_path / "a.png").write_bytes(png(3))
-    limits = Limits(request_bytes=1 << 20, total_bytes=1 << 20)
+    limits = ServerLimits(request_bytes=1 << 20, total_bytes=1 << 20)
     client = connect(allowed_root=tmp_path, limits=limits)
 
     def ask():
@@ -144,13 +144,13 @@ def test_what_does_not_fit_beside_other_requests_comes_again(connect, tmp_path):
 @pytest.mark.parametrize(
     ("limits", "images", "status"),
     [
-        (Limits(image_pixels=4095), [png()], 413),
-        (Limits(images=2), [png(), png(), png()], 400),
-        (Limits(request_bytes=2000), [png()], 413),
-        (Limits(waiting=0), [png()], 503),
-        (Limits(), [png()[:500]], 400),
-        (Limits(), [png(), b"no image"], 400),
-        (Limits(), [], 415),
+        (ServerLimits(image_pixels=4095), [png()], 413),
+        (ServerLimits(images=2), [png(), png(), png()], 400),
+        (ServerLimits(request_bytes=2000), [png()], 413),
+        (ServerLimits(waiting=0), [png()], 503),
+        (ServerLimits(), [png()[:500]], 400),
+        (ServerLimits(), [png(), b"no image"], 400),
+        (ServerLimits(), [], 415),
     ],
 )
 def test_what_goes_beyond_a_limit_is_refused_and_leaves_nothing(connect, limits, images, status):

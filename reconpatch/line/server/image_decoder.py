@@ -1,6 +1,6 @@
-"""From what a request names or carries to pixels: hashed, measured by its header, then decoded.
+"""Decode the images of requests: read, hash, measure by the header, then decode.
 
-The pixels of all images at hand stay below a budget, so that memory does not grow with the load.
+The pixels of all images in memory stay below a budget, so that memory does not grow with the load.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ class PixelBudget:
 
     @asynccontextmanager
     async def take(self, pixels: int) -> AsyncIterator[None]:
-        """Wait until there is room for so many, at most all of the budget."""
+        """Wait until ``pixels`` fit, at most the whole budget."""
         async with self._freed:
             await self._freed.wait_for(lambda: self._free >= pixels)
             self._free -= pixels
@@ -83,12 +83,12 @@ class PixelBudget:
                 self._freed.notify_all()
 
 
-class Intake:
-    """Reads, measures and decodes within the limits; decoding is done in processes that a deadline ends."""
+class ImageDecoder:
+    """Reads, measures and decodes within the limits; a process that exceeds its deadline is ended."""
 
     def __init__(self, options: ServerOptions) -> None:
         self._options = options
-        # Nobody waits longer for an answer.
+        # No request waits longer for an answer.
         self._seconds = min(options.limits.decode_seconds, options.limits.seconds)
         self._budget = PixelBudget(2 * options.limits.image_pixels)
         self._processes = DecodingPool(_PROCESSES)
@@ -96,7 +96,7 @@ class Intake:
         self._threads = ThreadPoolExecutor(_PROCESSES, thread_name_prefix="reconpatch-decode")
 
     def close(self) -> None:
-        """End its processes, without waiting for what they are at."""
+        """End its processes without waiting for their work."""
         self._processes.close()
         self._threads.shutdown(wait=False)
 

@@ -1,8 +1,9 @@
-"""Connections that wait for nothing without end: not for a request's head, not for a client that reads.
+"""Limits on connections: their number, and the time for a request's headers and for reading an answer.
 
-The application hears of a request only once its head is whole, and of an answer's bytes nothing once they are
-written; in between nobody else looks at the clock. The number of connections is bounded too, so that the
-process keeps descriptors for its files.
+Why not uvicorn's options: ``limit_concurrency`` looks at a request once its headers are complete, so
+connections without a request still take every file descriptor, and it does not count by address;
+``timeout_keep_alive`` starts after an answer only. Uvicorn has no timeout for headers that arrive slowly, nor
+for a client that does not read. Starlette sees a connection only once the headers are complete.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from typing import ClassVar
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from reconpatch.line.server.server_options import Limits
+from reconpatch.line.server.server_options import ServerLimits
 
 
 def _refusal(status: str, reason: str, header: str = "") -> bytes:
@@ -25,15 +26,15 @@ _CROWDED = _refusal("503 Service Unavailable", "too many connections; come again
 
 
 class Connections:
-    """How many are open, in all and of each address."""
+    """Number of open connections, in all and by address."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
         self._open = 0
         self._of: Counter[str] = Counter()
 
     def enter(self, address: str | None) -> bool:
-        """Count a connection, unless it is one too many."""
+        """Count a new connection; False, and not counted, where a limit is reached."""
         if self._open >= self._limits.connections:
             return False
         if address:
@@ -44,23 +45,23 @@ class Connections:
         return True
 
     def leave(self, address: str | None) -> None:
-        """Count one less, which had entered."""
+        """Count down for a connection that `enter` counted."""
         self._open -= 1
         if address:
             self._of[address] -= 1
             self._of += Counter()  # drops those without a connection
 
 
-class PatientProtocol(H11Protocol):
-    """Uvicorn's connection with limits on its number and on the time that it waits.
+class LimitedConnection(H11Protocol):
+    """Uvicorn's connection, with limits on the number of connections and on the time that each waits.
 
     Attributes:
-        limits: `Limits.head_seconds` from the connection, or from the first byte of a further request on it;
-            `Limits.unread_seconds` from bytes that are written to the client that takes them.
-        entered: the connections that are open.
+        limits: ``head_seconds`` from the connection, or from the first byte of a further request on it;
+            ``unread_seconds`` from written bytes to the client that reads them.
+        entered: counts the open connections.
     """
 
-    limits: ClassVar[Limits]
+    limits: ClassVar[ServerLimits]
     entered: ClassVar[Connections]
     _waiting: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
@@ -68,9 +69,9 @@ class PatientProtocol(H11Protocol):
     _entered = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait, or refuse it."""
+        """Start the timeout for the headers, or refuse the connection."""
         super().connection_made(transport)
-        # Writing counts as paused while a single byte waits, on a connection that is being closed too.
+        # So `pause_writing` is called while any byte waits, also while the connection is being closed.
         transport.set_write_buffer_limits(high=0)
         self._address = counted_address(self.client[0] if self.client else None)
         self._entered = self.entered.enter(self._address)
@@ -80,7 +81,7 @@ class PatientProtocol(H11Protocol):
             self._say(_CROWDED)
 
     def data_received(self, data: bytes) -> None:
-        """Wait on until a head is whole."""
+        """Stop the timeout once the headers are complete."""
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
@@ -89,17 +90,17 @@ class PatientProtocol(H11Protocol):
             self._wait()
 
     def pause_writing(self) -> None:
-        """Cut the connection when the client does not read for long."""
+        """Start the timeout for a client that does not read."""
         super().pause_writing()
         self._unread = self.loop.call_later(self.limits.unread_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """All that was written is taken."""
+        """Stop that timeout: the client has read everything."""
         self._stop_unread()
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """There is nothing to wait for any longer."""
+        """Stop all timeouts and count the connection down."""
         self._stop_waiting()
         self._stop_unread()
         if self._entered:
@@ -131,7 +132,7 @@ class PatientProtocol(H11Protocol):
 
 
 def counted_address(host: str | None) -> str | None:
-    """What counts as one address: of IPv6 the network that one customer has; None is not counted."""
+    """What connections are counted by: the IPv4 address or the /64 IPv6 network; None: not counted."""
     try:
         address = ipaddress.ip_address(host or "")
     except ValueError:  # a socket in the file system
@@ -143,6 +144,6 @@ def counted_address(host: str | None) -> str | None:
     return None if address.is_loopback else str(address)
 
 
-def patient(limits: Limits) -> type[PatientProtocol]:
+def limited_connection(limits: ServerLimits) -> type[LimitedConnection]:
     """The connection class with these limits, for ``uvicorn.run(http=...)``."""
-    return type("PatientProtocol", (PatientProtocol,), {"limits": limits, "entered": Connections(limits)})
+    return type("LimitedConnection", (LimitedConnection,), {"limits": limits, "entered": Connections(limits)})

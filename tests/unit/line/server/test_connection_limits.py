@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import uvicorn
 
-from reconpatch.line.server import connection_timeouts
-from reconpatch.line.server.connection_timeouts import Connections, counted_address, patient
-from reconpatch.line.server.server_options import Limits
+from reconpatch.line.server import connection_limits
+from reconpatch.line.server.connection_limits import Connections, counted_address, limited_connection
+from reconpatch.line.server.server_options import ServerLimits
 
 LARGE = 16 << 20  # more than the system keeps for a client that does not read
 
@@ -61,9 +61,14 @@ async def _answers(scope: dict[str, Any], _: object, send: Callable[..., Any]) -
 
 
 @contextmanager
-def listening(limits: Limits) -> Iterator[Listening]:
+def listening(limits: ServerLimits) -> Iterator[Listening]:
     config = uvicorn.Config(
-        _answers, http=patient(limits), port=0, lifespan="off", log_level="critical", timeout_keep_alive=300
+        _answers,
+        http=limited_connection(limits),
+        port=0,
+        lifespan="off",
+        log_level="critical",
+        timeout_keep_alive=300,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -79,14 +84,14 @@ def listening(limits: Limits) -> Iterator[Listening]:
 @pytest.mark.parametrize("path", ["/", "/pieces"])
 @pytest.mark.parametrize("header", ["", "Connection: close\r\n"])
 def test_a_client_that_never_reads_is_cut_off(path: str, header: str) -> None:
-    with listening(Limits(unread_seconds=0.1)) as served, served.connect() as client:
+    with listening(ServerLimits(unread_seconds=0.1)) as served, served.connect() as client:
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n".encode())
         served.wait_for(1)
         served.wait_for(0)
 
 
 def test_a_client_that_reads_gets_all() -> None:
-    with listening(Limits(unread_seconds=3600)) as served, served.connect() as client:
+    with listening(ServerLimits(unread_seconds=3600)) as served, served.connect() as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         size = 0
         while piece := client.recv(1 << 20):
@@ -96,8 +101,8 @@ def test_a_client_that_reads_gets_all() -> None:
 
 @pytest.mark.parametrize("kind", ["all", "of one address"])
 def test_a_connection_too_many_is_answered_and_closed(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(connection_timeouts, "counted_address", lambda host: f"not {host}")
-    limits = Limits(connections=2) if kind == "all" else Limits(address_connections=2)
+    monkeypatch.setattr(connection_limits, "counted_address", lambda host: f"not {host}")
+    limits = ServerLimits(connections=2) if kind == "all" else ServerLimits(address_connections=2)
     with listening(limits) as served, served.connect() as first, served.connect():
         served.wait_for(2)
         with served.connect() as third:
@@ -114,7 +119,7 @@ def test_a_connection_too_many_is_answered_and_closed(monkeypatch: pytest.Monkey
 
 
 def test_each_address_has_its_own_number_and_leaving_makes_room() -> None:
-    counted = Connections(Limits(connections=5, address_connections=2))
+    counted = Connections(ServerLimits(connections=5, address_connections=2))
     assert [counted.enter(address) for address in ("a", "a", "a", "b", None, None, None)] == [
         *(True, True, False, True),
         *(True, True, False),  # five of all
@@ -122,7 +127,7 @@ def test_each_address_has_its_own_number_and_leaving_makes_room() -> None:
     counted.leave("a")
     assert counted.enter("a")
     assert not counted.enter("a")
-    unbounded = Connections(Limits(connections=5, address_connections=0))
+    unbounded = Connections(ServerLimits(connections=5, address_connections=0))
     assert all(unbounded.enter("a") for _ in range(5))
 
 
