@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from reconpatch.data.images import read_mask
 from reconpatch.errors import DataError
 from reconpatch.evaluation.detector_protocol import Detector, Prediction
-from reconpatch.evaluation.metrics.pixel_histograms import HistogramRun, PixelHistograms
+from reconpatch.evaluation.metrics.pixel_histograms import PixelHistograms
 from reconpatch.evaluation.metrics.pixel_metrics import PixelMetrics
 from reconpatch.evaluation.score_summary import Metrics, Reasons, record
 from reconpatch.model.preprocess import prepare_mask
@@ -91,8 +91,7 @@ class PixelRun:
         self._settings = settings
         self._detector = detector
         self._counted = counted_pixels(detector)
-        self._metrics = PixelMetrics()
-        self._histograms = HistogramRun()
+        self._metrics = PixelMetrics(keep_images=True)
         self._images = 0
         self._without = 0
 
@@ -103,8 +102,8 @@ class PixelRun:
             DataError: see `ground_truth`.
         """
         mask = ground_truth(row, self._root, self._settings, self._detector)
-        self._histograms.add(mask, prediction.anomaly_map, self._counted)
         if mask is None:
+            self._metrics.skip()
             self._without += 1
             return
         self._metrics.update(mask, prediction.anomaly_map, self._counted)
@@ -113,7 +112,7 @@ class PixelRun:
     @property
     def histograms(self) -> PixelHistograms:
         """One histogram an image so far."""
-        return self._histograms.finish()
+        return self._metrics.histograms()
 
     def finish(self, metrics: Metrics, reasons: Reasons, limit: float) -> None:
         """Add the pixel metrics, or why there are none, and how many images they are from."""

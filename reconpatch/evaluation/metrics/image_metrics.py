@@ -77,8 +77,8 @@ def pixel_auroc(masks: Iterable[ArrayLike], maps: Iterable[ArrayLike]) -> float:
         maps: N times (H, W) finite scores, read as float32; an iterable is consumed one map at a time.
 
     Returns:
-        A value in [0, 1]; exact up to 4 million pixels, beyond that within 1e-4 whatever the scores
-        (`PixelMetrics` tells the bound), in bounded memory.
+        A value in [0, 1]; exact up to 262,144 distinct scores, in bounded memory beyond that;
+        `PixelMetrics` states the error then, below 1e-4 for scores of a few magnitudes.
 
     Raises:
         DataError: no pixel or every pixel is defective, shapes differ, or a score is not finite.
@@ -99,7 +99,7 @@ def aupro(masks: Iterable[ArrayLike], maps: Iterable[ArrayLike], limit: float = 
         limit: false-positive rate in (0, 1].
 
     Returns:
-        A value in [0, 1]; exact up to 4 million pixels, beyond that within 1e-4 at the usual limit.
+        A value in [0, 1]; exact or stated as that of `pixel_auroc`.
 
     Raises:
         DataError: as in `pixel_auroc`, or the limit is out of range.

@@ -6,7 +6,8 @@ import pytest
 from reconpatch.errors import DataError
 from reconpatch.evaluation.comparison import Verdict, compare_auroc, compare_pixels
 from reconpatch.evaluation.metrics.image_metrics import aupro, image_auroc, pixel_auroc
-from reconpatch.evaluation.metrics.pixel_histograms import HistogramRun, PixelHistograms
+from reconpatch.evaluation.metrics.pixel_histograms import PixelHistograms
+from reconpatch.evaluation.metrics.pixel_metrics import PixelMetrics
 
 
 def two_detectors(first, second, images=80, seed=0, correlation=0.7):
@@ -137,10 +138,10 @@ def maps_of(images, strength, seed):
 
 
 def histograms_of(masks, maps) -> PixelHistograms:
-    run = HistogramRun()
+    metrics = PixelMetrics(keep_images=True)
     for mask, anomaly_map in zip(masks, maps, strict=True):
-        run.add(mask, anomaly_map)
-    return run.finish()
+        metrics.update(mask, anomaly_map)
+    return metrics.histograms()
 
 
 def test_pixel_metrics_say_which_detector_finds_the_defect():
@@ -160,10 +161,10 @@ def test_pixel_metrics_without_masks_or_with_few_images_cannot_tell():
     few = histograms_of(masks, maps)
     labels = np.arange(10) % 2
     assert "too small" in compare_pixels(labels, few, few, np.arange(10), "aupro").reason
-    run = HistogramRun()
-    for anomaly_map in maps:
-        run.add(None, anomaly_map)
-    blind = run.finish()
+    metrics = PixelMetrics(keep_images=True)
+    for _ in maps:
+        metrics.skip()
+    blind = metrics.histograms()
     assert (
         "no defective image with a mask" in compare_pixels(labels, blind, few, np.arange(10), "aupro").reason
     )
