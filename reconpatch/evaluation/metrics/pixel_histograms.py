@@ -126,7 +126,7 @@ def area_error(counts: ScoreCounts, negative: int, positive: int, limit: float) 
     x, y = (part[0] for part in _curve(counts.masses[[negative]], counts.masses[[positive]]))
     width = np.diff(x)
     inside = np.clip(limit - x[:-1], 0, width)
-    share = np.where(inside < width, 1.0, 0.5) * (counts.lowest < counts.highest)[::-1]
+    share = np.where(inside < width, 1.0, 0.5) * counts.mixed[::-1]
     return float((inside * np.diff(y) * share).sum())
 
 

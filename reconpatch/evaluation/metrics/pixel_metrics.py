@@ -55,7 +55,7 @@ class PixelMetrics:
     """
 
     def __init__(self, keep_images: bool = False) -> None:
-        self._counts = RunningCounts()
+        self._nominal, self._defective = RunningCounts(), RunningCounts()
         self._images: list[ScoreCounts | None] | None = [] if keep_images else None
 
     def skip(self) -> None:
@@ -80,20 +80,16 @@ class PixelMetrics:
                 f"mask of shape {truth.shape} and anomaly map of shape {scores.shape}: both must be the same "
                 "(H, W); move the mask as its image was moved"
             )
-        used = slice(None) if counted is None else truth | np.asarray(counted, dtype=bool)
-        kept, inside = scores[used].ravel(), truth[used].ravel()
-        if not np.isfinite(kept).all():
+        nominal = ~truth if counted is None else ~truth & counted
+        kept, defect = scores[nominal], scores[truth]
+        if not (np.isfinite(kept).all() and np.isfinite(defect).all()):
             raise DataError("an anomaly map holds NaN or infinite values; scores must be finite")
-        if inside.any():
-            weights = np.zeros((3, kept.size))
-            weights[_NOMINAL, ~inside] = weights[_DEFECTIVE, inside] = 1
-            weights[_REGIONS, inside] = region_weights(truth)
-        else:
-            weights = np.array([[1.0], [0.0], [0.0]])
-        counts = ScoreCounts.of(kept, weights)
-        self._counts.add(counts)
+        weights = np.stack([np.ones(defect.size), region_weights(truth)]) if defect.size else np.ones((2, 0))
+        parts = ScoreCounts.of(kept), ScoreCounts.of(defect, weights)
+        self._nominal.add(parts[0])
+        self._defective.add(parts[1])
         if self._images is not None:
-            self._images.append(counts.coarser(IMAGE_SHIFT))
+            self._images.append(_together(*parts, IMAGE_SHIFT))
 
     def histograms(self) -> PixelHistograms:
         """A histogram of each image so far; of none unless ``keep_images``."""
@@ -110,11 +106,12 @@ class PixelMetrics:
         """
         if not 0 < limit <= 1:
             raise DataError(f"limit {limit}: must lie in (0, 1]; 0.3 is usual")
-        counts = self._counts.total()
-        if counts is None or not counts.masses[_DEFECTIVE].any():
+        found, wanted = self._nominal.total(), self._defective.total()
+        if wanted is None or found is None or not len(wanted.bins):
             raise DataError("no mask has a defective pixel: pixel metrics are not defined")
-        if not counts.masses[_NOMINAL].any():
+        if not len(found.bins):
             raise DataError("every pixel of every mask is defective: pixel metrics are not defined")
+        counts = _together(found, wanted, max(found.shift, wanted.shift))
         nominal, defective, regions = counts.masses[:, None]
         best, place = _best_f1(nominal[0], defective[0])
         return PixelResult(
@@ -125,6 +122,12 @@ class PixelMetrics:
             best,
             float(counts.lowest[place]),
         )
+
+
+def _together(nominal: ScoreCounts, defective: ScoreCounts, shift: int) -> ScoreCounts:
+    """The three masses over common bins."""
+    parts = (nominal.coarser(shift), slice(0, 1)), (defective.coarser(shift), slice(1, 3))
+    return ScoreCounts.sum([part.as_rows(rows, 3) for part, rows in parts])
 
 
 def region_weights(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
