@@ -12,18 +12,9 @@ from reconpatch.errors import DataError
 from reconpatch.evaluation.detector_protocol import Detector, Prediction
 from reconpatch.evaluation.metrics.pixel_histograms import PixelHistograms
 from reconpatch.evaluation.metrics.pixel_metrics import PixelMetrics
-from reconpatch.evaluation.score_summary import Metrics, Reasons, record
+from reconpatch.evaluation.score_summary import Metrics, Reasons, record_pixels
 from reconpatch.model.preprocess import prepare_mask
 from reconpatch.settings import Settings
-
-_PIXEL_NAMES = (
-    "pixel_auroc",
-    "aupro",
-    "pixel_f1_max",
-    "pixel_f1_threshold",
-    "pixel_auroc_error",
-    "aupro_error",
-)
 
 
 def read_ground_truth(row: Any, root: Path, settings: Settings) -> NDArray[np.bool_] | None:
@@ -118,16 +109,4 @@ class PixelRun:
         """Add the pixel metrics, or why there are none, and how many images they are from."""
         metrics["n_test_pixel"] = self._images
         metrics["n_test_without_mask"] = self._without
-
-        def compute() -> tuple[float, ...]:
-            found = self._metrics.compute(limit)
-            return (
-                found.pixel_auroc,
-                found.aupro,
-                found.f1_max,
-                found.f1_threshold,
-                found.pixel_auroc_error,
-                found.aupro_error,
-            )
-
-        record(metrics, reasons, _PIXEL_NAMES, compute)
+        record_pixels(metrics, reasons, self._metrics, limit)

@@ -6,11 +6,12 @@ figure, and hides the detectors in their parent runs.
 
 import json
 
+from reconpatch.evaluation.metrics.registry import headlines
 from tasks.registry.mlflow_store import Experiment
 
 _KEY = "by-category"
 _TAG = f"mlflow.sharedViewState.{_KEY}"
-_METRICS = ("image_auroc", "pixel_auroc", "aupro", "seconds_per_image")
+_METRICS = (*headlines(), "seconds_per_image")
 _PARAMS = ("features.image_size", "coreset.ratio", "modulation.dim", "modulation.steps")
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,6 +10,23 @@ from sklearn.metrics import roc_auc_score
 
 from reconpatch.errors import DataError
 from reconpatch.evaluation.metrics.pixel_metrics import PixelMetrics, PixelResult
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """What a detector says of the N images of a test set.
+
+    Attributes:
+        labels: (N,) 0 nominal, 1 defective.
+        scores: (N,) finite, larger is more anomalous.
+        groups: (N,) names; images of one part share one.
+        threshold: the detector's, above which it rejects; None when it is not calibrated.
+    """
+
+    labels: NDArray[np.int_]
+    scores: NDArray[np.float64]
+    groups: NDArray[np.str_]
+    threshold: float | None
 
 
 def image_auroc(labels: ArrayLike, scores: ArrayLike) -> float:

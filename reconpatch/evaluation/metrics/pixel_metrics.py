@@ -95,6 +95,19 @@ class PixelMetrics:
         """A histogram of each image so far; of none unless ``keep_images``."""
         return PixelHistograms.of(self._images or [])
 
+    def counts(self) -> ScoreCounts:
+        """Masses of nominal pixels, defective pixels and the latter by region, over common bins.
+
+        Raises:
+            DataError: there is no defective or no nominal pixel.
+        """
+        nominal, defective = self._nominal.total(), self._defective.total()
+        if nominal is None or defective is None or not len(defective.bins):
+            raise DataError("no mask has a defective pixel: pixel metrics are not defined")
+        if not len(nominal.bins):
+            raise DataError("every pixel of every mask is defective: pixel metrics are not defined")
+        return _together(nominal, defective, max(nominal.shift, defective.shift))
+
     def compute(self, limit: float = 0.3) -> PixelResult:
         """Metrics of all images so far.
 
@@ -104,24 +117,36 @@ class PixelMetrics:
         Raises:
             DataError: there is no defective or no nominal pixel, or the limit is out of range.
         """
-        if not 0 < limit <= 1:
-            raise DataError(f"limit {limit}: must lie in (0, 1]; 0.3 is usual")
-        found, wanted = self._nominal.total(), self._defective.total()
-        if wanted is None or found is None or not len(wanted.bins):
-            raise DataError("no mask has a defective pixel: pixel metrics are not defined")
-        if not len(found.bins):
-            raise DataError("every pixel of every mask is defective: pixel metrics are not defined")
-        counts = _together(found, wanted, max(found.shift, wanted.shift))
-        nominal, defective, regions = counts.masses[:, None]
-        best, place = _best_f1(nominal[0], defective[0])
-        return PixelResult(
-            float(areas(nominal, defective, 1.0)[0]),
-            float(areas(nominal, regions, limit)[0]) / limit,
-            area_error(counts, _NOMINAL, _DEFECTIVE, 1.0),
-            area_error(counts, _NOMINAL, _REGIONS, limit) / limit,
-            best,
-            float(counts.lowest[place]),
-        )
+        counts = self.counts()
+        (auroc, auroc_error), (aupro, aupro_error) = auroc_of_counts(counts), aupro_of_counts(counts, limit)
+        return PixelResult(auroc, aupro, auroc_error, aupro_error, *f1_of_counts(counts))
+
+
+def auroc_of_counts(counts: ScoreCounts, _: float = 1.0) -> tuple[float, float]:
+    """Pixel AUROC of `PixelMetrics.counts`, and its largest possible error."""
+    area = areas(counts.masses[[_NOMINAL]], counts.masses[[_DEFECTIVE]], 1.0)
+    return float(area[0]), area_error(counts, _NOMINAL, _DEFECTIVE, 1.0)
+
+
+def aupro_of_counts(counts: ScoreCounts, limit: float) -> tuple[float, float]:
+    """AUPRO of `PixelMetrics.counts` up to a false-positive rate, and its largest possible error.
+
+    Raises:
+        DataError: the limit is not in (0, 1].
+    """
+    if not 0 < limit <= 1:
+        raise DataError(f"limit {limit}: must lie in (0, 1]; 0.3 is usual")
+    area = areas(counts.masses[[_NOMINAL]], counts.masses[[_REGIONS]], limit)
+    return float(area[0]) / limit, area_error(counts, _NOMINAL, _REGIONS, limit) / limit
+
+
+def f1_of_counts(counts: ScoreCounts, _: float = 1.0) -> tuple[float, float]:
+    """The best F1 of pixels at or above one threshold, and that threshold, of `PixelMetrics.counts`."""
+    negative, positive = counts.masses[[_NOMINAL, _DEFECTIVE]]
+    found, wrong = (np.cumsum(part[::-1])[::-1] for part in (positive, negative))
+    f1 = np.where(positive > 0, 2 * found / (found + wrong + positive.sum()), 0)
+    best = int(np.argmax(f1))
+    return float(f1[best]), float(counts.lowest[best])
 
 
 def _together(nominal: ScoreCounts, defective: ScoreCounts, shift: int) -> ScoreCounts:
@@ -138,11 +163,3 @@ def region_weights(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     inside = labels[window]
     weights: NDArray[np.float64] = 1.0 / np.bincount(inside)[inside]
     return weights
-
-
-def _best_f1(negative: NDArray[np.float64], positive: NDArray[np.float64]) -> tuple[float, int]:
-    """The best F1 of rejecting from one of (B,) ascending bins on, and that bin's place."""
-    found, wrong = (np.cumsum(part[::-1])[::-1] for part in (positive, negative))
-    f1 = np.where(positive > 0, 2 * found / (found + wrong + positive.sum()), 0)
-    best = int(np.argmax(f1))
-    return float(f1[best]), best
