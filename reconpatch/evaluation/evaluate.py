@@ -45,7 +45,7 @@ def evaluate(detector: Detector, table: pd.DataFrame, settings: Settings) -> Eva
     which of the two is right is not known, and the other label would lack its mask.
 
     Maps are measured as they come and not kept, so memory does not grow with the test set. Without a labelled
-    defect the figures that need one are None, and held-out nominal images and synthetic defects, named as
+    defect the metrics that need one are None, and held-out nominal images and synthetic defects, named as
     such, say what they can; seconds an image are those of the test images, and without any of these.
 
     Args:

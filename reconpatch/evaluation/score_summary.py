@@ -1,4 +1,4 @@
-"""Figures from a table of image scores; what is not defined is None, with the reason beside it."""
+"""The metrics of a test set; what is not defined is None, with the reason beside it."""
 
 from collections.abc import Callable
 from functools import partial

@@ -71,8 +71,8 @@ def render_report(evaluation: Evaluation, pictures: Mapping[str, bytes], lineage
         _section("Verdicts", _verdicts(evaluation)),
         _section("Defect types", _types(evaluation)),
         *(_section(PICTURES[key], _figure(key, data)) for key, data in pictures.items()),
-        _section("All figures", _figures(evaluation)),
-        _section("Not available", _table(("figure", "reason"), evaluation.not_available.items())),
+        _section("All metrics", _all_metrics(evaluation)),
+        _section("Not available", _table(("metric", "reason"), evaluation.not_available.items())),
         _section("Data and model", _table(("fact", "value"), ((k, v) for k, v in lineage.items()))),
     ]
     counts = evaluation.metrics
@@ -81,7 +81,7 @@ def render_report(evaluation: Evaluation, pictures: Mapping[str, bytes], lineage
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><title>{name}</title>'
         f"<style>{_STYLE}</style></head><body><main><h1>{name}</h1>"
         f'<p class="sub">{counts["n_train"]} good training images, {counts["n_test"]} test images; '
-        f"ranges below figures are 95 % intervals by group</p>"
+        f"ranges below metrics are 95 % intervals by group</p>"
         f'<div class="cards">{_cards(evaluation)}</div>{"".join(sections)}</main></body></html>\n'
     )
 
@@ -122,16 +122,16 @@ def _verdicts(evaluation: Evaluation) -> str:
 
 def _types(evaluation: Evaluation) -> str:
     rows = []
-    for name, figures in evaluation.defect_types.items():
-        row = [name, figures["n"]]
+    for name, values in evaluation.defect_types.items():
+        row = [name, values["n"]]
         for metric in map(registry.find, ("image_auroc", "detection_rate")):
-            row += [_number(figures[metric.name], share=metric.is_share), _interval(figures, metric)]
+            row += [_number(values[metric.name], share=metric.is_share), _interval(values, metric)]
         rows.append(tuple(row))
     return _table(("type", "images", "image AUROC", "95 % interval", "detected", "95 % interval"), rows)
 
 
-def _figures(evaluation: Evaluation) -> str:
-    return _table(("figure", "value"), ((key, _number(value)) for key, value in evaluation.metrics.items()))
+def _all_metrics(evaluation: Evaluation) -> str:
+    return _table(("metric", "value"), ((key, _number(value)) for key, value in evaluation.metrics.items()))
 
 
 def _figure(key: str, data: bytes) -> str:
@@ -152,8 +152,8 @@ def _number(value: float | int | None, share: bool = False) -> str:
     return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
 
 
-def _interval(figures: Metrics, metric: Metric) -> str:
-    low, high = figures.get(f"{metric.name}_low"), figures.get(f"{metric.name}_high")
+def _interval(values: Metrics, metric: Metric) -> str:
+    low, high = values.get(f"{metric.name}_low"), values.get(f"{metric.name}_high")
     if low is None or high is None:
         return ""
     if metric.is_share:
