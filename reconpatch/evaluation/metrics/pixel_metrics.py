@@ -44,7 +44,7 @@ class PixelMetrics:
     give both curves: nominal pixels, defective pixels, and defective pixels by region.
 
     Bins of score hold one distinct score each up to 262,144 of them, and join neighbouring ones beyond. The
-    error stated then is the most that those bins allow: 1e-5 for millions of pixels within a few magnitudes
+    error stated then is the most that those bins allow: 2e-5 for millions of pixels within a few magnitudes
     (docs/benchmarks.md), more where scores spread over so many that bins become wide.
 
     Weighed: torchmetrics' AUROC keeps every score or bins at thresholds chosen before, and has no AUPRO;
