@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from reconpatch.evaluation.comparison import Comparison, Verdict, compare_auroc
+from reconpatch.evaluation.comparison import Comparison, Conclusion, compare_images
 from reconpatch.evaluation.metrics.image_metrics import image_auroc
 from tasks.registry.former_champions import is_stricter
 
 START, STEP, CANDIDATES = 0.95, 0.004, 10
 _IMAGES = 300  # of each class
 _NOISE = 0.02  # share of a score's variance that a detector has of its own
-PASSES = (Verdict.BETTER, Verdict.NOT_WORSE)
+PASSES = (Conclusion.BETTER, Conclusion.NOT_WORSE)
 
 
 def scores(
@@ -43,14 +43,14 @@ def ratchet(seed: int, *, remember: bool, resamples: int = 1000) -> list[float]:
         candidate = scores(auroc, shared, labels, rng)
 
         def compared(other: NDArray[np.float64], candidate: NDArray[np.float64] = candidate) -> Comparison:
-            return compare_auroc(labels, candidate, other, groups, resamples=resamples)
+            return compare_images(labels, candidate, other, groups, resamples=resamples)
 
         verdict = compared(champions[-1][1])
         if remember and champions[:-1]:
             best = max((one for _, one in champions[:-1]), key=lambda one: image_auroc(labels, one))
             found = compared(best)
             verdict = found if is_stricter(found, verdict) else verdict
-        if verdict.verdict in PASSES:
+        if verdict.conclusion in PASSES:
             champions.append((auroc, candidate))
     return [auroc for auroc, _ in champions]
 

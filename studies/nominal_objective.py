@@ -106,8 +106,8 @@ def prepare_bench(
     )
 
 
-def judge(bench: Bench, settings: Settings) -> dict[str, float]:
-    """Fit a candidate and judge it.
+def fit_and_measure(bench: Bench, settings: Settings) -> dict[str, float]:
+    """Fit a candidate and measure it on nominal images alone.
 
     Args:
         bench: of `prepare_bench`.

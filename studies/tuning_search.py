@@ -33,7 +33,7 @@ def suggest(trial: "optuna.trial.BaseTrial") -> dict[str, Any]:
 
 
 def search(
-    judge: Callable[[Settings], Mapping[str, float]],
+    measure: Callable[[Settings], Mapping[str, float]],
     settings: Settings,
     *,
     objective: str,
@@ -48,7 +48,7 @@ def search(
     and its parameters are tried again.
 
     Args:
-        judge: fits and measures a candidate; its figures by name.
+        measure: fits and measures a candidate; its figures by name.
         settings: what the candidates differ from.
         objective: name of the figure that is maximised; the sampler sees no other.
         trials: complete ones wanted.
@@ -76,7 +76,7 @@ def search(
         changes = suggest(asked)
         candidate = _candidate(settings, changes)
         try:
-            figures = dict(judge(candidate))
+            figures = dict(measure(candidate))
         except ReConPatchError:
             study.tell(asked, state=_failed())
             raise

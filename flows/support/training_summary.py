@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.support.prefect_artifacts import artifact_key
+from reconpatch.evaluation.metrics.registry import METRICS
 from reconpatch.settings.pipeline_sections import ALL
 from tasks.registry.gate_rules import GateReport
 from tasks.running.run_stage import Finished
@@ -17,9 +18,7 @@ from tasks.running.stage_table import EVALUATIONS
 _COLUMNS = {
     "category": "category",
     "backbone": "backbone",
-    "image_auroc": "image AUROC",
-    "pixel_auroc": "pixel AUROC",
-    "aupro": "AUPRO",
+    **{metric.name: metric.label for metric in METRICS if metric.is_headline},
 }
 # What is known without a labelled defect.
 _UNLABELLED = {

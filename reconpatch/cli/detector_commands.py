@@ -84,13 +84,14 @@ def robustness(
     """Measure what detectors lose when test images are turned, shifted, lit otherwise, blurred or noisy."""
     from reconpatch.data.file_listing import printable
     from reconpatch.data.manifest import build_manifest
-    from reconpatch.evaluation.robustness import METRICS, measure_robustness
+    from reconpatch.evaluation.metrics.registry import headlines
+    from reconpatch.evaluation.robustness import measure_robustness
     from reconpatch.loading import load
 
     detectors = {model: load(model, device=device) for model in models}
     settings = next(iter(detectors.values())).settings
     rows = measure_robustness(detectors, build_manifest(category, settings.data), settings)
-    table = Table("detector", "disturbance", *METRICS, "drops", title=printable(category.resolve().name))
+    table = Table("detector", "disturbance", *headlines(), "drops", title=printable(category.resolve().name))
     for row in rows:
         figures = ["-" if value is None else f"{value:.4f}" for value in row.figures]
         drops = ", ".join("-" if value is None else f"{value:+.4f}" for value in row.drops)

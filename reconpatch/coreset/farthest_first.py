@@ -73,16 +73,14 @@ class Traversal:
         the lowest index.
         """
         bounds = self._bounds
-        bounds.add(np.flatnonzero(bounds.order == first))
+        none, exact = np.empty(0, dtype=np.int64), np.empty(0)
+        bounds.add(np.flatnonzero(bounds.order == first), none, exact)
         yield first
         bounds.above(0)
         while bounds.count < self._size and bounds.highest() > 0:
             places, floor = self._contenders()
             self._confirm(places)
-            chosen = self._pick(places, floor)
-            if len(chosen):
-                bounds.add(chosen)
-                yield from bounds.order[chosen].tolist()
+            yield from bounds.order[self._pick(places, floor)].tolist()
         # What is left coincides with centres.
         yield from np.sort(bounds.order[bounds.bound >= 0])[: self._size - bounds.count].tolist()
 
@@ -133,8 +131,7 @@ class Traversal:
         ]
         products = apart if _cost(apart) < _cost(together) else together
         for some, value in self._pool.map(self._confirmed, products):
-            bounds.lower(some, value)
-        bounds.known[todo] = bounds.count
+            bounds.confirm(some, value)
 
     def _confirmed(self, product: _Product) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """The places of a product, and their distances to the nearest of its centres where that is lower."""
@@ -161,7 +158,11 @@ class Traversal:
         return np.multiply(vectors, self._bounds.coordinates.scale, out=vectors)
 
     def _pick(self, places: NDArray[np.int64], floor: float) -> NDArray[np.int64]:
-        """Places of the next centres among confirmed contenders, until the best is at the floor."""
+        """Add the next centres, chosen among confirmed contenders until the best is at the floor.
+
+        Returns:
+            Their places; none where no contender is above the floor.
+        """
         bounds = self._bounds
         places = places[bounds.bound[places] > floor]
         places = places[np.argsort(bounds.order[places])]
@@ -181,9 +182,8 @@ class Traversal:
             if len(near):
                 value[near] = np.minimum(value[near], squared_distances(vectors[near], vectors[best]))
                 thresholds[near] = value[near] - lower[near]
-        bounds.lower(places, value)
-        # These have been compared with the centres that the chosen are about to become.
-        bounds.known[places] = bounds.count + len(chosen)
+        if chosen:
+            bounds.add(places[chosen], places, value)
         return places[chosen]
 
 

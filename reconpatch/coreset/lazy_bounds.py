@@ -30,7 +30,7 @@ class LazyBounds:
         cell: (N,) its cell, ascending.
         coordinates: of the points in their places.
         bound: (N,) float64; `CHOSEN`, which is negative, for centres.
-        known: (N,) how many centres, from the first on, a point's bound is exact for.
+        known: (N,) how many centres, from the first on, a point's bound is exact for; at most ``count``.
         centres: (size,) original indices of the centres.
         columns: (size, k + 2) their coordinates.
         count: number of centres so far.
@@ -62,22 +62,31 @@ class LazyBounds:
         numbers = self._reaching[cell]
         return np.array(numbers[bisect_left(numbers, first) :], dtype=np.int64)
 
-    def add(self, places: NDArray[np.int64]) -> None:
-        """Make the points at ``places`` the next centres."""
-        numbers = np.arange(self.count, self.count + len(places))
-        self.count += len(places)
-        self.bound[places] = CHOSEN
-        self.centres[numbers] = self.order[places]
-        self.columns[torch.from_numpy(numbers)] = self.coordinates.columns(places)
-        reached = self._cells.reached(self.coordinates, places, self._ceiling)
+    def confirm(self, places: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        """Set the bounds of points that have been compared with every centre so far."""
+        self._lower(places, values)
+        self.known[places] = self.count
+
+    def add(self, centres: NDArray[np.int64], places: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        """Make some points the next centres, and set the bounds of those already compared with them.
+
+        One step, so that `known` never counts a centre that is not there yet.
+
+        Args:
+            centres: places of the new centres, in order.
+            places: of points that have been compared with every centre, the new ones included.
+            values: their bounds after it.
+        """
+        self._lower(places, values)
+        numbers = np.arange(self.count, self.count + len(centres))
+        self.bound[centres] = CHOSEN
+        self.centres[numbers] = self.order[centres]
+        self.columns[torch.from_numpy(numbers)] = self.coordinates.columns(centres)
+        reached = self._cells.reached(self.coordinates, centres, self._ceiling)
         for cell, by in enumerate(reached.T):
             self._reaching[cell].extend(numbers[by].tolist())
-
-    def lower(self, places: NDArray[np.int64], values: NDArray[np.float64]) -> None:
-        """Set the bounds of some points to values that are not above them."""
-        self.bound[places] = values
-        for cell in np.unique(self.cell[places]).tolist():
-            self._ceiling[cell] = self.bound[self._cells.places(cell)].max()
+        self.count += len(centres)
+        self.known[places] = self.count
 
     def above(self, floor: float) -> NDArray[np.int64]:
         """Ascending places of the points whose bound, brought up to date, is above ``floor``."""
@@ -87,6 +96,11 @@ class LazyBounds:
             places = self._cells.places(cell)
             parts.append(places.start + np.flatnonzero(self.bound[places] > floor))
         return np.concatenate(parts)
+
+    def _lower(self, places: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        self.bound[places] = values
+        for cell in np.unique(self.cell[places]).tolist():
+            self._ceiling[cell] = self.bound[self._cells.places(cell)].max()
 
     def _refresh(self, cell: int) -> None:
         missed = self.reaching(cell, self._seen[cell])

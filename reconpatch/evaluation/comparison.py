@@ -13,13 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reconpatch.errors import DataError
-from reconpatch.evaluation.metrics.bootstrap import clusters, draw_groups, weighted_auroc
+from reconpatch.evaluation.metrics import registry
+from reconpatch.evaluation.metrics.bootstrap import clusters, draw_groups
 from reconpatch.evaluation.metrics.image_metrics import checked, placements
-from reconpatch.evaluation.metrics.pixel_histograms import (
-    PixelHistograms,
-    resampled_aupro,
-    resampled_pixel_auroc,
-)
+from reconpatch.evaluation.metrics.pixel_histograms import PixelHistograms
 
 MARGIN = 0.01
 FEWEST_GROUPS = 10  # of each class; below, the bootstrap's bounds do not hold what they say
@@ -31,7 +28,7 @@ _MOST_WEIGHTS = 1 << 22
 _Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
-class Verdict(StrEnum):
+class Conclusion(StrEnum):
     """What a comparison says of the first detector."""
 
     BETTER = "better"
@@ -45,18 +42,18 @@ class Comparison:
     """One metric of two detectors on the same images.
 
     Attributes:
-        verdict: ``better``: the lower bound is above 0; ``not worse``: it is above -margin; ``worse``: it is
-            not, and the upper bound is below 0; else ``CANNOT TELL``.
+        conclusion: ``better``: the lower bound is above 0; ``not worse``: it is above -margin; ``worse``: it
+            is not, and the upper bound is below 0; else ``CANNOT TELL``.
         difference: first minus second detector, on all images; None when it is not defined.
         lower: one-sided 95 % bound of the difference; None where no bound can be had.
         upper: the same from above.
         detectable: the smallest difference that such a test set shows in 8 of 10 cases; where the set is
             saturated, the largest that it may hide (95 %).
         margin: loss that is accepted.
-        reason: the verdict in words.
+        reason: the conclusion in words.
     """
 
-    verdict: Verdict
+    conclusion: Conclusion
     difference: float | None
     lower: float | None
     upper: float | None
@@ -71,42 +68,45 @@ class Comparison:
         """``CANNOT TELL``, with what may be hidden where that is known."""
         if hidden is not None:
             reason += f"; a difference up to {hidden:.4f} may go unseen"
-        return cls(Verdict.CANNOT_TELL, difference, None, None, hidden, margin, reason)
+        return cls(Conclusion.CANNOT_TELL, difference, None, None, hidden, margin, reason)
 
 
-def compare_auroc(
+def compare_images(
     labels: ArrayLike,
     first: ArrayLike,
     second: ArrayLike,
     groups: ArrayLike,
+    metric: str = "image_auroc",
     *,
     margin: float = MARGIN,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Comparison:
-    """Compare the image AUROC of two detectors.
+    """Compare a metric of image scores of two detectors, such as the image AUROC.
 
     Args:
         labels: (N,) 0 nominal, 1 defective.
         first: (N,) finite scores of the detector that is judged.
         second: (N,) finite scores of the detector that it is compared with; scales may differ.
         groups: (N,) names; each distinct one is drawn as a whole.
-        margin: loss of AUROC that still counts as not worse.
+        metric: name of one that the registry can resample.
+        margin: loss that still counts as not worse.
         resamples: number of bootstrap sets.
         seed: of the draws.
 
     Raises:
-        DataError: the arrays do not fit, or a score is not finite.
+        DataError: the arrays do not fit, a score is not finite, or the metric is another one.
     """
+    resampled, sign = _comparable(metric, of_images=True)
     truth, new = checked(labels, first)
     _, old = checked(labels, second)
     member, _ = clusters(groups, truth.shape)
     if truth.all():
-        return Comparison.cannot("no nominal image: the AUROC is not defined", margin)
+        return Comparison.cannot("no nominal image: the metric is not defined", margin)
     moved = placements(truth, new) != placements(truth, old)
 
     def difference(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return weighted_auroc(truth, new, weights) - weighted_auroc(truth, old, weights)
+        return sign * (resampled(truth, new, weights) - resampled(truth, old, weights))
 
     both_perfect = all(bool((placements(truth, scores) == 1).all()) for scores in (new, old))
     # One missed defect moves every nominal image's place too: of one part they all speak.
@@ -126,14 +126,14 @@ def compare_pixels(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Comparison:
-    """Compare pixel AUROC or AUPRO of two detectors from their per-image histograms.
+    """Compare a pixel metric of two detectors from their per-image histograms.
 
     Args:
         labels: (N,) 0 nominal, 1 defective.
         first: of the N images by the detector that is judged.
         second: of the same images, by the detector that it is compared with.
         groups: (N,) names; each distinct one is drawn as a whole.
-        metric: ``pixel_auroc`` or ``aupro``.
+        metric: name of one that the registry can resample, such as ``aupro``.
         limit: false-positive rate up to which AUPRO integrates.
         margin: loss that still counts as not worse.
         resamples: number of bootstrap sets.
@@ -142,8 +142,7 @@ def compare_pixels(
     Raises:
         DataError: the number of images differs, or the metric is another one.
     """
-    if metric not in ("pixel_auroc", "aupro"):
-        raise DataError(f"{metric}: no pixel metric; pixel_auroc and aupro are")
+    resampled, sign = _comparable(metric, of_images=False)
     truth = np.asarray(labels).astype(bool)
     if not len(first) == len(second) == truth.size:
         raise DataError(f"{len(first)} and {len(second)} histograms of {truth.size} images: must be the same")
@@ -153,19 +152,25 @@ def compare_pixels(
     member, _ = clusters(np.asarray(groups, dtype=str)[rows], rows.shape)
     new, old = first.take(rows), second.take(rows)
 
-    def statistic(histograms: PixelHistograms, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        if metric == "aupro":
-            return resampled_aupro(histograms, weights, limit)
-        return resampled_pixel_auroc(histograms, weights)
-
     def difference(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return statistic(new, weights) - statistic(old, weights)
+        return sign * (resampled(new, weights, limit) - resampled(old, weights, limit))
 
     whole = np.ones((1, rows.size))
-    perfect = statistic(new, whole)[0] >= 1 and statistic(old, whole)[0] >= 1
+    best = registry.find(metric).highest if sign > 0 else -registry.find(metric).lowest
+    perfect = all(sign * resampled(one, whole, limit)[0] >= best for one in (new, old))
     return _compare(
         truth[rows], member, difference, margin, resamples, seed, np.unique(member).size, saturated=perfect
     )
+
+
+def _comparable(name: str, of_images: bool) -> tuple[Callable[..., NDArray[np.float64]], int]:
+    """How the registry resamples a metric, and the sign that makes its larger values better."""
+    metric = registry.find(name)
+    if metric.resampled is None or (metric.of_images is not None) != of_images:
+        kind = "image" if of_images else "pixel"
+        known = ", ".join(registry.comparable())
+        raise DataError(f"{name}: no {kind} metric that can be resampled; choose from {known}")
+    return metric.resampled, 1 if metric.larger_is_better else -1
 
 
 def _compare(
@@ -209,30 +214,30 @@ def _compare(
     reach = spread * normal.inv_cdf(1 - _RISK)
     lower, upper = min(lower, observed - reach), max(upper, observed + reach)
     detectable = spread * (normal.inv_cdf(1 - _RISK) + normal.inv_cdf(_DETECTED))
-    verdict = _verdict(lower, upper, margin)
+    conclusion = _conclude(lower, upper, margin)
     told = f"{observed:+.4f}, 95 % bounds {lower:+.4f} and {upper:+.4f}, margin {margin:g}"
     if lower <= 0 <= upper:
         told += "; not distinguishable"
     told += f"; smallest detectable difference {detectable:.4f}"
-    return Comparison(verdict, observed, lower, upper, detectable, margin, told)
+    return Comparison(conclusion, observed, lower, upper, detectable, margin, told)
 
 
 def _constant(observed: float, margin: float, hidden: float | None) -> Comparison:
     """Where every resample gives the same difference: the bounds are what the set may hide."""
     told = "every resample gives the same difference"
-    verdict = Verdict.CANNOT_TELL
+    conclusion = Conclusion.CANNOT_TELL
     if hidden is not None and abs(observed) > hidden:
-        verdict = _verdict(observed - hidden, observed + hidden, margin)
-    if hidden is None or verdict in (Verdict.CANNOT_TELL, Verdict.NOT_WORSE):
+        conclusion = _conclude(observed - hidden, observed + hidden, margin)
+    if hidden is None or conclusion in (Conclusion.CANNOT_TELL, Conclusion.NOT_WORSE):
         return Comparison.cannot(told, margin, observed, hidden)
     lower, upper = observed - hidden, observed + hidden
     told = f"{observed:+.4f} in every resample, of which up to {hidden:.4f} may be luck; margin {margin:g}"
-    return Comparison(verdict, observed, lower, upper, hidden, margin, told)
+    return Comparison(conclusion, observed, lower, upper, hidden, margin, told)
 
 
-def _verdict(lower: float, upper: float, margin: float) -> Verdict:
+def _conclude(lower: float, upper: float, margin: float) -> Conclusion:
     if lower > 0:
-        return Verdict.BETTER
+        return Conclusion.BETTER
     if lower > -margin:
-        return Verdict.NOT_WORSE
-    return Verdict.WORSE if upper < 0 else Verdict.CANNOT_TELL
+        return Conclusion.NOT_WORSE
+    return Conclusion.WORSE if upper < 0 else Conclusion.CANNOT_TELL

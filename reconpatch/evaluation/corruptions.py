@@ -1,6 +1,7 @@
 """Disturbances of a real line, at stated strengths: what a moved camera or an old lamp does to images.
 
-Pure functions of image, mask and seed. What moves an image moves its mask along.
+Pure functions of image, mask and seed. What moves an image moves its mask along. A new one is a function and
+an entry of `CORRUPTIONS`; `measure_robustness` and the command line show it.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Seeded synthetic defects on nominal images, for sets without a real one.
 
 They say whether a detector sees such disturbances at all. They are no stand-in for real defects, and every
-figure made with them is named synthetic.
+metric made with them is named synthetic.
 """
 
 from collections.abc import Callable

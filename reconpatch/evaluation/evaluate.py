@@ -17,7 +17,7 @@ from reconpatch.evaluation.detector_protocol import Detector, Prediction
 from reconpatch.evaluation.evaluation_result import Evaluation, Example
 from reconpatch.evaluation.ground_truth import PixelRun, ground_truth
 from reconpatch.evaluation.leak_check import check_disjoint
-from reconpatch.evaluation.metrics.operating_points import choosing_part, judge
+from reconpatch.evaluation.metrics.operating_points import choosing_part, measure_chosen_thresholds
 from reconpatch.evaluation.report.example_choice import choose_examples, colour_scale
 from reconpatch.evaluation.score_summary import summarise_images, summarise_types
 from reconpatch.evaluation.unlabelled import evaluate_unlabelled, heldout_rows
@@ -45,7 +45,7 @@ def evaluate(detector: Detector, table: pd.DataFrame, settings: Settings) -> Eva
     which of the two is right is not known, and the other label would lack its mask.
 
     Maps are measured as they come and not kept, so memory does not grow with the test set. Without a labelled
-    defect the figures that need one are None, and held-out nominal images and synthetic defects, named as
+    defect the metrics that need one are None, and held-out nominal images and synthetic defects, named as
     such, say what they can; seconds an image are those of the test images, and without any of these.
 
     Args:
@@ -86,7 +86,7 @@ def evaluate(detector: Detector, table: pd.DataFrame, settings: Settings) -> Eva
     pixels.finish(metrics, reasons, settings.evaluate.aupro_limit)
     if share > 0:
         found = detector.stream([root / path for path in choosing["path"]])
-        judge(
+        measure_chosen_thresholds(
             choosing.assign(score=[one.score for one in found]), scores, settings.evaluate, metrics, reasons
         )
     metrics["n_train"] = len(training_rows(table))

@@ -67,10 +67,10 @@ class Evaluation:
 
     Attributes:
         category: its name.
-        metrics: figures that the same inputs give again byte for byte; None where not available.
+        metrics: values that the same inputs give again byte for byte; None where not available.
         defect_types: per type: n, image_auroc, detection_rate.
         not_available: metric -> why it is None.
-        timings: figures that differ from run to run, in seconds.
+        timings: values that differ from run to run, in seconds.
         table: a row a test image: path, label, defect_type, group, score, is_anomalous.
         scale: the category's colour scale; None without a test image.
         examples: images to look at, with maps on that scale.
@@ -88,11 +88,11 @@ class Evaluation:
     pixels: PixelHistograms | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures as one JSON object, timings included."""
+        """All values as one JSON object, timings included."""
         return {**self.deterministic(), **self.timings}
 
     def deterministic(self) -> dict[str, Any]:
-        """The figures without the timings, as one JSON object."""
+        """The values without the timings, as one JSON object."""
         return {
             **self.metrics,
             "category": self.category,
@@ -110,7 +110,7 @@ class Evaluation:
             folder: made when missing.
             lineage: facts on data and model for the report, such as digests and versions.
         """
-        # Drawing brings matplotlib along, which who only wants figures need not load.
+        # Drawing brings matplotlib along, which a caller who only wants numbers need not load.
         from reconpatch.evaluation.report.html_report import PICTURES, draw_pictures, render_report
 
         write_json(folder / METRICS, self.deterministic())

@@ -10,20 +10,11 @@ from numpy.typing import NDArray
 from reconpatch.data.images import read_mask
 from reconpatch.errors import DataError
 from reconpatch.evaluation.detector_protocol import Detector, Prediction
-from reconpatch.evaluation.metrics.pixel_histograms import HistogramRun, PixelHistograms
+from reconpatch.evaluation.metrics.pixel_histograms import PixelHistograms
 from reconpatch.evaluation.metrics.pixel_metrics import PixelMetrics
-from reconpatch.evaluation.score_summary import Metrics, Reasons, record
+from reconpatch.evaluation.score_summary import Metrics, Reasons, record_pixels
 from reconpatch.model.preprocess import prepare_mask
 from reconpatch.settings import Settings
-
-_PIXEL_NAMES = (
-    "pixel_auroc",
-    "aupro",
-    "pixel_f1_max",
-    "pixel_f1_threshold",
-    "pixel_auroc_error",
-    "aupro_error",
-)
 
 
 def read_ground_truth(row: Any, root: Path, settings: Settings) -> NDArray[np.bool_] | None:
@@ -91,8 +82,7 @@ class PixelRun:
         self._settings = settings
         self._detector = detector
         self._counted = counted_pixels(detector)
-        self._metrics = PixelMetrics()
-        self._histograms = HistogramRun()
+        self._metrics = PixelMetrics(keep_images=True)
         self._images = 0
         self._without = 0
 
@@ -103,8 +93,8 @@ class PixelRun:
             DataError: see `ground_truth`.
         """
         mask = ground_truth(row, self._root, self._settings, self._detector)
-        self._histograms.add(mask, prediction.anomaly_map, self._counted)
         if mask is None:
+            self._metrics.skip()
             self._without += 1
             return
         self._metrics.update(mask, prediction.anomaly_map, self._counted)
@@ -113,22 +103,10 @@ class PixelRun:
     @property
     def histograms(self) -> PixelHistograms:
         """One histogram an image so far."""
-        return self._histograms.finish()
+        return self._metrics.histograms()
 
     def finish(self, metrics: Metrics, reasons: Reasons, limit: float) -> None:
         """Add the pixel metrics, or why there are none, and how many images they are from."""
         metrics["n_test_pixel"] = self._images
         metrics["n_test_without_mask"] = self._without
-
-        def compute() -> tuple[float, ...]:
-            found = self._metrics.compute(limit)
-            return (
-                found.pixel_auroc,
-                found.aupro,
-                found.f1_max,
-                found.f1_threshold,
-                found.pixel_auroc_error,
-                found.aupro_error,
-            )
-
-        record(metrics, reasons, _PIXEL_NAMES, compute)
+        record_pixels(metrics, reasons, self._metrics, limit)

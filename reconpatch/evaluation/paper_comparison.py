@@ -1,4 +1,4 @@
-"""A preset over a whole data set, with the paper's figures beside ours."""
+"""A preset over a whole data set, with the paper's metrics beside ours."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ MEAN = "mean"
 
 @dataclass(frozen=True)
 class Row:
-    """One category's figures, or their mean.
+    """One category's metrics, or their mean.
 
     Attributes:
         category: its name, or ``mean``.
@@ -51,7 +51,7 @@ def reproduce(
         root: folder of the categories.
         settings: the preset's parameters, with overrides.
         out: a folder of metrics for each category; other parameters, images or weights get another one.
-        preset: name of the preset, for the paper's figures.
+        preset: name of the preset, for the paper's metrics.
         categories: some of the data set's; None takes all.
         cache: the feature cache or its folder.
         report: told of each row as soon as it is known.

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,16 +12,19 @@ from numpy.typing import NDArray
 from reconpatch.data.images import read_image
 from reconpatch.data.reviews import contradicted
 from reconpatch.errors import DataError
-from reconpatch.evaluation.corruptions import CORRUPTIONS, Corruption
+from reconpatch.evaluation import corruptions as known
+from reconpatch.evaluation.corruptions import Corruption
 from reconpatch.evaluation.detector_protocol import Detector
 from reconpatch.evaluation.ground_truth import counted_pixels, moved_defect, read_ground_truth
 from reconpatch.evaluation.leak_check import check_disjoint
-from reconpatch.evaluation.metrics.image_metrics import image_auroc
+from reconpatch.evaluation.metrics import registry
+from reconpatch.evaluation.metrics.image_metrics import ImageScores
 from reconpatch.evaluation.metrics.pixel_metrics import PixelMetrics
+from reconpatch.evaluation.metrics.registry import Metric
+from reconpatch.evaluation.metrics.score_counts import ScoreCounts
 from reconpatch.progress import track
 from reconpatch.settings import Settings
 
-METRICS = ("image_auroc", "pixel_auroc", "aupro")
 UNDISTURBED = "none"
 _AT_ONCE = 32  # images in memory
 
@@ -33,7 +37,7 @@ class Robustness:
         detector: its name.
         corruption: name of the disturbance; ``none`` for the images as they are.
         strength: what is done, in words and units.
-        figures: image AUROC, pixel AUROC and AUPRO in [0, 1]; the last two None without a mask.
+        figures: the registry's headline metrics, in its order; those of pixels None without a mask.
         drops: what was lost of each against ``none``; None where not available.
     """
 
@@ -48,7 +52,7 @@ def measure_robustness(
     detectors: Mapping[str, Detector],
     table: pd.DataFrame,
     settings: Settings,
-    corruptions: Sequence[Corruption] = CORRUPTIONS,
+    corruptions: Sequence[Corruption] | None = None,
 ) -> list[Robustness]:
     """Evaluate detectors on the test images as they are and under each disturbance.
 
@@ -59,7 +63,7 @@ def measure_robustness(
         detectors: fitted ones, by name.
         table: the category's manifest.
         settings: sections ``data`` (mask threshold) and ``evaluate`` (AUPRO's limit), and ``seed``.
-        corruptions: the disturbances.
+        corruptions: the disturbances; None: all of `CORRUPTIONS`.
 
     Returns:
         A row a detector and disturbance, the undisturbed one first.
@@ -75,8 +79,8 @@ def measure_robustness(
     rows = []
     for name, detector in detectors.items():
         plain = _measure(detector, test, Path(table.attrs["root"]), settings, None)
-        rows.append(Robustness(name, UNDISTURBED, "", plain, tuple(None for _ in METRICS)))
-        for corruption in corruptions:
+        rows.append(Robustness(name, UNDISTURBED, "", plain, tuple(None for _ in plain)))
+        for corruption in known.CORRUPTIONS if corruptions is None else corruptions:
             found = _measure(detector, test, Path(table.attrs["root"]), settings, corruption)
             drops = tuple(
                 None if before is None or after is None else before - after
@@ -104,11 +108,23 @@ def _measure(
             if prepared is not None:
                 pixels.update(prepared, prediction.anomaly_map, counted_pixels(detector))
                 marked += int(label)
-    auroc = image_auroc(test["label"].to_numpy(), np.array(scores))
-    if not marked:
-        return auroc, None, None
-    found = pixels.compute(settings.evaluate.aupro_limit)
-    return auroc, found.pixel_auroc, found.aupro
+    none = np.full(len(test), "", dtype=str)
+    images = ImageScores(test["label"].to_numpy(int), np.array(scores), none, None)
+    counts = pixels.counts() if marked else None
+    return tuple(_value(registry.find(name), images, counts, settings) for name in registry.headlines())
+
+
+def _value(
+    metric: Metric, images: ImageScores, counts: ScoreCounts | None, settings: Settings
+) -> float | None:
+    found: Any = None
+    if metric.of_images is not None:
+        found = metric.of_images(images)
+    elif metric.of_pixels is not None and counts is not None:
+        found = metric.of_pixels(counts, settings.evaluate.aupro_limit)
+    if found is None:
+        return None
+    return float(found[0] if metric.also else found)
 
 
 def _disturbed(

@@ -1,21 +1,22 @@
-"""Figures from a table of image scores; what is not defined is None, with the reason beside it."""
+"""The metrics of a test set; what is not defined is None, with the reason beside it."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from reconpatch.errors import DataError
-from reconpatch.evaluation.metrics.image_metrics import d_prime, f1_max, image_auroc
-from reconpatch.evaluation.metrics.intervals import auroc_interval, share_interval
+from reconpatch.evaluation.metrics import registry
+from reconpatch.evaluation.metrics.image_metrics import ImageScores
+from reconpatch.evaluation.metrics.pixel_metrics import PixelMetrics
+from reconpatch.evaluation.metrics.score_counts import ScoreCounts
+from reconpatch.evaluation.metrics.threshold_metrics import own_threshold
 
 Metrics = dict[str, float | int | None]
 Reasons = dict[str, str]
 
 _BY_TYPE = ("image_auroc", "detection_rate")
-_NO_NOMINAL, _NO_DEFECT = "no nominal test image", "no defective test image"
 
 
 def record(metrics: Metrics, reasons: Reasons, names: tuple[str, ...], compute: Callable[[], Any]) -> None:
@@ -38,28 +39,41 @@ def summarise_images(table: pd.DataFrame, threshold: float | None) -> tuple[Metr
         threshold: the detector's; an image is rejected above it. None when it is not calibrated.
 
     Returns:
-        image_auroc, image_f1_max and f1_threshold, d_prime, threshold, false_reject_rate of nominal and
-        detection_rate of defective images; 95 % intervals as ``<name>_low`` and ``_high`` of image_auroc and
-        both rates; and the reason for each None.
+        The threshold and every metric of the registry that image scores give, with 95 % intervals as
+        ``<name>_low`` and ``_high`` where it has one; and the reason for each None.
     """
     metrics: Metrics = {}
     reasons: Reasons = {}
-    labels, scores = table["label"].to_numpy(int), table["score"].to_numpy(float)
-    groups = table["group"].to_numpy(str)
-    record(metrics, reasons, ("image_auroc",), lambda: image_auroc(labels, scores))
-    record(
-        metrics,
-        reasons,
-        ("image_auroc_low", "image_auroc_high"),
-        lambda: auroc_interval(labels, scores, groups),
+    images = ImageScores(
+        table["label"].to_numpy(int), table["score"].to_numpy(float), table["group"].to_numpy(str), threshold
     )
-    record(metrics, reasons, ("image_f1_max", "f1_threshold"), lambda: _f1(labels, scores))
-    record(metrics, reasons, ("d_prime",), lambda: d_prime(labels, scores))
-    record(metrics, reasons, ("threshold",), lambda: _shipped(threshold))
-    for name, label in (("false_reject_rate", 0), ("detection_rate", 1)):
-        rows = labels == label
-        _record_rate(metrics, reasons, name, scores[rows], groups[rows], threshold)
+    record(metrics, reasons, ("threshold",), lambda: own_threshold(images))
+    for metric in registry.METRICS:
+        if metric.of_images is not None:
+            record(metrics, reasons, (metric.name, *metric.also), partial(metric.of_images, images))
+        if metric.interval is not None:
+            ends = (f"{metric.name}_low", f"{metric.name}_high")
+            record(metrics, reasons, ends, partial(metric.interval, images))
     return metrics, reasons
+
+
+def record_pixels(metrics: Metrics, reasons: Reasons, pixels: PixelMetrics, limit: float) -> None:
+    """Store the pixel metrics, or why there are none.
+
+    Args:
+        metrics: added to.
+        reasons: added to.
+        pixels: fed with every map.
+        limit: false-positive rate up to which AUPRO integrates.
+    """
+    for metric in registry.METRICS:
+        if metric.of_pixels is not None:
+            compute = partial(_of_pixels, metric.of_pixels, pixels, limit)
+            record(metrics, reasons, (metric.name, *metric.also), compute)
+
+
+def _of_pixels(compute: Callable[[ScoreCounts, float], Any], pixels: PixelMetrics, limit: float) -> Any:
+    return compute(pixels.counts(), limit)
 
 
 def summarise_types(table: pd.DataFrame, threshold: float | None) -> dict[str, Metrics]:
@@ -76,35 +90,3 @@ def summarise_types(table: pd.DataFrame, threshold: float | None) -> dict[str, M
         kept = {key: value for key, value in whole.items() if key.startswith(_BY_TYPE)}
         types[str(name)] = {"n": int((rows["label"] == 1).sum()), **kept}
     return types
-
-
-def _f1(labels: NDArray[np.int_], scores: NDArray[np.float64]) -> tuple[float, float]:
-    if labels.all():
-        raise DataError("no nominal image: a best F1 says nothing")
-    return f1_max(labels, scores)
-
-
-def _shipped(threshold: float | None) -> float:
-    if threshold is None:
-        raise DataError("the detector is not calibrated: no nominal images were held out")
-    return threshold
-
-
-def _record_rate(
-    metrics: Metrics,
-    reasons: Reasons,
-    name: str,
-    scores: NDArray[np.float64],
-    groups: NDArray[np.str_],
-    threshold: float | None,
-) -> None:
-    """Share of the scores above the threshold, and its interval."""
-
-    def rejected() -> NDArray[np.bool_]:
-        if not scores.size:
-            raise DataError(_NO_NOMINAL if name == "false_reject_rate" else _NO_DEFECT)
-        return scores > _shipped(threshold)
-
-    record(metrics, reasons, (name,), lambda: float(rejected().mean()))
-    ends = (f"{name}_low", f"{name}_high")
-    record(metrics, reasons, ends, lambda: share_interval(rejected(), groups))

@@ -41,7 +41,7 @@ def evaluate_unlabelled(
     metrics: Metrics,
     reasons: Reasons,
 ) -> float | None:
-    """Add the figures that need no real defect.
+    """Add the metrics that need no real defect.
 
     heldout_false_reject_rate: share of the held-out nominal images above the threshold that the OTHER groups
     of held-out images give (on the images that set it, a threshold would only confirm itself).

@@ -12,13 +12,13 @@ from reconpatch.data.training_images import TrainingSet
 from reconpatch.evaluation.evaluate import evaluate
 from reconpatch.evaluation.evaluation_result import Evaluation
 from reconpatch.evaluation.leak_check import check_disjoint
+from reconpatch.evaluation.metrics.registry import headlines
 from reconpatch.settings import Settings
 from reconpatch.settings.pipeline_sections import ALL
 from reconpatch.unified.unified_detector import Unified
 
-# Figures that are told of every category beside those of the whole; the first three have a mean over all.
-_HEADLINES = ("image_auroc", "pixel_auroc", "aupro")
-_TOLD = (*_HEADLINES, "image_f1_max", "detection_rate", "false_reject_rate")
+# Metrics of every category that stand beside those of the whole; the headlines have a mean over all.
+_TOLD = (*headlines(), "image_f1_max", "detection_rate", "false_reject_rate")
 
 
 def evaluate_category(
@@ -67,7 +67,7 @@ def evaluate_all(
     for name, one in named.items():
         metrics |= {f"{name}.{key}": value for key, value in one.metrics.items() if _is_told(key)}
         reasons |= {f"{name}.{key}": reason for key, reason in one.not_available.items() if _is_told(key)}
-    for key in _HEADLINES:
+    for key in headlines():
         values = [one.metrics[key] for one in named.values()]
         absent = [name for name, one in named.items() if one.metrics[key] is None]
         metrics[f"mean_{key}"] = None if absent else sum(value or 0 for value in values) / len(values)

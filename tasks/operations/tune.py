@@ -27,7 +27,7 @@ from reconpatch.settings import Settings, load_settings
 from reconpatch.storage.atomic_files import atomic_file, sha256_json, write_json
 from reconpatch.storage.file_locks import file_lock
 from reconpatch.text.csv_files import write_frame
-from studies.nominal_objective import OBJECTIVES, Bench, judge, prepare_bench
+from studies.nominal_objective import OBJECTIVES, Bench, fit_and_measure, prepare_bench
 from studies.ranking import Ranking, rank, ranking_figure
 from studies.tuning_search import TUNED, search
 from tasks.operations.study_runs import log_once, study_code, study_folder, study_run
@@ -117,7 +117,7 @@ def run_tuning(
             patchcore = _patchcore(bench, settings, folder / f"patchcore-{key}.json")
             report("PatchCore", _without_f(settings), patchcore)
             found = search(
-                lambda candidate: judge(bench, candidate), settings,
+                lambda candidate: fit_and_measure(bench, candidate), settings,
                 objective=objective, trials=trials, storage=folder / "study.db", name=key,
                 report=lambda number, candidate, figures: report(f"trial {number}", candidate, figures),
             )  # fmt: skip
@@ -132,7 +132,7 @@ def _without_f(settings: Settings) -> Settings:
 
 def _patchcore(bench: Bench, settings: Settings, file: Path) -> dict[str, float]:
     if not file.is_file():
-        write_json(file, judge(bench, _without_f(settings)))
+        write_json(file, fit_and_measure(bench, _without_f(settings)))
     found: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
     return found
 

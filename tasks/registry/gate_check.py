@@ -25,10 +25,11 @@ from mlflow.exceptions import MlflowException
 
 from reconpatch.data.manifest import read_manifest
 from reconpatch.errors import DataError, ReConPatchError
-from reconpatch.evaluation.comparison import Comparison, compare_auroc, compare_pixels
+from reconpatch.evaluation.comparison import Comparison, compare_images, compare_pixels
 from reconpatch.evaluation.evaluate import evaluate
 from reconpatch.evaluation.evaluation_result import PIXELS, SCORES
 from reconpatch.evaluation.evaluation_set import evaluation_set_digest
+from reconpatch.evaluation.metrics import registry
 from reconpatch.evaluation.metrics.pixel_histograms import PixelHistograms
 from reconpatch.evaluation.unlabelled import heldout_rows
 from reconpatch.fitted_detector import FittedDetector
@@ -227,10 +228,10 @@ class _Pair:
         for metric, margin in margins.items():
             _LOG.info("gate: %s of both versions is compared on %d images", metric, len(new))
             try:
-                if metric == "image_auroc":
+                if registry.find(metric).of_images is not None:
                     first, second = (one["score"].to_numpy(float) for one in (new, old))
-                    found[metric] = compare_auroc(
-                        labels, first, second, groups, margin=margin, seed=settings.seed
+                    found[metric] = compare_images(
+                        labels, first, second, groups, metric, margin=margin, seed=settings.seed
                     )
                 elif new_pixels is None or old_pixels is None:
                     raise DataError("a version without pixel histograms; register it again")

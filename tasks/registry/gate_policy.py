@@ -1,18 +1,26 @@
 """The gate's policy, from mlflow/gate.yaml: declarative, checked when it is read."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from reconpatch.errors import SettingsError
 from reconpatch.evaluation.comparison import MARGIN
+from reconpatch.evaluation.metrics.registry import comparable
 from reconpatch.storage.atomic_files import sha256_json
 
 POLICY = Path("mlflow") / "gate.yaml"
 
-Compared = Literal["image_auroc", "pixel_auroc", "aupro"]
+
+def _comparable(name: str) -> str:
+    if name not in comparable():
+        raise ValueError(f"is no metric that versions can be compared by; {', '.join(comparable())} are")
+    return name
+
+
+Compared = Annotated[str, AfterValidator(_comparable)]
 
 
 def _image_auroc_alone() -> dict[Compared, float]:

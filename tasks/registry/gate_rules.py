@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconpatch.evaluation.comparison import Comparison, Verdict
+from reconpatch.evaluation.comparison import Comparison, Conclusion
 from tasks.registry.gate_policy import Rules
 
 PASSED, FAILED, CANNOT_TELL = "passed", "FAILED", "CANNOT TELL"
@@ -198,8 +198,8 @@ def _compared(name: str, margin: float, evidence: Evidence) -> RuleResult:
 
 
 def _not_worse(rule: str, found: Comparison) -> RuleResult:
-    verdict = {Verdict.WORSE: False, Verdict.CANNOT_TELL: None}.get(found.verdict, True)
-    return _result(rule, verdict, f"{found.verdict}: {found.reason}")
+    verdict = {Conclusion.WORSE: False, Conclusion.CANNOT_TELL: None}.get(found.conclusion, True)
+    return _result(rule, verdict, f"{found.conclusion}: {found.reason}")
 
 
 def _fast(most: float, evidence: Evidence) -> RuleResult:

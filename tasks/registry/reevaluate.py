@@ -12,6 +12,7 @@ from mlflow.entities.model_registry import ModelVersion
 from reconpatch.data.manifest import build_manifest, join_manifests, manifest_digest
 from reconpatch.device import limit_threads
 from reconpatch.evaluation.evaluate import evaluate
+from reconpatch.evaluation.metrics.registry import headlines
 from reconpatch.loading import load
 from reconpatch.settings import Settings
 from tasks.registry.finished_evaluation import registered_name
@@ -26,7 +27,7 @@ from tasks.registry.mlflow_store import (
 from tasks.running.stage_folders import Job, probe_cache
 
 EXPERIMENT = "reconpatch-evaluations"
-_SHOWN = ("image_auroc", "pixel_auroc", "aupro", "image_f1_max")
+_SHOWN = (*headlines(), "image_f1_max")
 
 
 @dataclass(frozen=True)

@@ -7,21 +7,15 @@ from typing import Any
 from reconpatch.data.manifest import read_manifest
 from reconpatch.evaluation.evaluation_result import SCORES
 from reconpatch.evaluation.evaluation_set import evaluation_set_digest
+from reconpatch.evaluation.metrics.registry import METRICS, headlines
 from reconpatch.storage.detector_config import CALIBRATION
 from reconpatch.storage.detector_folder import read_training_set
 from reconpatch.text.csv_files import read_frame
 from tasks.registry.finished_evaluation import FinishedEvaluation
 from tasks.registry.version_overview import METRIC
 
-_NAMES = {
-    "image_auroc": "image AUROC",
-    "pixel_auroc": "pixel AUROC",
-    "aupro": "AUPRO",
-    "image_f1_max": "best image F1",
-    "detection_rate": "detection rate",
-    "false_reject_rate": "false-reject rate (test)",
-    "seconds_per_image": "seconds an image",
-}
+_NAMES = {metric.name: metric.label for metric in METRICS if metric.is_card}
+_NAMES["seconds_per_image"] = "seconds an image"
 _MIB = 2**20
 
 
@@ -60,8 +54,7 @@ def version_tags(evaluation: FinishedEvaluation) -> dict[str, str]:
 
 def headline(metrics: Mapping[str, float | None]) -> str:
     """The figures that people compare versions by, with their 95 % intervals where there are any."""
-    names = ("image_auroc", "pixel_auroc", "aupro")
-    return ", ".join(f"{_NAMES[name]} {_with_interval(name, metrics)}" for name in names)
+    return ", ".join(f"{_NAMES[name]} {_with_interval(name, metrics)}" for name in headlines())
 
 
 def describe(evaluation: FinishedEvaluation, tags: Mapping[str, str], run_id: str, experiment_id: str) -> str:

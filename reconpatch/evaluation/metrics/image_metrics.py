@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,6 +10,23 @@ from sklearn.metrics import roc_auc_score
 
 from reconpatch.errors import DataError
 from reconpatch.evaluation.metrics.pixel_metrics import PixelMetrics, PixelResult
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """What a detector says of the N images of a test set.
+
+    Attributes:
+        labels: (N,) 0 nominal, 1 defective.
+        scores: (N,) finite, larger is more anomalous.
+        groups: (N,) names; images of one part share one.
+        threshold: the detector's, above which it rejects; None when it is not calibrated.
+    """
+
+    labels: NDArray[np.int_]
+    scores: NDArray[np.float64]
+    groups: NDArray[np.str_]
+    threshold: float | None
 
 
 def image_auroc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -77,8 +95,8 @@ def pixel_auroc(masks: Iterable[ArrayLike], maps: Iterable[ArrayLike]) -> float:
         maps: N times (H, W) finite scores, read as float32; an iterable is consumed one map at a time.
 
     Returns:
-        A value in [0, 1]; exact up to 4 million pixels, beyond that within 1e-4 whatever the scores
-        (`PixelMetrics` tells the bound), in bounded memory.
+        A value in [0, 1]; exact up to 262,144 distinct scores, in bounded memory beyond that;
+        `PixelMetrics` states the error then, below 1e-4 for scores of a few magnitudes.
 
     Raises:
         DataError: no pixel or every pixel is defective, shapes differ, or a score is not finite.
@@ -99,7 +117,7 @@ def aupro(masks: Iterable[ArrayLike], maps: Iterable[ArrayLike], limit: float = 
         limit: false-positive rate in (0, 1].
 
     Returns:
-        A value in [0, 1]; exact up to 4 million pixels, beyond that within 1e-4 at the usual limit.
+        A value in [0, 1]; exact or stated as that of `pixel_auroc`.
 
     Raises:
         DataError: as in `pixel_auroc`, or the limit is out of range.

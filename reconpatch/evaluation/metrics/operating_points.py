@@ -58,7 +58,7 @@ def cost_optimal(labels: ArrayLike, scores: ArrayLike, miss_cost: float, false_r
     return float(levels[best] + (levels[best - 1] - levels[best]) / 2)
 
 
-def judge(
+def measure_chosen_thresholds(
     chosen: pd.DataFrame, seen: pd.DataFrame, settings: EvaluateSettings, metrics: Metrics, reasons: Reasons
 ) -> None:
     """Add ``f1_chosen_...`` and ``cost_chosen_...``: threshold, both rates on images that did not choose it.

@@ -7,8 +7,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from reconpatch.errors import DataError
-from reconpatch.evaluation.metrics.score_sketch import Floats, Masses, ScoreSketch
+from reconpatch.evaluation.metrics.pixel_histograms import IMAGE_SHIFT, PixelHistograms, area_error, areas
+from reconpatch.evaluation.metrics.score_counts import RunningCounts, ScoreCounts
 
+_NOMINAL, _DEFECTIVE, _REGIONS = range(3)  # masses of a count
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 
@@ -19,7 +21,7 @@ class PixelResult:
     Attributes:
         pixel_auroc: area under the ROC of all pixels, in [0, 1].
         aupro: area under the per-region-overlap curve up to the limit, divided by it, in [0, 1].
-        pixel_auroc_error: largest possible error of ``pixel_auroc``; 0 up to 4 million pixels.
+        pixel_auroc_error: largest possible error of ``pixel_auroc``; 0 up to 262,144 distinct scores.
         aupro_error: the same of ``aupro``.
         f1_max: best F1 of pixels at or above one threshold, in (0, 1].
         f1_threshold: that threshold, in units of the maps.
@@ -38,14 +40,28 @@ class PixelMetrics:
 
     The per-region overlap (Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021, section 5.2)
     at a threshold is the mean over ground-truth regions of the share of their pixels at or above it. That
-    is the true-positive rate of pixels weighted by one over their region's size, so three weighted
-    distributions give both curves: nominal pixels, defective pixels, and defective pixels by region.
+    is the true-positive rate of pixels weighted by one over their region's size, so three counts of scores
+    give both curves: nominal pixels, defective pixels, and defective pixels by region.
+
+    Bins of score hold one distinct score each up to 262,144 of them, and join neighbouring ones beyond. The
+    error stated then is the most that those bins allow: 2e-5 for millions of pixels within a few magnitudes
+    (docs/benchmarks.md), more where scores spread over so many that bins become wide.
+
+    Weighed: torchmetrics' AUROC keeps every score or bins at thresholds chosen before, and has no AUPRO;
+    anomalib's AUPRO keeps every map.
+
+    Args:
+        keep_images: keep a coarse histogram of each image too, for `histograms`.
     """
 
-    def __init__(self) -> None:
-        self._nominal = ScoreSketch()
-        self._defective = ScoreSketch()
-        self._regions = ScoreSketch()
+    def __init__(self, keep_images: bool = False) -> None:
+        self._nominal, self._defective = RunningCounts(), RunningCounts()
+        self._images: list[ScoreCounts | None] | None = [] if keep_images else None
+
+    def skip(self) -> None:
+        """Count an image whose ground truth is not known among the images, and in no metric."""
+        if self._images is not None:
+            self._images.append(None)
 
     def update(self, mask: ArrayLike, anomaly_map: ArrayLike, counted: ArrayLike | None = None) -> None:
         """Add one image.
@@ -58,18 +74,39 @@ class PixelMetrics:
         Raises:
             DataError: the shapes differ, or a score is not finite.
         """
-        truth, scores = np.asarray(mask).astype(bool, copy=False), np.asarray(anomaly_map)
+        truth, scores = np.asarray(mask).astype(bool, copy=False), np.asarray(anomaly_map, dtype=np.float32)
         if truth.ndim != 2 or truth.shape != scores.shape:
             raise DataError(
                 f"mask of shape {truth.shape} and anomaly map of shape {scores.shape}: both must be the same "
                 "(H, W); move the mask as its image was moved"
             )
         nominal = ~truth if counted is None else ~truth & counted
-        self._nominal.add(scores[nominal])
-        if not truth.any():
-            return
-        self._defective.add(scores[truth])
-        self._regions.add(scores[truth], region_weights(truth))
+        kept, defect = scores[nominal], scores[truth]
+        if not (np.isfinite(kept).all() and np.isfinite(defect).all()):
+            raise DataError("an anomaly map holds NaN or infinite values; scores must be finite")
+        weights = np.stack([np.ones(defect.size), region_weights(truth)]) if defect.size else np.ones((2, 0))
+        parts = ScoreCounts.of(kept), ScoreCounts.of(defect, weights)
+        self._nominal.add(parts[0])
+        self._defective.add(parts[1])
+        if self._images is not None:
+            self._images.append(_together(*parts, IMAGE_SHIFT))
+
+    def histograms(self) -> PixelHistograms:
+        """A histogram of each image so far; of none unless ``keep_images``."""
+        return PixelHistograms.of(self._images or [])
+
+    def counts(self) -> ScoreCounts:
+        """Masses of nominal pixels, defective pixels and the latter by region, over common bins.
+
+        Raises:
+            DataError: there is no defective or no nominal pixel.
+        """
+        nominal, defective = self._nominal.total(), self._defective.total()
+        if nominal is None or defective is None or not len(defective.bins):
+            raise DataError("no mask has a defective pixel: pixel metrics are not defined")
+        if not len(nominal.bins):
+            raise DataError("every pixel of every mask is defective: pixel metrics are not defined")
+        return _together(nominal, defective, max(nominal.shift, defective.shift))
 
     def compute(self, limit: float = 0.3) -> PixelResult:
         """Metrics of all images so far.
@@ -80,58 +117,49 @@ class PixelMetrics:
         Raises:
             DataError: there is no defective or no nominal pixel, or the limit is out of range.
         """
-        if not 0 < limit <= 1:
-            raise DataError(f"limit {limit}: must lie in (0, 1]; 0.3 is usual")
-        if not self._defective.total:
-            raise DataError("no mask has a defective pixel: pixel metrics are not defined")
-        if not self._nominal.total:
-            raise DataError("every pixel of every mask is defective: pixel metrics are not defined")
-        nominal, defective = self._nominal.points(), self._defective.points()
-        across = self._nominal.rank_error
-        return PixelResult(
-            _area(nominal, defective, 1.0),
-            _area(nominal, self._regions.points(), limit) / limit,
-            across + self._defective.rank_error,
-            across / limit + self._regions.rank_error,
-            *_best_f1(nominal, defective),
-        )
+        counts = self.counts()
+        (auroc, auroc_error), (aupro, aupro_error) = auroc_of_counts(counts), aupro_of_counts(counts, limit)
+        return PixelResult(auroc, aupro, auroc_error, aupro_error, *f1_of_counts(counts))
 
 
-def region_weights(mask: NDArray[np.bool_]) -> Masses:
+def auroc_of_counts(counts: ScoreCounts, _: float = 1.0) -> tuple[float, float]:
+    """Pixel AUROC of `PixelMetrics.counts`, and its largest possible error."""
+    area = areas(counts.masses[[_NOMINAL]], counts.masses[[_DEFECTIVE]], 1.0)
+    return float(area[0]), area_error(counts, _NOMINAL, _DEFECTIVE, 1.0)
+
+
+def aupro_of_counts(counts: ScoreCounts, limit: float) -> tuple[float, float]:
+    """AUPRO of `PixelMetrics.counts` up to a false-positive rate, and its largest possible error.
+
+    Raises:
+        DataError: the limit is not in (0, 1].
+    """
+    if not 0 < limit <= 1:
+        raise DataError(f"limit {limit}: must lie in (0, 1]; 0.3 is usual")
+    area = areas(counts.masses[[_NOMINAL]], counts.masses[[_REGIONS]], limit)
+    return float(area[0]) / limit, area_error(counts, _NOMINAL, _REGIONS, limit) / limit
+
+
+def f1_of_counts(counts: ScoreCounts, _: float = 1.0) -> tuple[float, float]:
+    """The best F1 of pixels at or above one threshold, and that threshold, of `PixelMetrics.counts`."""
+    negative, positive = counts.masses[[_NOMINAL, _DEFECTIVE]]
+    found, wrong = (np.cumsum(part[::-1])[::-1] for part in (positive, negative))
+    f1 = np.where(positive > 0, 2 * found / (found + wrong + positive.sum()), 0)
+    best = int(np.argmax(f1))
+    return float(f1[best]), float(counts.lowest[best])
+
+
+def _together(nominal: ScoreCounts, defective: ScoreCounts, shift: int) -> ScoreCounts:
+    """The three masses over common bins."""
+    parts = (nominal.coarser(shift), slice(0, 1)), (defective.coarser(shift), slice(1, 3))
+    return ScoreCounts.sum([part.as_rows(rows, 3) for part, rows in parts])
+
+
+def region_weights(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """One over the size of its 8-connected region, for each True pixel in row order."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     window = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     labels, _ = ndimage.label(window, structure=_EIGHT_CONNECTED)
     inside = labels[window]
-    weights: Masses = 1.0 / np.bincount(inside)[inside]
+    weights: NDArray[np.float64] = 1.0 / np.bincount(inside)[inside]
     return weights
-
-
-def _area(negative: tuple[Floats, Masses], positive: tuple[Floats, Masses], limit: float) -> float:
-    """Area below positive over negative share at or above t, up to ``limit`` of the negative one."""
-    thresholds = np.union1d(negative[0], positive[0])[::-1]
-    x = np.concatenate([[0.0], _share_from(*negative, thresholds)])
-    y = np.concatenate([[0.0], _share_from(*positive, thresholds)])
-    inside = int(np.searchsorted(x, limit, side="right"))
-    area = float(np.trapezoid(y[:inside], x[:inside]))
-    if inside < x.size:
-        left, right = inside - 1, inside
-        height = y[left] + (y[right] - y[left]) * (limit - x[left]) / (x[right] - x[left])
-        area += float((limit - x[left]) * (y[left] + height) / 2)
-    return area
-
-
-def _best_f1(negative: tuple[Floats, Masses], positive: tuple[Floats, Masses]) -> tuple[float, float]:
-    thresholds = positive[0]
-    found = _share_from(*positive, thresholds) * positive[1].sum()
-    rejected = found + _share_from(*negative, thresholds) * negative[1].sum()
-    f1 = 2 * found / (rejected + positive[1].sum())
-    best = int(np.argmax(f1))
-    return float(f1[best]), float(thresholds[best])
-
-
-def _share_from(values: Floats, masses: Masses, thresholds: Floats) -> Masses:
-    """Share of the mass at or above each threshold."""
-    above = np.concatenate([np.cumsum(masses[::-1])[::-1], [0.0]])
-    share: Masses = above[np.searchsorted(values, thresholds, side="left")] / above[0]
-    return share

@@ -6,31 +6,13 @@ from html import escape
 from typing import Any
 
 from reconpatch.evaluation.evaluation_result import Evaluation
+from reconpatch.evaluation.metrics import registry
+from reconpatch.evaluation.metrics.registry import Metric
 from reconpatch.evaluation.report.figure_style import png_bytes
 from reconpatch.evaluation.report.heatmaps import heatmap_figure
 from reconpatch.evaluation.report.score_plots import curves_figure, histogram_figure
 from reconpatch.evaluation.score_summary import Metrics
 
-_HEADLINES = {
-    "image_auroc": "image AUROC",
-    "pixel_auroc": "pixel AUROC",
-    "aupro": "AUPRO",
-    "image_f1_max": "best image F1",
-    "detection_rate": "defects detected",
-    "false_reject_rate": "good images rejected",
-    "heldout_false_reject_rate": "held-out good images rejected",
-    "synthetic_image_auroc": "image AUROC, synthetic defects",
-    "synthetic_pixel_auroc": "pixel AUROC, synthetic defects",
-    "synthetic_detection_rate": "synthetic defects detected",
-    "stability": "verdicts stable under ±2 % light",
-}
-_SHARES = {
-    "detection_rate",
-    "false_reject_rate",
-    "heldout_false_reject_rate",
-    "synthetic_detection_rate",
-    "stability",
-}
 PICTURES = {"scores": "Score distribution", "curves": "ROC and precision-recall", "heat_maps": "Heat maps"}
 _CAPTIONS = {
     "scores": "Score of every test image. Right of the dashed line an image is rejected; in the "
@@ -89,8 +71,8 @@ def render_report(evaluation: Evaluation, pictures: Mapping[str, bytes], lineage
         _section("Verdicts", _verdicts(evaluation)),
         _section("Defect types", _types(evaluation)),
         *(_section(PICTURES[key], _figure(key, data)) for key, data in pictures.items()),
-        _section("All figures", _figures(evaluation)),
-        _section("Not available", _table(("figure", "reason"), evaluation.not_available.items())),
+        _section("All metrics", _all_metrics(evaluation)),
+        _section("Not available", _table(("metric", "reason"), evaluation.not_available.items())),
         _section("Data and model", _table(("fact", "value"), ((k, v) for k, v in lineage.items()))),
     ]
     counts = evaluation.metrics
@@ -99,7 +81,7 @@ def render_report(evaluation: Evaluation, pictures: Mapping[str, bytes], lineage
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><title>{name}</title>'
         f"<style>{_STYLE}</style></head><body><main><h1>{name}</h1>"
         f'<p class="sub">{counts["n_train"]} good training images, {counts["n_test"]} test images; '
-        f"ranges below figures are 95 % intervals by group</p>"
+        f"ranges below metrics are 95 % intervals by group</p>"
         f'<div class="cards">{_cards(evaluation)}</div>{"".join(sections)}</main></body></html>\n'
     )
 
@@ -111,12 +93,12 @@ def _section(title: str, content: str) -> str:
 def _cards(evaluation: Evaluation) -> str:
     metrics = evaluation.metrics
     cards = []
-    for key, label in _HEADLINES.items():
-        if metrics.get(key) is None:
+    for metric in registry.METRICS:
+        if not metric.is_card or metrics.get(metric.name) is None:
             continue
-        value = _number(metrics[key], share=key in _SHARES)
-        interval = _interval(metrics, key)
-        cards.append(f'<div class="card"><span>{label}</span><b>{value}</b><i>{interval}</i></div>')
+        value = _number(metrics[metric.name], share=metric.is_share)
+        card = f"<span>{escape(metric.label)}</span><b>{value}</b><i>{_interval(metrics, metric)}</i>"
+        cards.append(f'<div class="card" title="{escape(_meaning(metric))}">{card}</div>')
     return "".join(cards)
 
 
@@ -140,16 +122,16 @@ def _verdicts(evaluation: Evaluation) -> str:
 
 def _types(evaluation: Evaluation) -> str:
     rows = []
-    for name, figures in evaluation.defect_types.items():
-        row = [name, figures["n"]]
-        for key in ("image_auroc", "detection_rate"):
-            row += [_number(figures[key], share=key in _SHARES), _interval(figures, key)]
+    for name, values in evaluation.defect_types.items():
+        row = [name, values["n"]]
+        for metric in map(registry.find, ("image_auroc", "detection_rate")):
+            row += [_number(values[metric.name], share=metric.is_share), _interval(values, metric)]
         rows.append(tuple(row))
     return _table(("type", "images", "image AUROC", "95 % interval", "detected", "95 % interval"), rows)
 
 
-def _figures(evaluation: Evaluation) -> str:
-    return _table(("figure", "value"), ((key, _number(value)) for key, value in evaluation.metrics.items()))
+def _all_metrics(evaluation: Evaluation) -> str:
+    return _table(("metric", "value"), ((key, _number(value)) for key, value in evaluation.metrics.items()))
 
 
 def _figure(key: str, data: bytes) -> str:
@@ -170,13 +152,18 @@ def _number(value: float | int | None, share: bool = False) -> str:
     return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
 
 
-def _interval(figures: Metrics, key: str) -> str:
-    low, high = figures.get(f"{key}_low"), figures.get(f"{key}_high")
+def _interval(values: Metrics, metric: Metric) -> str:
+    low, high = values.get(f"{metric.name}_low"), values.get(f"{metric.name}_high")
     if low is None or high is None:
         return ""
-    if key in _SHARES:
+    if metric.is_share:
         return f"{100 * low:.1f} to {100 * high:.1f} %"
     return f"{low:.4f} to {high:.4f}"
+
+
+def _meaning(metric: Metric) -> str:
+    direction = "larger" if metric.larger_is_better else "smaller"
+    return f"{metric.description}; {metric.lowest:g} to {metric.highest:g}, {direction} is better"
 
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:

@@ -4,10 +4,10 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from k_center_textbook import covering_radius
 
 from reconpatch.coreset.k_center import k_center_greedy
 from reconpatch.coreset.merge_reduce import select_coreset, working_bytes
+from reconpatch.coreset.textbook import covering_radius
 
 
 def _optimum_on_a_line(points, size):

@@ -4,10 +4,10 @@ import re
 import numpy as np
 import pytest
 import torch
-from k_center_textbook import covering_radius, textbook_k_center
 
 from reconpatch import progress
 from reconpatch.coreset.k_center import coreset_size, k_center_greedy
+from reconpatch.coreset.textbook import covering_radius, textbook_k_center
 from reconpatch.errors import DataError, SettingsError
 
 

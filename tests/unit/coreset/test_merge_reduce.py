@@ -3,11 +3,11 @@ import sys
 
 import numpy as np
 import pytest
-from k_center_textbook import covering_radius
 
 from reconpatch.coreset import memory_budget
 from reconpatch.coreset.k_center import k_center_greedy
 from reconpatch.coreset.merge_reduce import select_coreset, working_bytes
+from reconpatch.coreset.textbook import covering_radius
 from reconpatch.errors import DataError, SettingsError
 
 POINTS = np.random.default_rng(0).normal(size=(6000, 6)).astype(np.float32)

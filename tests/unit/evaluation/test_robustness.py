@@ -1,13 +1,19 @@
 """What a detector loses when images are disturbed: the same bytes for all, drops against the plain images."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from reconpatch.cli.detector_commands import robustness
 from reconpatch.data.manifest import build_manifest
 from reconpatch.data.training_images import TrainingSet
+from reconpatch.detector import ReConPatch
 from reconpatch.errors import DataError
+from reconpatch.evaluation import corruptions
 from reconpatch.evaluation.corruptions import CORRUPTIONS, Corruption
 from reconpatch.evaluation.robustness import UNDISTURBED, measure_robustness
 from reconpatch.settings import DataSettings, load_settings
@@ -83,3 +89,12 @@ def test_without_masks_pixel_figures_are_not_available(table):
 def test_good_images_alone_are_refused(table):
     with pytest.raises(DataError, match="needs good and defective test images"):
         measure_robustness({"a": Brightness()}, table[table["label"] == 0], SETTINGS)
+
+
+def test_a_new_corruption_is_one_entry_that_the_command_line_shows(table, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(corruptions, "CORRUPTIONS", (CORRUPTIONS[3], Corruption("dust", "3 specks", black)))
+    monkeypatch.setattr(ReConPatch, "load", lambda *_, **__: Brightness())
+    robustness(Path(table.attrs["root"]), ["a"], json_file=tmp_path / "rows.json")
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["corruption"] for row in rows] == [UNDISTURBED, "blur", "dust"]
+    assert "dust 3 specks" in capsys.readouterr().out

@@ -16,9 +16,9 @@ def closeness(settings):
     return {"wanted": -abs(alpha - 0.8), "test_image_auroc": -alpha}
 
 
-def run(tmp_path, trials, judge=closeness, **keywords):
+def run(tmp_path, trials, measure=closeness, **keywords):
     return search(
-        judge,
+        measure,
         SETTINGS,
         objective="wanted",
         trials=trials,

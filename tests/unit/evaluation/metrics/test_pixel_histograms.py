@@ -4,11 +4,11 @@ import pytest
 from reconpatch.errors import DataError
 from reconpatch.evaluation.metrics.image_metrics import aupro, pixel_auroc
 from reconpatch.evaluation.metrics.pixel_histograms import (
-    HistogramRun,
     PixelHistograms,
     resampled_aupro,
     resampled_pixel_auroc,
 )
+from reconpatch.evaluation.metrics.pixel_metrics import PixelMetrics
 
 
 def a_run(images=12, seed=0, shift=0.0):
@@ -17,10 +17,10 @@ def a_run(images=12, seed=0, shift=0.0):
     masks[::2, 3:9, 4:8] = True
     masks[::4, 14:17, 12:19] = True
     maps = (rng.normal(2, 0.4, masks.shape) + masks * 0.6 + shift).astype(np.float32)
-    run = HistogramRun()
+    run = PixelMetrics(keep_images=True)
     for mask, anomaly_map in zip(masks, maps, strict=True):
-        run.add(mask, anomaly_map)
-    return masks, maps, run.finish()
+        run.update(mask, anomaly_map)
+    return masks, maps, run.histograms()
 
 
 @pytest.mark.parametrize("shift", [0.0, -2.0])
@@ -35,10 +35,10 @@ def test_metrics_of_resamples_are_those_of_repeated_images(shift):
 
 
 def test_by_hand_two_images_four_pixels():
-    run = HistogramRun()
-    run.add([[False, False]], [[1.0, 3.0]])
-    run.add([[True, True]], [[2.0, 4.0]])
-    histograms = run.finish()
+    run = PixelMetrics(keep_images=True)
+    run.update([[False, False]], [[1.0, 3.0]])
+    run.update([[True, True]], [[2.0, 4.0]])
+    histograms = run.histograms()
     # Of the four pairs 2 > 1, 4 > 1 and 4 > 3 are right: 3/4.
     assert resampled_pixel_auroc(histograms, np.ones((1, 2)))[0] == pytest.approx(0.75)
     # Up to a false-positive rate of 1/2 the curve stays at 1/2: area 1/4, over the limit 1/2.
@@ -62,10 +62,10 @@ def test_files_round_trip_and_are_equal_bytes(tmp_path):
 
 
 def test_an_image_without_ground_truth_counts_in_nothing():
-    run = HistogramRun()
-    run.add(None, np.full((2, 2), 9.0))
-    run.add([[False, True]], [[1.0, 2.0]])
-    histograms = run.finish()
+    run = PixelMetrics(keep_images=True)
+    run.skip()
+    run.update([[False, True]], [[1.0, 2.0]])
+    histograms = run.histograms()
     assert histograms.measured.tolist() == [False, True]
     assert histograms.nominal[0].sum() == 0
     assert len(histograms.take(np.array([1]))) == 1
@@ -79,12 +79,12 @@ def test_a_damaged_file_is_a_clear_error(tmp_path):
 
 def test_shapes_must_agree():
     with pytest.raises(DataError, match="must be the same"):
-        HistogramRun().add(np.zeros((2, 2), bool), np.zeros((3, 3)))
+        PixelMetrics(keep_images=True).update(np.zeros((2, 2), bool), np.zeros((3, 3)))
 
 
 def test_minus_zero_is_zero():
-    run = HistogramRun()
-    run.add([[False, True, False, True]], [[-0.0, 0.0, 0.0, -0.0]])
-    histograms = run.finish()
+    run = PixelMetrics(keep_images=True)
+    run.update([[False, True, False, True]], [[-0.0, 0.0, 0.0, -0.0]])
+    histograms = run.histograms()
     assert histograms.nominal.tolist() == [[2]]
     assert resampled_pixel_auroc(histograms, np.ones((1, 1))) == 0.5

@@ -6,7 +6,7 @@ from skimage.measure import label
 from sklearn.metrics import f1_score, roc_auc_score
 
 from reconpatch.errors import DataError
-from reconpatch.evaluation.metrics import score_sketch
+from reconpatch.evaluation.metrics import score_counts
 from reconpatch.evaluation.metrics.image_metrics import aupro, pixel_auroc
 from reconpatch.evaluation.metrics.pixel_metrics import PixelMetrics
 
@@ -87,30 +87,35 @@ def test_exact_on_small_sets(kind, limit):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_reduced_sets_stay_within_the_stated_error(kind, monkeypatch):
-    monkeypatch.setattr(score_sketch, "CHUNK", 4096)
-    monkeypatch.setattr(score_sketch, "POINTS", 2048)
-    monkeypatch.setattr(score_sketch, "CELL_MASS", 1 / 2048)
+    monkeypatch.setattr(score_counts, "MOST_BINS", 2048)
     masks, maps = a_case(kind, images=40)
     metrics = PixelMetrics()
     for mask, scores in zip(masks, maps, strict=True):
         metrics.update(mask, scores)
     found = metrics.compute(0.3)
-    assert 0 < found.pixel_auroc_error < 0.01
+    distinct = np.unique(maps).size
+    assert 0 < found.pixel_auroc_error < 0.002 if distinct > 2048 else found.pixel_auroc_error == 0
     assert found.pixel_auroc == pytest.approx(
-        roc_auc_score(masks.ravel(), maps.ravel()), abs=found.pixel_auroc_error
+        roc_auc_score(masks.ravel(), maps.ravel()), abs=found.pixel_auroc_error + 1e-12
     )
-    assert found.aupro == pytest.approx(naive_aupro(masks, maps, 0.3), abs=found.aupro_error)
+    assert found.aupro == pytest.approx(naive_aupro(masks, maps, 0.3), abs=found.aupro_error + 1e-12)
 
 
-def test_stated_error_is_below_1e_4_for_a_billion_pixels_of_each_kind():
+def test_crowded_scores_of_two_million_pixels_stay_within_1e_4():
+    """A far outlier, and 2,000,000 others within a thousandth of 1000: bins follow the scores in use."""
+    rng = np.random.default_rng(0)
+    masks = np.zeros((2, 1000, 1000), bool)
+    masks[1, :300] = True
+    maps = (1000 + rng.gamma(2.0, 1.0, masks.shape) + masks).astype(np.float32)
+    maps[0, 0, 0] = 1e30
     metrics = PixelMetrics()
-    for part in (metrics._nominal, metrics._defective, metrics._regions):
-        part._levels = [[] for _ in range(4)]
-        part.total = 1.0
-        part.add(np.ones(1))
+    for mask, scores in zip(masks, maps, strict=True):
+        metrics.update(mask, scores)
     found = metrics.compute(0.3)
     assert found.pixel_auroc_error < 1e-4
     assert found.aupro_error < 1e-4
+    exact = roc_auc_score(masks.ravel(), maps.ravel())
+    assert found.pixel_auroc == pytest.approx(exact, abs=max(found.pixel_auroc_error, 1e-12))
 
 
 def test_hand_worked_overlap():

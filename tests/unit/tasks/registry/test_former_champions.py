@@ -4,7 +4,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from benchmarks.gate_ratchet import START, ratchet
-from reconpatch.evaluation.comparison import MARGIN, Comparison, Verdict
+from reconpatch.evaluation.comparison import MARGIN, Comparison, Conclusion
 from tasks.registry.former_champions import FormerChampions, is_stricter
 from tasks.registry.gate_rules import GateReport
 
@@ -61,7 +61,7 @@ def test_new_test_images_do_not_forget_the_best():
 
 
 def difference(value: float | None) -> Comparison:
-    return Comparison(Verdict.CANNOT_TELL, value, None, None, None, MARGIN, "")
+    return Comparison(Conclusion.CANNOT_TELL, value, None, None, None, MARGIN, "")
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_a_category_overrides_metric_by_metric(write):
         ("promotion: maybe", "promotion"),
         ("categories: {brick: {latency: 3}}", "latency: Extra inputs"),
         ("categories: {brick: {promotion: automatic}}", "promotion: Extra inputs"),
-        ("not_worse: {f1: 0.1}", "not_worse"),
+        ("not_worse: {f1: 0.1}", "not_worse.*image_auroc, pixel_auroc, aupro"),
         ("[1", "not valid YAML"),
         ("", "gate.yaml"),
     ],

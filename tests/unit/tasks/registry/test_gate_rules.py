@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from reconpatch.evaluation.comparison import Comparison, Verdict
+from reconpatch.evaluation.comparison import Comparison, Conclusion
 from tasks.registry.gate_policy import Rules
 from tasks.registry.gate_rules import (
     CANNOT_TELL,
@@ -28,7 +28,7 @@ RULES = Rules(
 def evidence(**changed) -> Evidence:
     good = {
         "metrics": {"image_auroc": 0.95, "false_reject_rate": 0.02},
-        "comparisons": {"image_auroc": compared(Verdict.NOT_WORSE)},
+        "comparisons": {"image_auroc": compared(Conclusion.NOT_WORSE)},
         "seconds": (0.010, 0.009),
         "model_bytes": 5 * 2**20,
         "data_checks": True,
@@ -37,7 +37,7 @@ def evidence(**changed) -> Evidence:
     return Evidence(**(good | changed))
 
 
-def compared(verdict: Verdict) -> Comparison:
+def compared(verdict: Conclusion) -> Comparison:
     return Comparison(verdict, 0.001, -0.004, 0.006, 0.008, 0.01, "told")
 
 
@@ -59,7 +59,7 @@ def test_a_good_candidate_passes_every_rule():
     [
         (0, {"metrics": {"image_auroc": 0.89, "false_reject_rate": 0.02}}),
         (1, {"metrics": {"image_auroc": 0.95, "false_reject_rate": 0.06}}),
-        (2, {"comparisons": {"image_auroc": compared(Verdict.WORSE)}}),
+        (2, {"comparisons": {"image_auroc": compared(Conclusion.WORSE)}}),
         (3, {"seconds": (0.020, 0.010)}),
         (4, {"model_bytes": 11 * 2**20}),
         (5, {"data_checks": False}),
@@ -79,7 +79,7 @@ def test_one_rule_that_fails_refuses_and_is_named(place, changed):
     [
         (0, {"metrics": {"image_auroc": None, "false_reject_rate": 0.02}}, "not available"),
         (1, {"metrics": {"image_auroc": 0.95}}, "not measured"),
-        (2, {"comparisons": {"image_auroc": compared(Verdict.CANNOT_TELL)}}, "CANNOT TELL"),
+        (2, {"comparisons": {"image_auroc": compared(Conclusion.CANNOT_TELL)}}, "CANNOT TELL"),
         (2, {"comparisons": None, "not_compared": "the images are gone"}, "images are gone"),
         (0, {"metrics": {"image_auroc": float("nan"), "false_reject_rate": 0.02}}, "not measured"),
         (3, {"seconds": None, "not_measured": "no images"}, "no images"),
@@ -104,7 +104,7 @@ def test_without_a_champion_there_is_nothing_to_be_worse_than():
 
 
 def test_better_passes_and_says_so():
-    better = evidence(comparisons={"image_auroc": compared(Verdict.BETTER)})
+    better = evidence(comparisons={"image_auroc": compared(Conclusion.BETTER)})
     (result,) = (one for one in apply_rules(RULES, better) if "not worse" in one.rule)
     assert (result.verdict, result.finding) == (PASSED, "better: told")
 
@@ -134,7 +134,7 @@ def test_a_verdict_that_cannot_be_read_is_none(kept: str) -> None:
 
 
 def test_the_rules_name_the_versions_that_they_compare_with() -> None:
-    worse = {"image_auroc": ("2", compared(Verdict.WORSE))}
+    worse = {"image_auroc": ("2", compared(Conclusion.WORSE))}
     champion, former = apply_rules(RULES, evidence(champion="7", best_former=worse))[2:4]
     assert champion.rule == "image_auroc not worse than the champion's (version 7) by 0.01"
     assert former.rule == "image_auroc not worse than the best former champion's (version 2) by 0.01"
