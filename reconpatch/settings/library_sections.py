@@ -1,20 +1,25 @@
 """Sections that the library reads, one a room."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from reconpatch.data.layouts.layout_registry import AUTO, LAYOUT_HELP, LAYOUT_NAMES
 from reconpatch.settings.group_pattern import compile_group_pattern
 from reconpatch.settings.section import Section
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+if TYPE_CHECKING:
+    LayoutName = str
+else:
+    LayoutName = Literal[(AUTO, *LAYOUT_NAMES)]
 
 
 class DataSettings(Section):
     """How a folder of images is read."""
 
-    layout: Literal["auto", "mvtec", "btad", "folder"] = "auto"
+    layout: LayoutName = Field(AUTO, description=f"folder layout: auto (recognise it), {LAYOUT_HELP}")
     mask_threshold: int = Field(127, ge=0, le=254, description="a mask pixel above this (0-255) is defective")
     group_pattern: str | None = Field(
         None, description="regex with one capture on the relative path; images that share it are one group"
