@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reconpatch.cli.shared_options import Device, Images, Json, Model, Overrides, Params, Preset, write
+from reconpatch.settings import describe
 
 if TYPE_CHECKING:
     from reconpatch.calibration.calibration import Calibration
@@ -54,7 +55,7 @@ def update(
     model: Model,
     images: Images,
     out: Annotated[Path, typer.Option("--out", help="detector folder to write")],
-    mode: Annotated[str, typer.Option(help="frozen keeps f, fine-tune trains it further")] = "frozen",
+    mode: Annotated[str, typer.Option(help=describe("retrain.update_mode"))] = "frozen",
     earlier: Annotated[
         list[Path] | None, typer.Option(help="images of the fit, to recalibrate on; repeatable")
     ] = None,
