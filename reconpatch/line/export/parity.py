@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconpatch.detector import ReConPatch
+from reconpatch.line.export.formats.graph_format import Run
 from reconpatch.line.export.graph import calibration_of
-from reconpatch.line.export.graph_formats import Run
 from reconpatch.model.ensemble import Ensemble
 from reconpatch.model.inference import score_features
 from reconpatch.model.score_fusion import fuse

@@ -14,11 +14,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from reconpatch import ReConPatch
-from reconpatch.errors import ModelError
-from reconpatch.line.export import exported_folder
+from reconpatch.errors import ModelError, SettingsError
 from reconpatch.line.export.exported_folder import export_detector
+from reconpatch.line.export.formats.format_registry import FORMATS
+from reconpatch.line.export.formats.graph_format import GraphFormat
 from reconpatch.line.export.graph import DetectorGraph, float32_below
-from reconpatch.line.export.graph_formats import open_graph
 from reconpatch.line.export.parity import compare, native
 from reconpatch.model.ensemble import fuse_members
 
@@ -76,7 +76,7 @@ def test_the_proof_covers_images_at_the_thresholds(exported, images):
 
 
 def test_many_images_at_once_are_scored_as_one_by_one(exported, detector):
-    run = open_graph("onnx", exported[0], threads=1)
+    run = FORMATS["onnx"].open(exported[0], 1)
     batch = np.stack([_texture(30), _texture(31, spoiled=True), _texture(32)])
     scores, maps, rejected = run(batch)
     for image, score, anomaly_map in zip(batch, scores, maps, strict=True):
@@ -163,11 +163,32 @@ def test_a_graph_that_differs_is_not_written(detector, images, tmp_path, monkeyp
 
         return run
 
-    monkeypatch.setattr(exported_folder, "open_graph", wrong)
-    monkeypatch.setattr(exported_folder, "write_graph", lambda *_: None)
-    with pytest.raises(ModelError, match="does not say what the detector says"):
-        export_detector(detector, "onnx", tmp_path / "wrong", images[-4:])
+    toy = GraphFormat(name="toy", title="Toy", write=lambda *_: None, open=wrong)
+    monkeypatch.setitem(FORMATS, "toy", toy)
+    with pytest.raises(ModelError, match="the toy graph does not say what the detector says"):
+        export_detector(detector, "toy", tmp_path / "wrong", images[-4:])
     assert not (tmp_path / "wrong").exists()
+
+
+def test_a_format_is_added_by_an_entry(detector, images, tmp_path, monkeypatch):
+    def write(graph, side, folder):
+        (folder / "model.toy").write_text(f"{type(graph).__name__} {side}")
+
+    def right(folder, _):
+        assert (folder / "model.toy").read_text().endswith(f" {detector.settings.features.image_size}")
+
+        def run(batch):
+            found = [native(detector, image) for image in batch]
+            scores = np.array([score for score, _ in found], np.float32)
+            return scores, np.stack([one for _, one in found]), scores > detector.threshold
+
+        return run
+
+    monkeypatch.setitem(FORMATS, "toy", GraphFormat(name="toy", title="Toy", write=write, open=right))
+    assert export_detector(detector, "toy", tmp_path / "out", images[-4:]).proven
+    assert json.loads((tmp_path / "out" / "parity.json").read_text())["format"] == "toy"
+    with pytest.raises(SettingsError, match=r"tflite is unknown; choose one of onnx, openvino, toy"):
+        export_detector(detector, "tflite", tmp_path / "out", images[-4:])
 
 
 def test_flips_are_told_apart_by_the_tolerance(detector, images):
