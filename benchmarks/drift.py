@@ -22,7 +22,7 @@ from scipy.ndimage import gaussian_filter
 from reconpatch import ReConPatch
 from reconpatch.calibration.conformal import NominalScores
 from reconpatch.calibration.threshold import conformal_threshold
-from reconpatch.data.image_statistics import measure_appearance
+from reconpatch.data.image_statistics import measure_image_statistics
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import build_manifest, image_paths
 from reconpatch.line.monitoring.drift import find_drift
@@ -97,7 +97,7 @@ def observe(
 ) -> Iterator[pd.DataFrame]:
     for number, path in enumerate(paths):
         image = change(read_image(Path(path)))
-        looks = measure_appearance(Image.fromarray(image))
+        looks = measure_image_statistics(Image.fromarray(image))
         (found,) = detector.predict(image)
         yield pd.DataFrame(
             {

@@ -8,7 +8,7 @@ import typer
 
 from reconpatch.cli.shared_options import Json, Overrides, Params, count, write
 from reconpatch.data.layouts.layout_registry import LAYOUT_HELP
-from reconpatch.data.public_sets.catalogue import SOURCES
+from reconpatch.data.public_sets.catalogue import PUBLIC_SETS
 
 if TYPE_CHECKING:
     from reconpatch.integrations.check_report import CheckReport
@@ -30,7 +30,7 @@ def data_demo(
 
 @app.command("get")
 def data_get(
-    name: Annotated[str, typer.Argument(help=" or ".join(SOURCES))],
+    name: Annotated[str, typer.Argument(help=" or ".join(PUBLIC_SETS))],
     out: Annotated[Path | None, typer.Option("--out", help="folder to write; default: data/NAME")] = None,
     url: Annotated[str | None, typer.Option("--url", help="address of the archive, such as a mirror")] = None,
     archive: Annotated[Path | None, typer.Option("--archive", help="the archive, where you have it")] = None,
@@ -45,18 +45,20 @@ def data_get(
     """Fetch a public data set; a download that broke off goes on. Mind its licence, which is shown."""
     from reconpatch.data.public_sets.public_dataset import fetch_dataset
 
-    source = SOURCES.get(name)
-    if source is None:
-        raise typer.BadParameter(f"{name} is unknown; choose one of {', '.join(SOURCES)}", param_hint="NAME")
+    known = PUBLIC_SETS.get(name)
+    if known is None:
+        raise typer.BadParameter(
+            f"{name} is unknown; choose one of {', '.join(PUBLIC_SETS)}", param_hint="NAME"
+        )
     if url is not None and archive is not None:
         raise typer.BadParameter("give either --url or --archive", param_hint="--url")
-    typer.echo(f"{source.title}. Licence: {source.licence}. Cite: {source.citation}")
+    typer.echo(f"{known.title}. Licence: {known.licence}. Cite: {known.citation}")
     fetched = fetch_dataset(
-        archive or url or source.url,
+        archive or url or known.url,
         out or Path("data") / name,
         cache=cache,
-        sha256=(sha256 or source.sha256).lower(),
-        size=size or source.size,
+        sha256=(sha256 or known.sha256).lower(),
+        size=size or known.size,
     )
     typer.echo(f"{fetched.root}: {fetched.files} files, categories {', '.join(fetched.categories)}")
     typer.echo(f"Next: reconpatch data check {fetched.root}; reconpatch init {fetched.root}")

@@ -15,7 +15,7 @@ _FULL_DETAIL = 2048  # pixels: a longer side is reduced by a whole factor before
 
 
 @dataclass(frozen=True)
-class Appearance:
+class ImageStatistics:
     """What an image looks like as grey values from 0 to 255.
 
     Attributes:
@@ -32,7 +32,7 @@ class Appearance:
     sharpness: float
 
 
-def measure_appearance(picture: Image.Image) -> Appearance:
+def measure_image_statistics(picture: Image.Image) -> ImageStatistics:
     """Measure a picture of mode RGB or L; 2 ms a million pixels."""
     grey = picture.convert("L")
     factor = -(-max(grey.size) // _FULL_DETAIL)
@@ -43,7 +43,7 @@ def measure_appearance(picture: Image.Image) -> Appearance:
     brightness = float(counts @ levels / counts.sum())
     contrast = float(np.sqrt(counts @ (levels - brightness) ** 2 / counts.sum()))
     one_colour = np.count_nonzero(counts) == 1
-    return Appearance(
+    return ImageStatistics(
         perceptual_hash=None if one_colour else _hash(grey),
         brightness=round(brightness, 3),
         contrast=round(contrast, 3),

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from reconpatch.data.decoding.image_bytes import Decoded, decode, read_bytes
-from reconpatch.data.image_statistics import measure_appearance
+from reconpatch.data.image_statistics import measure_image_statistics
 from reconpatch.errors import DataError
 
 _LAST_CLASS = 15  # of masks that hold numbers of classes; grey levels up to here are all but black
@@ -37,7 +37,7 @@ class ImageProbe:
         mode: Pillow's mode as stored.
         bit_depth: bits a channel as stored.
         orientation: EXIF orientation as stored, 1 to 8.
-        perceptual_hash: as `Appearance`, as are the next three.
+        perceptual_hash: as `ImageStatistics`, as are the next three.
         brightness: mean grey value, 0 to 255.
         contrast: standard deviation of the grey values.
         sharpness: variance of their Laplacian.
@@ -170,7 +170,7 @@ def probe_image(path: Path) -> ImageProbe:
         mode=decoded.mode,
         bit_depth=decoded.bit_depth,
         orientation=decoded.orientation,
-        **asdict(measure_appearance(picture)),
+        **asdict(measure_image_statistics(picture)),
     )
 
 

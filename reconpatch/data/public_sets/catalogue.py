@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Source:
+class PublicSet:
     """A data set that its authors offer as one archive.
 
     Attributes:
@@ -25,8 +25,8 @@ class Source:
 
 
 # Addresses and digests are those that anomalib 2.7 publishes (Apache-2.0).
-SOURCES = {
-    "mvtec": Source(
+PUBLIC_SETS = {
+    "mvtec": PublicSet(
         title="MVTec AD",
         url="https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/"
         "download/420938113-1629960298/mvtec_anomaly_detection.tar.xz",
@@ -34,7 +34,7 @@ SOURCES = {
         licence="CC BY-NC-SA 4.0: no commercial use",
         citation="Bergmann et al., MVTec AD, CVPR 2019",
     ),
-    "btad": Source(
+    "btad": PublicSet(
         title="BTAD (beanTech Anomaly Detection)",
         url="https://avires.dimi.uniud.it/papers/btad/btad.zip",
         sha256="461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a",

@@ -8,8 +8,7 @@ from scipy import ndimage
 
 from reconpatch.errors import DataError
 from reconpatch.evaluation.metrics.score_sketch import Floats, Masses, ScoreSketch
-
-_EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
+from reconpatch.model.preprocess import EIGHT_CONNECTED
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def region_weights(mask: NDArray[np.bool_]) -> Masses:
     """One over the size of its 8-connected region, for each True pixel in row order."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     window = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    labels, _ = ndimage.label(window, structure=_EIGHT_CONNECTED)
+    labels, _ = ndimage.label(window, structure=EIGHT_CONNECTED)
     inside = labels[window]
     weights: Masses = 1.0 / np.bincount(inside)[inside]
     return weights

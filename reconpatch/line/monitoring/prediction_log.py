@@ -58,7 +58,7 @@ class LoggedPrediction:
         is_anomalous: verdict; None: the detector is not calibrated (as the next two).
         band: ``accept``, ``review`` or ``reject``.
         false_reject_probability: of the score.
-        brightness: as `Appearance`, as are the next two.
+        brightness: as `ImageStatistics`, as are the next two.
         contrast: standard deviation of the grey values.
         sharpness: variance of their Laplacian.
         embedding: (E,) float16, as `Prediction.embedding`.

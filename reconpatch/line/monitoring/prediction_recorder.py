@@ -16,7 +16,7 @@ from PIL import Image
 
 from reconpatch.data.file_listing import printable
 from reconpatch.data.groups import group_of_image
-from reconpatch.data.image_statistics import Appearance, measure_appearance
+from reconpatch.data.image_statistics import ImageStatistics, measure_image_statistics
 from reconpatch.data.images import ImageProbe, probe_image
 from reconpatch.errors import DataError, SettingsError
 from reconpatch.line.monitoring.prediction_log import LoggedPrediction, split_rows, write_part
@@ -46,7 +46,9 @@ class Subject:
     group: str
 
 
-def make_row(subject: Subject, prediction: Prediction, looks: Appearance, when: datetime) -> LoggedPrediction:
+def make_row(
+    subject: Subject, prediction: Prediction, looks: ImageStatistics, when: datetime
+) -> LoggedPrediction:
     """A row of the log."""
     return LoggedPrediction(
         when,
@@ -83,7 +85,7 @@ def row_of_file(
     path = printable(str(prediction.path))
     if probe.sha256 is None or probe.problem is not None:
         raise DataError(f"{path}: {probe.problem}; it was there when it was scored")
-    looks = Appearance(
+    looks = ImageStatistics(
         probe.perceptual_hash,
         *(float(value or 0.0) for value in (probe.brightness, probe.contrast, probe.sharpness)),
     )
@@ -224,7 +226,7 @@ class Recorder:
                 item = None
             try:
                 if item is not None:
-                    looks = measure_appearance(Image.fromarray(item.pixels))
+                    looks = measure_image_statistics(Image.fromarray(item.pixels))
                     self._buffer.add(make_row(self._grouped(item), item.prediction, looks, item.when))
                 elif self._buffer.is_due or not going:
                     self._buffer.flush()

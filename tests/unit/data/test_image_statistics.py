@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from reconpatch.data.demo import make_demo
-from reconpatch.data.image_statistics import HASH_BITS, hash_bits, measure_appearance
+from reconpatch.data.image_statistics import HASH_BITS, hash_bits, measure_image_statistics
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import build_manifest
 from reconpatch.settings import DataSettings
@@ -23,7 +23,7 @@ def _texture(seed: int, size: tuple[int, int] = (240, 320)) -> Image.Image:
 
 
 def _distance(first: Image.Image, second: Image.Image) -> int:
-    hashes = [measure_appearance(picture).perceptual_hash for picture in (first, second)]
+    hashes = [measure_image_statistics(picture).perceptual_hash for picture in (first, second)]
     bits = hash_bits([text for text in hashes if text is not None])
     return int(np.bitwise_count(bits[0] ^ bits[1]).sum())
 
@@ -36,13 +36,13 @@ def _as_jpeg(picture: Image.Image) -> Image.Image:
 
 def test_the_numbers_are_what_their_names_say():
     values = np.array([[0, 0, 90], [0, 90, 90], [0, 0, 0]], dtype=np.uint8)
-    looks = measure_appearance(Image.fromarray(values))
+    statistics = measure_image_statistics(Image.fromarray(values))
     padded = np.pad(values.astype(float), 1, mode="edge")
     laplacian = 4 * padded[1:-1, 1:-1] - padded[:-2, 1:-1] - padded[2:, 1:-1]
     laplacian -= padded[1:-1, :-2] + padded[1:-1, 2:]
-    assert looks.brightness == round(values.mean(), 3)
-    assert looks.contrast == round(values.std(), 3)
-    assert looks.sharpness == pytest.approx(laplacian.var(), abs=1e-3)
+    assert statistics.brightness == round(values.mean(), 3)
+    assert statistics.contrast == round(values.std(), 3)
+    assert statistics.sharpness == pytest.approx(laplacian.var(), abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -66,21 +66,26 @@ def test_blur_lowers_sharpness_and_light_changes_brightness():
     picture = _texture(0)
     blurred = picture.filter(ImageFilter.GaussianBlur(4))
     lighter = picture.point(lambda value: min(255, value + 30))
-    assert measure_appearance(blurred).sharpness < 0.2 * measure_appearance(picture).sharpness
-    assert measure_appearance(lighter).brightness > measure_appearance(picture).brightness + 20
+    assert measure_image_statistics(blurred).sharpness < 0.2 * measure_image_statistics(picture).sharpness
+    assert measure_image_statistics(lighter).brightness > measure_image_statistics(picture).brightness + 20
 
 
 @pytest.mark.parametrize("colour", [0, 77, 255])
 def test_an_image_of_one_colour_has_no_hash(colour):
-    looks = measure_appearance(Image.new("RGB", (40, 30), (colour,) * 3))
-    assert (looks.perceptual_hash, looks.brightness, looks.contrast, looks.sharpness) == (None, colour, 0, 0)
+    statistics = measure_image_statistics(Image.new("RGB", (40, 30), (colour,) * 3))
+    assert (statistics.perceptual_hash, statistics.brightness, statistics.contrast, statistics.sharpness) == (
+        None,
+        colour,
+        0,
+        0,
+    )
 
 
 def test_long_and_tiny_images_are_measured():
     for size in ((1, 1), (1, 5000), (4097, 3)):
         picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8))
-        looks = measure_appearance(picture)
-        assert looks.perceptual_hash is None or len(looks.perceptual_hash) == HASH_BITS // 4
+        statistics = measure_image_statistics(picture)
+        assert statistics.perceptual_hash is None or len(statistics.perceptual_hash) == HASH_BITS // 4
 
 
 def test_the_demo_set_holds_no_near_copies(tmp_path):

@@ -14,7 +14,7 @@ from file_server import serve
 from PIL import Image
 
 from reconpatch import cli
-from reconpatch.data.public_sets.catalogue import SOURCES
+from reconpatch.data.public_sets.catalogue import PUBLIC_SETS
 from reconpatch.data.public_sets.public_dataset import fetch_dataset
 from reconpatch.errors import DataError
 
@@ -57,7 +57,7 @@ def test_from_a_server_with_its_hash(run, btad: bytes, tmp_path: Path) -> None:
     with serve(btad) as server:
         status, text = run("btad", "--url", server.url)
         assert status == 1
-        assert f"not {SOURCES['btad'].sha256}" in text
+        assert f"not {PUBLIC_SETS['btad'].sha256}" in text
         assert not (tmp_path / "data").exists()
         server.break_after = [len(btad) // 2]
         status, text = run("btad", "--url", server.url, "--sha256", hashlib.sha256(btad).hexdigest())
@@ -127,8 +127,8 @@ def test_wrong_usage(run) -> None:
 
 
 def test_the_known_sources_state_a_hash_and_a_licence() -> None:
-    for source in SOURCES.values():
+    for source in PUBLIC_SETS.values():
         assert len(bytes.fromhex(source.sha256)) == 32
         assert source.url.startswith("https://")
         assert source.licence
-    assert json.dumps(sorted(SOURCES)) == '["btad", "mvtec"]'
+    assert json.dumps(sorted(PUBLIC_SETS)) == '["btad", "mvtec"]'

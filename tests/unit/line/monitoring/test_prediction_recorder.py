@@ -91,9 +91,11 @@ def test_a_category_that_cannot_be_written_holds_up_and_doubles_no_other(tmp_pat
 def test_who_predicts_neither_waits_nor_fails(tmp_path, monkeypatch, caplog) -> None:
     (tmp_path / "nut").write_text("a file in the way")
     monkeypatch.setattr(prediction_recorder, "_WAITING_BYTES", 10_000)
-    measure, recorded = prediction_recorder.measure_appearance, threading.Event()
+    measure, recorded = prediction_recorder.measure_image_statistics, threading.Event()
     monkeypatch.setattr(
-        prediction_recorder, "measure_appearance", lambda picture: (recorded.wait(), measure(picture))[1]
+        prediction_recorder,
+        "measure_image_statistics",
+        lambda picture: (recorded.wait(), measure(picture))[1],
     )
     recorder = Recorder(tmp_path)
     pixels = np.zeros((40, 80, 3), np.uint8)  # 9.6 kB: the second finds no room
