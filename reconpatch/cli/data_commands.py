@@ -45,20 +45,20 @@ def data_get(
     """Fetch a public data set; a download that broke off goes on. Mind its licence, which is shown."""
     from reconpatch.data.public_sets.public_dataset import fetch_dataset
 
-    known = PUBLIC_SETS.get(name)
-    if known is None:
+    source = PUBLIC_SETS.get(name)
+    if source is None:
         raise typer.BadParameter(
             f"{name} is unknown; choose one of {', '.join(PUBLIC_SETS)}", param_hint="NAME"
         )
     if url is not None and archive is not None:
         raise typer.BadParameter("give either --url or --archive", param_hint="--url")
-    typer.echo(f"{known.title}. Licence: {known.licence}. Cite: {known.citation}")
+    typer.echo(f"{source.title}. Licence: {source.licence}. Cite: {source.citation}")
     fetched = fetch_dataset(
-        archive or url or known.url,
+        archive or url or source.url,
         out or Path("data") / name,
         cache=cache,
-        sha256=(sha256 or known.sha256).lower(),
-        size=size or known.size,
+        sha256=(sha256 or source.sha256).lower(),
+        size=size or source.size,
     )
     typer.echo(f"{fetched.root}: {fetched.files} files, categories {', '.join(fetched.categories)}")
     typer.echo(f"Next: reconpatch data check {fetched.root}; reconpatch init {fetched.root}")

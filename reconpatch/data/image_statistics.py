@@ -1,4 +1,4 @@
-"""How a picture looks, in a few numbers: enough to find copies, blank, badly lit and blurred images."""
+"""Image statistics: a few numbers an image, enough to find copies, blank, badly lit and blurred images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

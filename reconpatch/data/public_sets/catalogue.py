@@ -9,11 +9,11 @@ class PublicSet:
 
     Attributes:
         title: the data set's name.
-        url: of the archive; it may move, so whoever fetches it may give another.
+        url: of the archive. It may move; `--url` names another.
         sha256: hex digest of the archive.
         licence: under which its authors offer it.
         citation: the paper that they ask to cite.
-        size: bytes of the archive, where its authors state them; None: the server's word is taken.
+        size: bytes of the archive; None: as many as the server announces.
     """
 
     title: str

@@ -11,11 +11,12 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from reconpatch.data.public_sets.unpack import CHUNK, MOST_BYTES
 from reconpatch.errors import DataError
 from reconpatch.progress import track
 from reconpatch.storage.atomic_files import file_lock, sha256_file
 
+_CHUNK = 1 << 20
+_MOST_BYTES = 64 << 30
 _TIMEOUT = 30.0  # seconds without a byte
 _TRIES = 5  # in a row without a byte
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
@@ -148,9 +149,9 @@ def _go_on(url: str, part: Path, size: int | None) -> None:
 def _write(answer: http.client.HTTPResponse, part: Path, total: int | None, mode: str) -> None:
     missing = None if total is None else total - (_bytes(part) if mode == "ab" else 0)
     with part.open(mode) as stream:
-        blocks = None if missing is None else math.ceil(missing / CHUNK)
+        blocks = None if missing is None else math.ceil(missing / _CHUNK)
         for chunk in track(_chunks(answer), "download, MiB", total=blocks):
-            if stream.tell() + len(chunk) > (MOST_BYTES if total is None else total):
+            if stream.tell() + len(chunk) > (_MOST_BYTES if total is None else total):
                 raise DataError("the server sends more than it announced, or no end; give another address")
             stream.write(chunk)
     if total is not None and _bytes(part) < total:
@@ -160,7 +161,7 @@ def _write(answer: http.client.HTTPResponse, part: Path, total: int | None, mode
 def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
     while True:
         try:
-            chunk = answer.read(CHUNK)
+            chunk = answer.read(_CHUNK)
         except http.client.IncompleteRead as error:
             yield error.partial
             raise _BrokenOffError("the connection ended early") from None
@@ -177,8 +178,8 @@ def _check_announced(url: str, total: int | None, size: int | None, part: Path, 
     if size is not None and total != size:
         part.unlink(missing_ok=True)
         raise DataError(f"{url}: is {total} bytes, not {size}; give another address, or state --size")
-    if total > MOST_BYTES:
-        raise DataError(f"{url}: is {total >> 30} GiB, more than {MOST_BYTES >> 30}; give another address")
+    if total > _MOST_BYTES:
+        raise DataError(f"{url}: is {total >> 30} GiB, more than {_MOST_BYTES >> 30}; give another address")
     free = shutil.disk_usage(part.parent).free
     if total - have > free:
         raise DataError(

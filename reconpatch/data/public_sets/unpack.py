@@ -13,8 +13,7 @@ from typing import IO, Any
 
 from reconpatch.errors import DataError
 
-CHUNK = 1 << 20  # bytes that are read at once
-MOST_BYTES = 64 << 30  # of an archive, and of what it holds
+_CHUNK = 1 << 20
 _COMPRESSED: dict[bytes, Callable[[Path], Any]] = {b"\xfd7zXZ\x00": lzma.open, b"\x1f\x8b": gzip.open}
 _PADDING = 64 << 20  # the most zeros that are read behind the last file
 # What macOS adds to an archive; it is passed over.
@@ -23,7 +22,7 @@ _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 @dataclass(frozen=True)
-class ArchiveLimits:
+class Limits:
     """The most that an archive may hold.
 
     Attributes:
@@ -34,7 +33,7 @@ class ArchiveLimits:
 
     files: int = 200_000
     file_bytes: int = 1 << 30
-    bytes: int = MOST_BYTES
+    bytes: int = 64 << 30
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class _Member:
     content: IO[bytes] | None  # None: a folder
 
 
-def unpack(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> int:
+def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> int:
     """Unpack a ``.tar.xz``, ``.tar.gz`` or ``.zip``, whichever its content says it is.
 
     Files get the usual permissions whatever the archive says.
@@ -52,7 +51,7 @@ def unpack(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> 
     Args:
         archive: the file.
         folder: an empty one. What was unpacked before an error was met is left in it.
-        limits: default: those of `ArchiveLimits`.
+        limits: default: those of `Limits`.
 
     Returns:
         Number of files.
@@ -61,7 +60,7 @@ def unpack(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> 
         DataError: it is of another kind, damaged or cut short; it holds a link or device, a hidden
             name, a path out of the folder or twice, or more than the limits; or a file cannot be written.
     """
-    limits = limits or ArchiveLimits()
+    limits = limits or Limits()
     count = files = total = 0
     try:
         for member in _members(archive):
@@ -130,7 +129,7 @@ def _of_tar(archive: Path, decompress: Callable[[Path], Any]) -> Iterator[_Membe
                     raise DataError(f"{info.name}: is a link, a device or a sparse file")
         # The checksum stands at the end, which tarfile does not read.
         for _ in range(_PADDING >> 20):
-            if not stream.read(CHUNK):
+            if not stream.read(_CHUNK):
                 return
         raise DataError("has no end")
 
@@ -142,7 +141,7 @@ class _Sips(io.RawIOBase):
         self._stream = stream
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= CHUNK:
+        if not 0 <= size <= _CHUNK:
             raise DataError(f"a header claims {size} bytes")
         return self._stream.read(size)
 
@@ -158,7 +157,7 @@ class _Sips(io.RawIOBase):
 
 def _copy(source: IO[bytes], target: Any, member: _Member) -> None:
     left = member.size
-    while chunk := source.read(min(CHUNK, left + 1)):
+    while chunk := source.read(min(_CHUNK, left + 1)):
         left -= len(chunk)
         if left < 0:
             raise DataError(f"{member.name}: is larger than the archive says")
@@ -182,7 +181,7 @@ def _inside(name: str) -> PurePosixPath:
     return path
 
 
-def _words(limits: ArchiveLimits) -> str:
+def _words(limits: Limits) -> str:
     return f"{limits.files} entries, {limits.file_bytes >> 20} MiB a file, {limits.bytes >> 30} GiB in all"
 
 

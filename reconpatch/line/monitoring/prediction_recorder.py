@@ -47,7 +47,7 @@ class Subject:
 
 
 def make_row(
-    subject: Subject, prediction: Prediction, looks: ImageStatistics, when: datetime
+    subject: Subject, prediction: Prediction, statistics: ImageStatistics, when: datetime
 ) -> LoggedPrediction:
     """A row of the log."""
     return LoggedPrediction(
@@ -60,9 +60,9 @@ def make_row(
         prediction.is_anomalous,
         prediction.band,
         prediction.false_reject_probability,
-        looks.brightness,
-        looks.contrast,
-        looks.sharpness,
+        statistics.brightness,
+        statistics.contrast,
+        statistics.sharpness,
         prediction.embedding,
     )
 
@@ -85,12 +85,12 @@ def row_of_file(
     path = printable(str(prediction.path))
     if probe.sha256 is None or probe.problem is not None:
         raise DataError(f"{path}: {probe.problem}; it was there when it was scored")
-    looks = ImageStatistics(
+    statistics = ImageStatistics(
         probe.perceptual_hash,
         *(float(value or 0.0) for value in (probe.brightness, probe.contrast, probe.sharpness)),
     )
     subject = Subject(category, model_version, path, group_of_image(path, probe.sha256, groups))
-    return make_row(subject, prediction, looks, datetime.now(UTC))
+    return make_row(subject, prediction, statistics, datetime.now(UTC))
 
 
 def logged(
@@ -226,8 +226,8 @@ class Recorder:
                 item = None
             try:
                 if item is not None:
-                    looks = measure_image_statistics(Image.fromarray(item.pixels))
-                    self._buffer.add(make_row(self._grouped(item), item.prediction, looks, item.when))
+                    statistics = measure_image_statistics(Image.fromarray(item.pixels))
+                    self._buffer.add(make_row(self._grouped(item), item.prediction, statistics, item.when))
                 elif self._buffer.is_due or not going:
                     self._buffer.flush()
             except DataError as error:

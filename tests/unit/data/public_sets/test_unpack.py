@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconpatch.data.public_sets.unpack import ArchiveLimits, unpack
+from reconpatch.data.public_sets.unpack import Limits, unpack
 from reconpatch.errors import DataError
 
 FILES = {"set/bottle/train/good/0.png": b"zero", "set/bottle/train/good/1.png": b"", "set/licence.txt": b"no"}
@@ -171,7 +171,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
 def test_hostile_archives_are_refused(tmp_path: Path, what: str) -> None:
     make, words = HOSTILE[what]
     with pytest.raises(DataError, match=words):
-        unpack(make(tmp_path), tmp_path / "target", ArchiveLimits(files=10, file_bytes=4000, bytes=10_000))
+        unpack(make(tmp_path), tmp_path / "target", Limits(files=10, file_bytes=4000, bytes=10_000))
 
 
 def test_a_zip_that_lies_about_a_size_is_no_larger_on_disk(tmp_path: Path) -> None:
