@@ -18,18 +18,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reconpatch.calibration.calibrate import calibrate_fit, score_nominal
 from reconpatch.calibration.normalisation import RobustStatistics
 from reconpatch.calibration.self_check import check_nominal
+from reconpatch.coreset.bank_selection import fit_bank
 from reconpatch.data.manifest import build_manifest, image_paths
 from reconpatch.data.nominal_split import split_nominal
 from reconpatch.device import choose_device
 from reconpatch.evaluation.metrics.image_metrics import image_auroc
 from reconpatch.features.feature_cache import FeatureCache
 from reconpatch.features.patch_features import PatchFeatures, extract_features
-from reconpatch.fit import calibrate_fit, fit_bank, fit_modulation, score_nominal
 from reconpatch.model.patch_extractor import PatchExtractor
 from reconpatch.settings import Settings, load_settings
 from reconpatch.storage.atomic_files import write_json
+from reconpatch.training.fit_modulation import fit_modulation
 
 RATES = (0.0, 0.01, 0.05, 0.1)
 LIMITS = (4.0, 5.0, 6.0, 8.0, 10.0)
@@ -44,7 +46,7 @@ def number_of(rate: float, nominal: int) -> int:
 
 def fit(features: PatchFeatures, settings: Settings) -> tuple[Any, Any]:
     trained = fit_modulation(features, settings)
-    modulation = None if trained is None else trained.modulation
+    modulation = trained.modulation
     return modulation, fit_bank(features, modulation, settings)
 
 

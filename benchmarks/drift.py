@@ -25,6 +25,7 @@ from reconpatch.calibration.threshold import conformal_threshold
 from reconpatch.data.image_statistics import measure_image_statistics
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import build_manifest, image_paths
+from reconpatch.fitted_detector import FittedDetector
 from reconpatch.line.monitoring.drift import find_drift
 from reconpatch.settings import DataSettings
 
@@ -93,7 +94,7 @@ def observe_all(categories: list[Path], fit: int) -> pd.DataFrame:
 
 
 def observe(
-    detector: ReConPatch, kind: str, paths: Iterable[Path], change: Callable[[np.ndarray], np.ndarray]
+    detector: FittedDetector, kind: str, paths: Iterable[Path], change: Callable[[np.ndarray], np.ndarray]
 ) -> Iterator[pd.DataFrame]:
     for number, path in enumerate(paths):
         image = change(read_image(Path(path)))

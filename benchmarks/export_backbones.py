@@ -17,9 +17,10 @@ from safetensors.torch import save_file
 
 from reconpatch import ReConPatch
 from reconpatch.data.file_listing import expand_images
+from reconpatch.ensemble import fuse_members
 from reconpatch.errors import ReConPatchError
+from reconpatch.fitted_detector import FittedDetector
 from reconpatch.line.export.exported_folder import export_detector
-from reconpatch.model.ensemble import fuse_members
 
 # The paper's, then other families.
 NAMES = (
@@ -28,7 +29,7 @@ NAMES = (
 )  # fmt: skip
 
 
-def fit(name: str, folder: Path, images: Sequence[Path], side: int) -> ReConPatch:
+def fit(name: str, folder: Path, images: Sequence[Path], side: int) -> FittedDetector:
     """A detector of this network with seeded random weights."""
     torch.manual_seed(0)
     weights = folder / f"{name}.safetensors"
@@ -48,7 +49,7 @@ def fit(name: str, folder: Path, images: Sequence[Path], side: int) -> ReConPatc
     return ReConPatch(params=params, cache=folder / "cache").fit(images)
 
 
-def row(name: str, detector: ReConPatch, form: str, folder: Path, images: Sequence[Path]) -> str:
+def row(name: str, detector: FittedDetector, form: str, folder: Path, images: Sequence[Path]) -> str:
     """One line of the table."""
     start = time.monotonic()
     try:
@@ -77,7 +78,7 @@ def main() -> None:
         "| network | format | images + blends | difference, of the tolerance | flips outside / inside | s |"
     )
     print("|---|---|---|---|---|---|")
-    fitted: list[ReConPatch] = []
+    fitted: list[FittedDetector] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for name in given.names:

@@ -19,15 +19,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import betabinom
 
+from reconpatch.calibration.calibrate import crossfit, score_nominal
 from reconpatch.calibration.conformal import NominalScores
 from reconpatch.calibration.threshold import conformal_threshold
+from reconpatch.coreset.bank_selection import fit_bank
 from reconpatch.data.manifest import build_manifest, image_paths
 from reconpatch.device import choose_device
 from reconpatch.features.feature_cache import FeatureCache
 from reconpatch.features.patch_features import PatchFeatures, extract_features
-from reconpatch.fit import crossfit, fit_bank, fit_modulation, score_nominal
 from reconpatch.model.patch_extractor import PatchExtractor
 from reconpatch.settings import Settings, load_settings
+from reconpatch.training.fit_modulation import fit_modulation
 
 
 def nominal(category: Path, settings: Settings, cache: Path) -> tuple[PatchFeatures, NDArray[np.str_]]:
@@ -97,7 +99,7 @@ def main() -> None:
         fit = np.isin(groups, rng.permutation(names)[: len(names) // 2])
         of_fit = features.subset(np.flatnonzero(fit))
         trained = fit_modulation(of_fit, settings)
-        modulation = None if trained is None else trained.modulation
+        modulation = trained.modulation
         bank = fit_bank(of_fit, modulation, settings)
         scores, *_ = score_nominal(features.subset(np.flatnonzero(~fit)), modulation, bank, settings)
         scores = scores.astype(np.float64)

@@ -15,12 +15,11 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmarks.timing import in_turn
-from reconpatch import ReConPatch
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import build_manifest, image_paths
+from reconpatch.detector import ReConPatch
 from reconpatch.device import limit_threads
 from reconpatch.evaluation.speed import describe_hardware
-from reconpatch.model.inference import score_features
 from reconpatch.model.patch_extractor import PatchExtractor
 from reconpatch.model.preprocess import prepare_image
 
@@ -57,13 +56,8 @@ def main() -> None:
     batch = np.stack([prepare_image(read_image(path), detector.settings.features) for path in chosen])
     limit_threads(arguments.threads)
     extractors = variants(detector)
-    parts = detector.parts
-    scores = {
-        name: score_features(
-            extractor(batch), extractor.grid, parts.modulation, parts.bank, parts.settings
-        ).scores
-        for name, extractor in extractors.items()
-    }
+    scorer = detector.scorer()
+    scores = {name: scorer.score(extractor(batch)).scores for name, extractor in extractors.items()}
     few = batch[:16]
     seconds = in_turn(
         {name: lambda extractor=extractor: extractor(few) for name, extractor in extractors.items()},

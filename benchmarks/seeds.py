@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 
 from reconpatch.data.manifest import build_manifest
-from reconpatch.detector import ReConPatch
+from reconpatch.ensemble import Ensemble, fit_folder
 from reconpatch.evaluation.evaluate import evaluate
 from reconpatch.evaluation.metrics.bootstrap import clusters, draw_groups, weighted_auroc
 from reconpatch.features.feature_cache import FeatureCache
-from reconpatch.model.ensemble import Ensemble, fit_detector
+from reconpatch.fitted_detector import FittedDetector
 from reconpatch.settings import load_settings
 from reconpatch.storage.atomic_files import write_json
 
@@ -54,7 +54,7 @@ def measure(
     }
     settings = load_settings(None, {**values, "threads": 1}, preset=preset)
     started = time.process_time()
-    detector = fit_detector(category, settings, cache)
+    detector = fit_folder(category, settings, cache)
     seconds = time.process_time() - started
     table = build_manifest(category, settings.data)
     found: dict[str, Any] = {"fit_cpu_seconds": seconds, "detectors": {}}
@@ -67,7 +67,7 @@ def measure(
     return found | {name: evaluation.table[name].tolist() for name in ("label", "group")}
 
 
-def named(variant: str, detector: ReConPatch) -> Iterator[tuple[str, ReConPatch]]:
+def named(variant: str, detector: FittedDetector) -> Iterator[tuple[str, FittedDetector]]:
     """The detector, and the members of an ensemble, by the names that the table gives them."""
     yield variant, detector
     if isinstance(detector, Ensemble):

@@ -29,8 +29,8 @@ from reconpatch.coreset.k_center import coreset_size, k_center_greedy
 from reconpatch.evaluation.metrics.image_metrics import aupro, image_auroc, pixel_auroc
 from reconpatch.model.anomaly_map import anomaly_maps
 from reconpatch.model.memory_bank import MemoryBank
-from reconpatch.model.modulation import Modulation
-from reconpatch.model.patch_scores import score_patches
+from reconpatch.model.modulation import AnyModulation, Identity, Modulation
+from reconpatch.model.patch_scores import PatchScores
 from reconpatch.settings import ModulationSettings, ScoringSettings, load_settings
 from reconpatch.training.training_loop import train_modulation
 
@@ -51,7 +51,7 @@ def measure(task: Task, changes: dict[str, Any], seed: int) -> Iterator[tuple[st
     trained = time.process_time() - started
 
     def modulated(block: np.ndarray) -> np.ndarray:
-        return modulation.apply(block) if modulation is not None else block.astype(np.float32)
+        return modulation.transform(block)
 
     vectors = modulated(rows)
     space = _selection_space(changes.get("select"), rows, vectors, seed)
@@ -63,9 +63,9 @@ def measure(task: Task, changes: dict[str, Any], seed: int) -> Iterator[tuple[st
         yield ending, {**_figures(task, bank, test, scoring), "training_seconds": trained}
 
 
-def _fit(rows: np.ndarray, changes: dict[str, Any], seed: int, patches: int) -> Modulation | None:
+def _fit(rows: np.ndarray, changes: dict[str, Any], seed: int, patches: int) -> AnyModulation:
     if not changes.get("f", True):
-        return None
+        return Identity(rows.shape[1])
     if "principal" in changes:
         return _principal_directions(rows, changes["principal"])
     values = {key: value for key, value in changes.items() if key in ModulationSettings.model_fields}
@@ -85,8 +85,9 @@ def _selection_space(select: str | None, rows: np.ndarray, vectors: np.ndarray, 
 
 
 def _figures(task: Task, bank: MemoryBank, test: list[np.ndarray], scoring: ScoringSettings) -> Result:
-    scored = [score_patches(bank, vectors, scoring) for vectors in test]
-    patches, images = (np.concatenate(parts) for parts in zip(*scored, strict=True))
+    scores = PatchScores(bank, scoring)
+    scored = [scores(torch.from_numpy(vectors)) for vectors in test]
+    patches, images = (torch.cat(parts).numpy() for parts in zip(*scored, strict=True))
     side = round(patches.shape[1] ** 0.5)
     size = task.masks.shape[1] * PIXEL_STRIDE
     strided = anomaly_maps(patches.reshape(-1, side, side), size, scoring.blur_sigma)

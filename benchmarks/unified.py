@@ -19,6 +19,7 @@ from reconpatch.data.manifest import build_manifest
 from reconpatch.detector import ReConPatch
 from reconpatch.evaluation.evaluate import evaluate
 from reconpatch.features.feature_cache import FeatureCache
+from reconpatch.fitted_detector import FittedDetector
 from reconpatch.settings import Settings, load_settings
 from reconpatch.storage.atomic_files import sha256_json, write_json
 from reconpatch.unified.unified_detector import Unified, fit_unified
@@ -59,7 +60,7 @@ class Bench:
         params = {key.replace("__", "."): value for key, value in changes.items()}
         return ReConPatch(settings=self.settings, params=params, cache=self.cache)
 
-    def figures(self, detector: ReConPatch, name: str, category: str | None = None) -> dict[str, Any]:
+    def figures(self, detector: FittedDetector, name: str, category: str | None = None) -> dict[str, Any]:
         """Metrics on a category's test images; of a unified model as of the category named, or of none."""
         table = build_manifest(self.categories[name], self.settings.data)
         if isinstance(detector, Unified):

@@ -28,6 +28,8 @@ from reconpatch import ReConPatch
 from reconpatch.data.manifest import build_manifest, image_paths
 from reconpatch.device import usable_cores
 from reconpatch.evaluation.metrics.image_metrics import image_auroc
+from reconpatch.fitted_detector import FittedDetector
+from reconpatch.loading import load
 from reconpatch.settings import Settings, load_settings
 
 _SEED_OFFSET = 1000
@@ -97,7 +99,7 @@ def run_seed(
         ReConPatch(settings=chosen, cache=work / f"cache-{name}").fit(rows).save(work / name)
 
     def update(name: str) -> None:
-        detector = ReConPatch.load(work / "base", threads=settings.threads, cache=work / f"cache-{name}")
+        detector = load(work / "base", threads=settings.threads, cache=work / f"cache-{name}")
         detector.update(new, mode=name).save(work / name)  # type: ignore[arg-type]
 
     runs = {}
@@ -114,13 +116,13 @@ def run_seed(
         else:
             fit(name, base if name == "base" else pd.concat([base, new]))
         seconds = time.process_time() - start
-        detector = ReConPatch.load(work / name, threads=settings.threads, cache=work / "cache-test")
+        detector = load(work / name, threads=settings.threads, cache=work / "cache-test")
         scores = np.array([prediction.score for prediction in detector.stream(image_paths(test))])
         runs[name] = Run(seconds, scores, summary_of(detector))
     return runs
 
 
-def summary_of(detector: ReConPatch) -> str:
+def summary_of(detector: FittedDetector) -> str:
     calibration = detector.calibration
     known = f"{len(detector.parts.training_set)} images, bank {len(detector.parts.bank)}"
     if calibration is None:

@@ -24,7 +24,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
-from reconpatch import ReConPatch
+from reconpatch import load
 from reconpatch.data.decoding.decoding_pool import shared_pool
 from reconpatch.data.decoding.image_bytes import read_bytes_below
 from reconpatch.errors import DataError
@@ -42,7 +42,7 @@ class DetectorModel(PythonModel):
         """Load the detector that travels with the model."""
         config = context.model_config or {}
         self.allowed_root = os.environ.get(ALLOWED_ROOT) or config.get("allowed_root")
-        self.detector = ReConPatch.load(
+        self.detector = load(
             context.artifacts["detector"],
             device=config.get("device", "auto"),
             threads=config.get("threads", 0),

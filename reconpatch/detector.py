@@ -1,4 +1,4 @@
-"""The detector: the rooms of the library put together behind fit, predict, save and load."""
+"""The detector of one category and one backbone: fit, predict, update, save and load."""
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,9 +10,8 @@ from typing import Any
 import pandas as pd
 
 from reconpatch.calibration.calibration import Calibration
-from reconpatch.calibration.self_check import check_nominal, warn_of_suspects
-from reconpatch.data.nominal_split import split_nominal
-from reconpatch.data.training_images import TrainingImages, TrainingSet, training_images
+from reconpatch.calibration.self_check import warn_of_suspects
+from reconpatch.data.training_images import TrainingImages, training_images
 from reconpatch.device import choose_device, limit_threads
 from reconpatch.errors import ModelError
 from reconpatch.features.feature_cache import FeatureCache
@@ -24,25 +23,27 @@ from reconpatch.features.patch_features import (
     image_digest,
     index_features,
 )
-from reconpatch.fit import calibrate_fit, check_false_reject_rate, fit_bank, fit_modulation, training_set
-from reconpatch.model.inference import score_features
+from reconpatch.fit import NominalImages, fit_detector
+from reconpatch.fitted_detector import FittedDetector
+from reconpatch.model.anomaly_model import AnomalyModel
+from reconpatch.model.feature_scorer import FeatureScorer
 from reconpatch.model.patch_extractor import PatchExtractor
-from reconpatch.model.region import Region, read_region
-from reconpatch.prediction import Prediction, as_list, judge
+from reconpatch.model.region import read_region
+from reconpatch.prediction import Prediction, as_list, with_verdict
 from reconpatch.settings import Settings, load_settings
 from reconpatch.storage.detector_folder import (
-    ENSEMBLE,
-    UNIFIED,
+    SINGLE,
     BackboneReference,
     FittedParts,
     read_config,
     read_model,
     write_model,
 )
+from reconpatch.storage.detector_source import local_folder
 from reconpatch.update import Mode, check_mode, update_parts
 
 
-class ReConPatch:
+class ReConPatch(FittedDetector):
     """Anomaly detector fitted on good images only (Hyun et al., WACV 2024).
 
     Example:
@@ -97,19 +98,9 @@ class ReConPatch:
         return self.parts.calibration
 
     @property
-    def training_set(self) -> TrainingSet:
-        """The nominal images that it was fitted and calibrated on."""
-        return self.parts.training_set
-
-    @property
-    def region(self) -> Region | None:
-        """What counts of an image, as it was when the detector was fitted; None: all of it."""
-        return self.parts.region
-
-    @property
-    def threshold(self) -> float | None:
-        """Image-score threshold from held-out nominal images; None when not calibrated."""
-        return None if self.calibration is None else self.calibration.threshold.value
+    def member_parts(self) -> tuple[FittedParts, ...]:
+        """As of `FittedDetector`."""
+        return (self.parts,)
 
     @property
     def extractor(self) -> PatchExtractor:
@@ -130,6 +121,15 @@ class ReConPatch:
                     "give these through features.weights or fit the detector again"
                 )
         return self._extractor
+
+    @property
+    def cache(self) -> FeatureCache | None:
+        """The feature cache; None keeps no features."""
+        return self._cache
+
+    def share_network(self, other: "ReConPatch") -> None:
+        """Use the network of a detector with the same backbone, which is loaded once for both."""
+        self._extractor = other.extractor
 
     def fit(
         self,
@@ -175,32 +175,10 @@ class ReConPatch:
             return extract_features(paths, self.extractor, cache, region=self.region)
 
     def _fit(self, training: TrainingImages, cache: FeatureCache) -> "ReConPatch":
-        settings, extractor = self.settings, self.extractor
-        region = None
-        if training.region is not None:
-            region = read_region(training.region, training.paths, settings, extractor.grid)
-        features = extract_features(training.paths, extractor, cache, region=region)
-        groups = training.groups
-        split = split_nominal(features.paths, groups, features.image_digests, settings)
-        check_false_reject_rate(split, settings)
-        fit_features = features.subset(split.fit)
-        trained = fit_modulation(fit_features, settings)
-        modulation = None if trained is None else trained.modulation
-        bank = fit_bank(fit_features, modulation, settings)
-        calibration = calibrate_fit(features, groups, split, modulation, bank, settings)
-        limit = settings.calibrate.suspicious_z
-        checked = None if limit is None else check_nominal(features, groups, modulation, bank)
-        if checked is not None and limit is not None:
-            warn_of_suspects(checked.table(features.paths, limit), limit)
-        self._parts = FittedParts(
-            settings,
-            backbone_reference(extractor, settings),
-            modulation,
-            bank,
-            calibration,
-            training_set(features, groups, split),
-            region=region,
-        )
+        images = nominal_images(training, self.extractor, self.settings, cache)
+        fitted = fit_detector(images, backbone_reference(self.extractor, self.settings), self.settings)
+        warn_of_suspects(fitted.self_check, images.features.paths, self.settings)
+        self._parts = fitted.parts
         return self
 
     def update(
@@ -241,33 +219,31 @@ class ReConPatch:
             self._parts = update_parts(parts, given, training.groups, mode, files, self.settings)
         return self
 
-    def predict(self, images: ImageLike | Iterable[ImageLike]) -> list[Prediction]:
-        """Score images; `stream` is the same without keeping every map in memory.
-
-        Args:
-            images: one or many of: a path, a PIL image, an (H, W, 3) uint8 RGB array, a grey (H, W) or
-                (H, W, 1) array of uint8 or uint16.
-
-        Raises:
-            DataError: an image cannot be read, or something is no image; the message names it.
-            ModelError: the detector is not fitted.
-        """
-        return list(self.stream(images))
-
     def stream(self, images: ImageLike | Iterable[ImageLike]) -> Iterator[Prediction]:
         """Yield one prediction an image, in order, a batch at a time."""
-        parts, extractor = self.parts, self.extractor
+        scorer, extractor = self.scorer(), self.extractor
         listed = as_list(images)
         limit_threads(self.settings.threads)
         for batch_images, features in feature_batches(listed, extractor, self._cache, self.region):
-            scored = score_features(
-                features, extractor.grid, parts.modulation, parts.bank, parts.settings, parts.region
-            )
+            scored = scorer.score(features)
             for image, score, anomaly_map, embedding in zip(
                 batch_images, scored.scores, scored.maps, scored.embeddings, strict=True
             ):
                 path = str(image) if isinstance(image, (str, Path)) else None
-                yield judge(path, float(score), anomaly_map, embedding, parts.calibration)
+                yield with_verdict(path, float(score), anomaly_map, embedding, self.calibration)
+
+    def scorer(self) -> FeatureScorer:
+        """The half of the model behind the patch features.
+
+        Raises:
+            ModelError: the detector is not fitted.
+        """
+        parts = self.parts
+        return FeatureScorer(parts.modulation, parts.bank, parts.settings, self.extractor.grid, parts.region)
+
+    def module(self) -> AnomalyModel:
+        """As of `FittedDetector`; it shares its parts with the detector."""
+        return AnomalyModel(self.extractor.network, self.scorer(), self.calibration, self.region)
 
     def save(self, folder: str | Path) -> None:
         """Write the detector folder; it is complete or absent."""
@@ -282,7 +258,7 @@ class ReConPatch:
         threads: int = 0,
         cache: str | Path | FeatureCache | None = None,
     ) -> "ReConPatch":
-        """Read a fitted detector; of an ensemble an `Ensemble` is returned, of a unified model a `Unified`.
+        """Read a detector of one category and one backbone; `reconpatch.load` reads every kind.
 
         Args:
             source: a detector folder, or an MLflow URI such as ``models:/reconpatch-demo-brick@champion``.
@@ -293,21 +269,13 @@ class ReConPatch:
         Raises:
             ModelError: something is missing, cut short, altered, or of another schema or backbone.
         """
-        if str(source).startswith("models:/"):
-            from reconpatch.integrations.mlflow_uri import download_detector
-
-            folder = download_detector(str(source))
-        else:
-            folder = Path(source)
-        kind = read_config(folder).get("kind")
-        if kind == ENSEMBLE:
-            from reconpatch.model.ensemble import Ensemble  # it is made of detectors
-
-            return Ensemble.open(folder, device=device, threads=threads, cache=cache)
-        if kind == UNIFIED:
-            from reconpatch.unified.unified_detector import Unified
-
-            return Unified.open(folder, device=device, threads=threads, cache=cache)
+        folder = local_folder(source)
+        kind = read_config(folder)["kind"]
+        if kind != SINGLE:
+            raise ModelError(
+                f"{folder}: is of the kind {kind}, which `reconpatch.load` reads; it cannot be updated, "
+                "so fit it again with the new images"
+            )
         return cls.of_parts(read_model(folder), device=device, threads=threads, cache=cache)
 
     @classmethod
@@ -324,6 +292,17 @@ class ReConPatch:
         detector._parts = parts
         parts.bank.to(choose_device(device))
         return detector
+
+
+def nominal_images(
+    training: TrainingImages, extractor: PatchExtractor, settings: Settings, cache: FeatureCache
+) -> NominalImages:
+    """Patch features of a category's nominal images, those in its region of interest, with their groups."""
+    region = None
+    if training.region is not None:
+        region = read_region(training.region, training.paths, settings, extractor.grid)
+    features = extract_features(training.paths, extractor, cache, region=region)
+    return NominalImages(features, training.groups)
 
 
 def backbone_reference(extractor: PatchExtractor, settings: Settings) -> BackboneReference:

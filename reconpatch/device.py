@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-import faiss
 import torch
 
 from reconpatch.errors import SettingsError
@@ -45,7 +44,7 @@ def usable_cores() -> int:
 
 
 def limit_threads(threads: int) -> int:
-    """Set the threads of torch and faiss for what the calling thread computes.
+    """Set the threads of torch for what the calling thread computes.
 
     Args:
         threads: number of threads; 0 takes every core that the process may use.
@@ -55,7 +54,6 @@ def limit_threads(threads: int) -> int:
     """
     count = threads or usable_cores()
     torch.set_num_threads(count)
-    faiss.omp_set_num_threads(count)
     return count
 
 

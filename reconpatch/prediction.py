@@ -47,7 +47,7 @@ class Prediction:
     band: Band | None = None
 
 
-def judge(
+def with_verdict(
     path: str | None,
     score: float,
     anomaly_map: np.ndarray,

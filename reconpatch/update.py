@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from reconpatch.calibration.calibrate import calibrate
 from reconpatch.calibration.calibration import Calibration
 from reconpatch.calibration.held_out_images import looks_of
+from reconpatch.coreset.bank_selection import modulated, select_bank
 from reconpatch.coreset.k_center import coreset_size
 from reconpatch.data.groups import join_groups
 from reconpatch.data.nominal_split import NominalSplit, split_nominal
@@ -22,17 +24,12 @@ from reconpatch.data.training_images import TrainingSet, group_keys, group_of_co
 from reconpatch.device import choose_device, limit_threads
 from reconpatch.errors import DataError, ModelError, SettingsError
 from reconpatch.features.patch_features import PatchFeatures
-from reconpatch.fit import (
-    calibrate,
-    modulated,
-    sample_patches,
-    select_bank,
-    training_set,
-)
+from reconpatch.fit import training_set
 from reconpatch.model.memory_bank import MemoryBank
-from reconpatch.model.modulation import Modulation
+from reconpatch.model.modulation import AnyModulation, Modulation
 from reconpatch.settings import Settings
 from reconpatch.storage.detector_folder import FittedParts
+from reconpatch.training.fit_modulation import sample_patches
 from reconpatch.training.training_loop import train_modulation
 
 Mode = Literal["frozen", "fine-tune"]
@@ -83,7 +80,7 @@ def update_parts(
     holdout = given.of_content((*known.holdout, *sorted(added)), files)
     group_of = dict(after.holdout_pairs)
     held_groups = [group_of[digest] for digest in holdout.image_digests]
-    if mode == "fine-tune" and modulation is not None and len(fresh):
+    if mode == "fine-tune" and isinstance(modulation, Modulation) and len(fresh):
         if parts.calibration is not None and not can_recalibrate(parts.calibration, held_groups):
             raise ModelError(
                 f"fine-tune changes every distance, and only {len(set(held_groups))} of the "
@@ -189,9 +186,10 @@ def fine_tune(
     short = settings.modulation.model_copy(
         update={"steps": FINE_TUNE_STEPS, "epochs": None, "init": "isometry", "whitening": 0.0}
     )
-    fresh = modulation.apply(sample_patches(features, 2 * features.dim * len(bank), settings.seed))
+    fresh = modulation.transform(sample_patches(features, 2 * features.dim * len(bank), settings.seed))
     rows = np.concatenate([bank.vectors, fresh])
     trained = train_modulation(rows, short, seed=settings.seed, device=choose_device(settings.device))
+    assert isinstance(trained.modulation, Modulation)  # noqa: S101 (mypy: an f was trained)
     further = trained.modulation.weight.detach()
     # Only the linear part: shifting and scaling all vectors alike changes no comparison between them.
     moved = Modulation(further @ modulation.weight.detach(), modulation.mean, modulation.scale)
@@ -200,7 +198,7 @@ def fine_tune(
 
 
 def merge_bank(
-    bank: MemoryBank, features: PatchFeatures, modulation: Modulation | None, settings: Settings
+    bank: MemoryBank, features: PatchFeatures, modulation: AnyModulation, settings: Settings
 ) -> MemoryBank:
     """Greedy k-center over the bank and the new patches together.
 
@@ -213,7 +211,7 @@ def merge_bank(
     Args:
         bank: (M, dim) vectors in the space of ``modulation``.
         features: of the new images that fit.
-        modulation: f, or None for plain PatchCore.
+        modulation: f; the identity for plain PatchCore.
         settings: section ``coreset`` and ``seed``.
     """
     cap = settings.coreset.max_bank
@@ -232,7 +230,7 @@ def recalibrate(
     calibration: Calibration | None,
     holdout: PatchFeatures,
     groups: Sequence[str],
-    modulation: Modulation | None,
+    modulation: AnyModulation,
     bank: MemoryBank,
     settings: Settings,
 ) -> Calibration | None:

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from reconpatch.coreset.bank_selection import fit_bank
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import image_paths
 from reconpatch.data.nominal_split import split_nominal
@@ -23,16 +24,16 @@ from reconpatch.evaluation.metrics.image_metrics import d_prime, image_auroc
 from reconpatch.evaluation.metrics.pixel_metrics import PixelMetrics
 from reconpatch.features.feature_cache import FeatureCache
 from reconpatch.features.patch_features import PatchFeatures, extract_features
-from reconpatch.fit import fit_bank, fit_modulation
-from reconpatch.model.inference import score_blocks
+from reconpatch.model.feature_scorer import FeatureScorer
 from reconpatch.model.memory_bank import MemoryBank
-from reconpatch.model.modulation import Modulation
+from reconpatch.model.modulation import AnyModulation
 from reconpatch.model.patch_extractor import PatchExtractor
 from reconpatch.model.preprocess import prepare_mask
 from reconpatch.model.region import Region, read_region
 from reconpatch.progress import track
 from reconpatch.settings import Settings
 from reconpatch.storage.atomic_files import atomic_folder
+from reconpatch.training.fit_modulation import fit_modulation
 
 OBJECTIVES = ("synthetic_image_auroc", "synthetic_pixel_auroc", "synthetic_d_prime")
 REPORTED = "test_image_auroc"
@@ -116,8 +117,7 @@ def judge(bench: Bench, settings: Settings) -> dict[str, float]:
         `OBJECTIVES`, the AUROCs in [0, 1]; where the bench holds test images, test_image_auroc too, which
         nothing may be chosen by.
     """
-    trained = fit_modulation(bench.fit, settings)
-    modulation = None if trained is None else trained.modulation
+    modulation = fit_modulation(bench.fit, settings).modulation
     bank = fit_bank(bench.fit, modulation, settings)
     size = settings.features.image_size
     pixels = PixelMetrics()
@@ -140,7 +140,7 @@ def judge(bench: Bench, settings: Settings) -> dict[str, float]:
 
 def _scores(
     features: PatchFeatures,
-    modulation: Modulation | None,
+    modulation: AnyModulation,
     bank: MemoryBank,
     settings: Settings,
     pixels: PixelMetrics | None = None,
@@ -148,8 +148,8 @@ def _scores(
 ) -> NDArray[np.float64]:
     scores = []
     region = features.region
-    batches = score_blocks(features.blocks(), features.grid, modulation, bank, settings, region)
-    for number, batch in enumerate(batches):
+    scorer = FeatureScorer(modulation, bank, settings, features.grid, region)
+    for number, batch in enumerate(scorer.score_blocks(features.blocks())):
         scores.append(float(batch.scores[0]))
         if pixels is not None and masks is not None:
             pixels.update(masks[number], batch.maps[0], None if region is None else region.pixels)

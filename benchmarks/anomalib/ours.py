@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from reconpatch import ReConPatch
 from reconpatch.coreset.k_center import coreset_size, k_center_greedy
 from reconpatch.device import limit_threads
+from reconpatch.loading import load
 
 _WARM_UP = 32
 
@@ -38,7 +38,7 @@ def coreset(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def predict(arguments: argparse.Namespace) -> dict[str, Any]:
     """Time score and map of image files, after a warm-up on a few of them."""
-    detector = ReConPatch.load(arguments.model, device="cpu", threads=arguments.threads)
+    detector = load(arguments.model, device="cpu", threads=arguments.threads)
     paths = arguments.paths.read_text(encoding="utf-8").split("\n")
     detector.predict(paths[:_WARM_UP])
     started, cpu = time.perf_counter(), cpu_seconds()

@@ -50,7 +50,7 @@ def write_features(category: Path, settings: Settings, scratch: Path, path: Path
     features = extract_features(paths, extractor, FeatureCache(scratch))
     trained = fit_modulation(features, settings)
     rows = features.as_array().reshape(-1, features.dim)
-    modulated = rows.astype(np.float32) if trained is None else trained.modulation.apply(rows)
+    modulated = trained.modulation.transform(rows)
     np.save(path, modulated)
     return modulated.shape
 

@@ -14,12 +14,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reconpatch.calibration.normalisation import RobustStatistics
+from reconpatch.coreset.bank_selection import modulated
 from reconpatch.data.groups import join_groups
 from reconpatch.features.patch_features import PatchFeatures
-from reconpatch.fit import modulated
 from reconpatch.model.memory_bank import MemoryBank
-from reconpatch.model.modulation import Modulation
+from reconpatch.model.modulation import AnyModulation
 from reconpatch.progress import track
+from reconpatch.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 _NAMED = 10
@@ -46,20 +47,34 @@ class SelfCheck:
         return rows.sort_values(["z", "path"], ascending=[False, True], ignore_index=True).round(4)
 
 
-def warn_of_suspects(table: pd.DataFrame, limit: float) -> None:
-    """Log the images of a `SelfCheck.table` that a person should look at."""
-    found = table.loc[table["suspicious"], "path"].tolist()
+def suspects_table(
+    checked: SelfCheck | None, paths: Sequence[str | Path], settings: Settings
+) -> pd.DataFrame:
+    """`SelfCheck.table` by ``calibrate.suspicious_z``; empty where nobody could tell or asked."""
+    limit = settings.calibrate.suspicious_z
+    if checked is None or limit is None:
+        return pd.DataFrame(columns=["path", "score", "z", "suspicious"])
+    return checked.table(paths, limit)
+
+
+def warn_of_suspects(
+    checked: SelfCheck | None, paths: Sequence[str | Path], settings: Settings
+) -> pd.DataFrame:
+    """Log the images that a person should look at; returns their `suspects_table`."""
+    table = suspects_table(checked, paths, settings)
+    found = table.loc[table["suspicious"].astype(bool), "path"].tolist()
     if found:
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         _LOG.warning(
             "%d of %d nominal images look unlike all others; is each a good part? %s%s "
             "(calibrate.suspicious_z: %g)",
-            len(found), len(table), ", ".join(found[:_NAMED]), more, limit,
+            len(found), len(table), ", ".join(found[:_NAMED]), more, settings.calibrate.suspicious_z,
         )  # fmt: skip
+    return table
 
 
 def check_nominal(
-    features: PatchFeatures, groups: Sequence[str], modulation: Modulation | None, bank: MemoryBank
+    features: PatchFeatures, groups: Sequence[str], modulation: AnyModulation, bank: MemoryBank
 ) -> SelfCheck | None:
     """Score every nominal image of a fit by what the others left in its bank.
 
@@ -68,7 +83,7 @@ def check_nominal(
     Args:
         features: of N nominal images, held-out ones too: these left nothing in the bank.
         groups: the group of each.
-        modulation: f, or None for plain PatchCore.
+        modulation: f.
         bank: of the fit.
 
     Returns:

@@ -16,10 +16,10 @@ def bench(
 ) -> None:
     """Time predictions on this machine: latency of single images, images per second of many."""
     from reconpatch.data.file_listing import expand_images
-    from reconpatch.detector import ReConPatch
     from reconpatch.evaluation.speed import measure_speed
+    from reconpatch.loading import load
 
-    detector = ReConPatch.load(model, device=device, threads=threads)
+    detector = load(model, device=device, threads=threads)
     speed = measure_speed(detector, expand_images(images))
     typer.echo(f"{speed.hardware}, {speed.threads} threads, torch {speed.torch}")
     typer.echo(

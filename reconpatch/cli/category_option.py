@@ -7,7 +7,7 @@ import typer
 from reconpatch.cli.shared_options import err
 
 if TYPE_CHECKING:
-    from reconpatch.detector import ReConPatch
+    from reconpatch.fitted_detector import FittedDetector
     from reconpatch.unified.unified_detector import Unified
 
 CategoryOption = Annotated[
@@ -15,7 +15,7 @@ CategoryOption = Annotated[
 ]
 
 
-def detector_of(detector: "ReConPatch", category: str | None) -> "ReConPatch":
+def detector_of(detector: "FittedDetector", category: str | None) -> "FittedDetector":
     """The detector of the category that --category names; without a name the one given.
 
     Raises:

@@ -30,14 +30,13 @@ def evaluate(
     from reconpatch.data.manifest import build_manifest
     from reconpatch.data.reviews import read_reviews
     from reconpatch.data.verdicts import apply_reviews
-    from reconpatch.detector import ReConPatch
     from reconpatch.evaluation.evaluate import evaluate as run_evaluation
-    from reconpatch.model.ensemble import Ensemble
+    from reconpatch.loading import load
     from reconpatch.storage.detector_folder import lineage_of
     from reconpatch.unified.unified_detector import Unified
     from reconpatch.unified.unified_evaluation import evaluate_category
 
-    detector = ReConPatch.load(model, device=device)
+    detector = load(model, device=device)
     manifest = build_manifest(category, detector.settings.data)
     if reviews is not None:
         manifest = apply_reviews(manifest, read_reviews(reviews))
@@ -64,6 +63,5 @@ def evaluate(
     for name, reason in evaluation.not_available.items():
         typer.echo(f"{name}: not available ({reason})")
     if out is not None:
-        members = detector.members if isinstance(detector, Ensemble) else (detector,)
-        evaluation.write(out, lineage_of([member.parts for member in members]))
+        evaluation.write(out, lineage_of(detector.member_parts))
     write(json_file, values)

@@ -27,10 +27,10 @@ def export(
 ) -> None:
     """Export a detector as a graph; it fails where the graph does not say what the detector says."""
     from reconpatch.data.file_listing import expand_images
-    from reconpatch.detector import ReConPatch
     from reconpatch.line.export.exported_folder import export_detector
+    from reconpatch.loading import load
 
-    detector = ReConPatch.load(model, device="cpu", threads=threads)
+    detector = load(model, device="cpu", threads=threads)
     chosen = expand_images(images) if images else []
     parity = export_detector(detector, form, out, chosen, tolerance=tolerance)
     where = "" if chosen else " (generic photos; pass --images to verify on your own)"

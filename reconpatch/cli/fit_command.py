@@ -31,7 +31,7 @@ def fit(
 
     With --unified one model on all categories in a folder; `unified.bank` says whether they share a bank.
     """
-    from reconpatch.model.ensemble import Ensemble, fit_detector
+    from reconpatch.ensemble import fit_folder
     from reconpatch.settings import load_settings
     from reconpatch.storage.detector_folder import check_target
 
@@ -42,10 +42,9 @@ def fit(
     if unified:
         _fit_unified(images, settings, out, cache, json_file)
         return
-    detector = fit_detector(images, settings, cache)
+    detector = fit_folder(images, settings, cache)
     detector.save(out)
-    members = detector.members if isinstance(detector, Ensemble) else (detector,)
-    print_fit(out, [member.parts for member in members], detector.calibration, json_file)
+    print_fit(out, detector.member_parts, detector.calibration, json_file)
 
 
 def _promises(images: Path, settings: "Settings", unified: bool) -> list[str]:
@@ -84,7 +83,7 @@ def _fit_unified(
     history = [asdict(record) for record in detector.history]
     print_fit(
         out,
-        [detector.parts],
+        detector.member_parts,
         detector.calibration,
         json_file,
         {"categories": detector.categories, "history": history},

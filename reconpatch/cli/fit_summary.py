@@ -1,6 +1,6 @@
 """What `reconpatch fit` and `update` print of the detector that they wrote."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def print_fit(
     out: Path,
-    members: "list[FittedParts]",
+    members: "Sequence[FittedParts]",
     calibration: "Calibration | None",
     json_file: Path | None,
     more: Mapping[str, Any] | None = None,

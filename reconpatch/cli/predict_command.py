@@ -21,13 +21,13 @@ def predict(
 ) -> None:
     """Score images: one line each with path, score and verdict; exit 1 when some could not be read."""
     from reconpatch.data.file_listing import expand_images, printable
-    from reconpatch.detector import ReConPatch
     from reconpatch.evaluation.report.heatmaps import write_heatmap
+    from reconpatch.loading import load
     from reconpatch.prediction import stream_readable
 
     problems: dict[Path, str] = {}
     if log is None:
-        detector = detector_of(ReConPatch.load(model, device=device), category)
+        detector = detector_of(load(model, device=device), category)
         predictions = stream_readable(detector.stream, expand_images(images), problems)
     else:
         from reconpatch.line.monitoring.prediction_recorder import logged

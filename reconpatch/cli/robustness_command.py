@@ -19,10 +19,10 @@ def robustness(
     """Measure what detectors lose when test images are turned, shifted, lit otherwise, blurred or noisy."""
     from reconpatch.data.file_listing import printable
     from reconpatch.data.manifest import build_manifest
-    from reconpatch.detector import ReConPatch
     from reconpatch.evaluation.robustness import METRICS, measure_robustness
+    from reconpatch.loading import load
 
-    detectors = {model: ReConPatch.load(model, device=device) for model in models}
+    detectors = {model: load(model, device=device) for model in models}
     settings = next(iter(detectors.values())).settings
     rows = measure_robustness(detectors, build_manifest(category, settings.data), settings)
     table = Table("detector", "disturbance", *METRICS, "drops", title=printable(category.resolve().name))

@@ -28,8 +28,8 @@ def update(
 
     check_target(out)
     detector = ReConPatch.load(model, device=device, cache=cache)
-    before = len(detector.parts.training_set)
+    before = len(detector.training_set)
     detector.update(images, mode=mode, earlier=earlier)  # type: ignore[arg-type]
     detector.save(out)
-    typer.echo(f"{len(detector.parts.training_set) - before} new images added to {model}")
-    print_fit(out, [detector.parts], detector.calibration, json_file)
+    typer.echo(f"{len(detector.training_set) - before} new images added to {model}")
+    print_fit(out, detector.member_parts, detector.calibration, json_file)

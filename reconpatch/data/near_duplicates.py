@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import faiss
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reconpatch.data.image_statistics import HASH_BITS, hash_bits
+from reconpatch.data.image_statistics import hash_bits
 
 _AT_ONCE = 256  # queries: bounds the memory where everything looks like everything
 
@@ -27,18 +26,17 @@ def find_pairs(
     """
     if not len(queries) or not len(references):
         return (np.empty(0, np.int64),) * 3
-    index = faiss.IndexBinaryFlat(HASH_BITS)
-    index.add(hash_bits(references))
+    known, coded = (hash_bits(hashes).view(np.uint64) for hashes in (references, queries))
     parts = []
-    coded = hash_bits(queries)
     for start in range(0, len(coded), _AT_ONCE):
-        limits, apart, found = index.range_search(coded[start : start + _AT_ONCE], bits + 1)
-        counts = (limits[1:] - limits[:-1]).astype(np.int64)
-        parts.append((np.repeat(np.arange(len(counts)), counts) + start, found, apart))
-    asked_of, found_at, bits_apart = (
-        np.concatenate(part).astype(np.int64) for part in zip(*parts, strict=True)
-    )
-    return asked_of, found_at, bits_apart
+        part = coded[start : start + _AT_ONCE]
+        apart = np.zeros((len(part), len(known)), np.uint16)
+        for column in range(known.shape[1]):
+            apart += np.bitwise_count(part[:, column, None] ^ known[:, column])
+        asked_of, found_at = np.nonzero(apart <= bits)
+        parts.append((asked_of + start, found_at, apart[asked_of, found_at].astype(np.int64)))
+    of_queries, of_references, bits_apart = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return of_queries, of_references, bits_apart
 
 
 def near_copy_of(rows: pd.DataFrame, bits: int) -> pd.DataFrame:

@@ -6,9 +6,10 @@ image of the lot out of it. docs/adr/0012-calibration-lot.md says why.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,23 @@ class NominalSplit:
     holdout: NDArray[np.int64]
     groups: Sequence[str]
     calibrates: NDArray[np.int64]
+
+    def to_dict(self) -> dict[str, list[int] | list[str]]:
+        """A JSON object; `from_dict` reads it."""
+        return {
+            "fit": self.fit.tolist(),
+            "holdout": self.holdout.tolist(),
+            "groups": list(self.groups),
+            "calibrates": self.calibrates.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "NominalSplit":
+        """What `to_dict` wrote."""
+        fit, holdout, calibrates = (
+            np.array(values[name], dtype=np.int64) for name in ("fit", "holdout", "calibrates")
+        )
+        return cls(fit, holdout, list(values["groups"]), calibrates)
 
     @property
     def calibrating_groups(self) -> int:

@@ -9,10 +9,10 @@ import pandas as pd
 
 from reconpatch.data.layouts import find_categories, region_file
 from reconpatch.data.manifest import build_manifest, manifest_digest
+from reconpatch.ensemble import fit_folder
 from reconpatch.errors import SettingsError
 from reconpatch.evaluation.evaluate import evaluate
 from reconpatch.features.feature_cache import FeatureCache
-from reconpatch.model.ensemble import fit_detector
 from reconpatch.settings import Settings, paper_figures
 from reconpatch.storage.atomic_files import sha256_file, sha256_json, write_json
 
@@ -92,7 +92,7 @@ def _measure(
     manifest = build_manifest(images, settings.data, cache=out / f".{images.name}.probes.json")
     file = out / _inputs_digest(images, manifest, settings)[:12] / images.name / "metrics.json"
     if not file.is_file():
-        detector = fit_detector(images, settings, cache)
+        detector = fit_folder(images, settings, cache)
         evaluation = evaluate(detector, manifest, settings)
         write_json(file, evaluation.to_dict())
     values: dict[str, float | None] = json.loads(file.read_text(encoding="utf-8"))

@@ -16,11 +16,11 @@ from reconpatch.errors import DataError, ReConPatchError
 from reconpatch.evaluation.ground_truth import read_ground_truth
 from reconpatch.features.feature_cache import FeatureCache
 from reconpatch.features.patch_features import PatchFeatures, extract_features
-from reconpatch.fit import sample_patches
 from reconpatch.model.modulation import Modulation
 from reconpatch.model.patch_extractor import PatchExtractor
 from reconpatch.model.preprocess import prepare_mask
 from reconpatch.settings import Settings
+from reconpatch.training.fit_modulation import sample_patches
 from reconpatch.training.training_loop import train_modulation
 
 _NEIGHBOURS, _MIN_DISTANCE = 30, 0.1  # of UMAP
@@ -88,7 +88,7 @@ def embed_category(
     )
     half = snapshots[len(snapshots) // 2]
     chosen = [snapshots[0], half, snapshots[-1]]
-    layouts = lay_out([modulation.apply(patches.features) for _, modulation in chosen], settings.seed)
+    layouts = lay_out([modulation.transform(patches.features) for _, modulation in chosen], settings.seed)
     return patches, [Stage(step, points) for (step, _), points in zip(chosen, layouts, strict=True)]
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from reconpatch.detector import ReConPatch
 from reconpatch.device import choose_device, limit_threads, usable_cores
 from reconpatch.errors import DataError
+from reconpatch.fitted_detector import FittedDetector
 
 _CPU_INFO = Path("/proc/cpuinfo")
 
@@ -49,7 +49,7 @@ class Speed:
 
 
 def measure_speed(
-    detector: ReConPatch, images: Sequence[Path], *, samples: int = 100, warm_up: int = 10
+    detector: FittedDetector, images: Sequence[Path], *, samples: int = 100, warm_up: int = 10
 ) -> Speed:
     """Time predictions of a detector that keeps no feature cache.
 

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
-from torch import Tensor
 
 from reconpatch.errors import DataError, ModelError
 from reconpatch.model.nearest_neighbours import NearestNeighbours
@@ -20,7 +19,7 @@ _KEY = "vectors"
 class MemoryBank:
     """Nominal vectors with an exact nearest-neighbour index, built on first use.
 
-    The search runs on a GPU where torch and faiss both have one, else on the CPU, or where `to` says.
+    The search runs on the CPU, or where `to` says.
 
     Args:
         vectors: (M, D) float32, M and D at least 1, all finite.
@@ -49,23 +48,16 @@ class MemoryBank:
         return int(self.vectors.shape[1])
 
     @cached_property
-    def _index(self) -> NearestNeighbours:
+    def index(self) -> NearestNeighbours:
+        """The search over the vectors; a module, so that a model can hold it."""
         return NearestNeighbours(self.vectors, self._device)
 
     def to(self, device: torch.device) -> "MemoryBank":
         """Search on ``device`` from now on; returns the bank itself."""
         if device != self._device:
             self._device = device
-            self.__dict__.pop("_index", None)
+            self.__dict__.pop("index", None)
         return self
-
-    @property
-    def shortening(self) -> tuple[NDArray[np.float32], Tensor | None]:
-        """What the search takes off vectors, (D,), and the axes (D, r) that it then turns them onto.
-
-        No axes: the vectors keep their width.
-        """
-        return self._index.centre, self._index.axes
 
     def search(
         self, queries: NDArray[np.float32], k: int = 1
@@ -87,7 +79,7 @@ class MemoryBank:
             raise DataError(f"queries have shape {queries.shape}; must be (Q, {self.dim}) as in the bank")
         if not 1 <= k <= len(self):
             raise DataError(f"k is {k}: must be between 1 and the number of bank vectors, {len(self)}")
-        distances, indices = self._index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
+        distances, indices = self.index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
         if not np.isfinite(distances).all():
             raise DataError("queries hold NaN or infinite values; every value must be finite")
         return distances, indices

@@ -53,10 +53,8 @@ class Modulation(nn.Module):
         return functional.linear(self.standardise(features), self.weight)
 
     @torch.inference_mode()
-    def apply(self, features: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def transform(self, features: np.ndarray) -> np.ndarray:
         """Modulate many patches, in chunks of bounded memory.
-
-        It stands in the place of `torch.nn.Module.apply`, which initialises sub-modules; there are none.
 
         Args:
             features: (n, D) float16 or float32, may be a memory map.
@@ -98,6 +96,29 @@ class Modulation(nn.Module):
         tensors = {name: torch.from_numpy(values) for name, values in read.items()}
         _check(path, tensors)
         return cls(tensors["weight"], tensors["mean"], tensors["scale"])
+
+
+class Identity(nn.Module):
+    """The f of plain PatchCore, which leaves patch features as they are.
+
+    Attributes:
+        dim: their width D.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(..., D) to the same."""
+        return features
+
+    def transform(self, features: np.ndarray) -> np.ndarray:
+        """(n, D) to the same as float32."""
+        return features.astype(np.float32)
+
+
+AnyModulation = Modulation | Identity
 
 
 class Projection(nn.Module):

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from reconpatch.device import worker_pool
 from reconpatch.errors import DataError, ModelError
-from reconpatch.model.backbone import load_backbone
-from reconpatch.model.patches import aggregate_patches
-from reconpatch.model.tiling import plan_tiles
+from reconpatch.model.backbone import Backbone
+from reconpatch.model.patch_network import PatchNetwork
 from reconpatch.settings import FeatureSettings
 from reconpatch.storage.atomic_files import sha256_json
 
@@ -21,7 +20,7 @@ _RECIPE = 1
 
 
 class PatchExtractor:
-    """Patch features of a frozen backbone (paper, section 3.1).
+    """The patch network on a device, for arrays (paper, section 3.1).
 
     Convolutions give other last bits for batches of another size. So the network always sees batches of
     one size: single images on the CPU, spread over the threads, which is also the fastest there; on CUDA
@@ -30,16 +29,15 @@ class PatchExtractor:
     Attributes:
         settings: the parameters that it was made with.
         device: where it computes.
-        backbone: the frozen network.
+        network: the module.
         grid: (h, w) of the patches of a whole image.
-        tiling: how an image is cut for the network; None where it sees all of it at once.
         dim: D, features a patch.
         digest: hex digest of the weights and of every parameter that the features depend on.
         platform: what the features' last bits depend on besides (see `platform`).
     """
 
     def __init__(self, settings: FeatureSettings, device: torch.device) -> None:
-        """Load the backbone.
+        """Load the network.
 
         Raises:
             ModelError: as `load_backbone`.
@@ -47,26 +45,17 @@ class PatchExtractor:
         """
         self.settings = settings
         self.device = device
-        self.backbone = load_backbone(settings)
-        self.backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._mean = 255 * torch.tensor(self.backbone.mean, device=device).view(3, 1, 1)
-        self._std = 255 * torch.tensor(self.backbone.std, device=device).view(3, 1, 1)
-        self._bfloat16 = settings.precision == "bfloat16"
+        self.network = PatchNetwork(settings).to(device)
+        self.grid, self.dim = self.network.grid, self.network.dim
         self._chunk = 1 if device.type == "cpu" else settings.batch_size
         self._workers: tuple[int, ThreadPoolExecutor] | None = None
-        side = settings.network_side
-        levels = self._levels(np.zeros((self._chunk, side, side, 3), np.uint8))
-        _, height, width, self.dim = self._aggregate(levels).shape
-        self.tiling = None
-        if settings.tile is not None:
-            coarsest = min(level.shape[-1] for level in levels)
-            self.tiling = plan_tiles(
-                settings.image_size, settings.tile, settings.tile_overlap, width, coarsest
-            )
-            height = width = self.tiling.grid
-        self.grid = height, width
         self.digest = extractor_digest(settings, self.backbone.weights_sha256)
         self.platform = platform(device, settings)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen network of the patch network."""
+        return self.network.backbone
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
         """Extract the patch features of prepared images, on the CPU in as many threads as torch has here.
@@ -87,50 +76,37 @@ class PatchExtractor:
                 f"images of shape {images.shape} and type {images.dtype}: "
                 f"must be (B, {side}, {side}, 3) uint8 from prepare_image"
             )
-        if self.tiling is None:
-            return self._extract(images)
+        given, tiling = torch.from_numpy(images), self.network.tiling
+        if tiling is None:
+            return self._squares(given).flatten(1, 2).numpy()
         features = np.empty((len(images), self.grid[0] * self.grid[1], self.dim), np.float16)
-        for image, block in zip(images, features, strict=True):
-            block[:] = self.tiling.stitch(image, self._extract, self.dim)
+        for image, block in zip(given, features, strict=True):
+            # A row of tiles at a time bounds the memory.
+            rows = (self._squares(row[0])[None] for row in tiling.rows(image[None]))
+            block[:] = tiling.stitch(rows)[0].flatten(0, 1).numpy()
         return features
 
-    def _extract(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """Features of squares of the network's side."""
-        side = self.grid if self.tiling is None else self.tiling.weights.shape[1:] * 2
-        features = np.empty((len(images), side[0] * side[1], self.dim), np.float16)
+    def _squares(self, images: Tensor) -> Tensor:
+        """`PatchNetwork.squares` of any number of squares (n, side, side, 3), on the CPU again."""
 
-        def extract(start: int) -> None:
+        @torch.inference_mode()
+        def extract(start: int) -> Tensor:
             chunk = images[start : start + self._chunk]
-            full = np.concatenate([chunk, np.repeat(chunk[-1:], self._chunk - len(chunk), axis=0)])
-            patches = self._aggregate(self._levels(full))[: len(chunk)].half()
+            full = torch.cat([chunk, chunk[-1:].expand(self._chunk - len(chunk), -1, -1, -1)])
+            patches: Tensor = self.network.squares(full.to(self.device))[: len(chunk)]
             if not patches.isfinite().all():
                 raise ModelError(
                     f"backbone {self.settings.backbone} gives features beyond float16 or not finite; "
                     "check the file in features.weights or choose other features.levels"
                 )
-            features[start : start + len(chunk)] = patches.flatten(1, 2).cpu().numpy()
+            return patches.cpu()
 
         starts = range(0, len(images), self._chunk)
         threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         # One thread needs no pool; more must not work on one image together, which changes last bits.
-        for _ in map(extract, starts) if threads == 1 else self._pool(threads).map(extract, starts):
-            pass
-        return features
-
-    def _levels(self, images: NDArray[np.uint8]) -> list[Tensor]:
-        """Feature maps, float32, of (B, side, side, 3) uint8."""
-        with torch.inference_mode():
-            pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
-            normalised = (pixels.float() - self._mean) / self._std
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
-                levels = self.backbone(normalised)
-            # Averages of patches are taken in float32 either way.
-            return [level.float() for level in levels]
-
-    def _aggregate(self, levels: list[Tensor]) -> Tensor:
-        """Feature maps to (B, h, w, D) float32."""
-        with torch.inference_mode():
-            return aggregate_patches(levels, self.settings.patch_size, self.settings.aggregation)
+        return torch.cat(
+            list(map(extract, starts) if threads == 1 else self._pool(threads).map(extract, starts))
+        )
 
     def _pool(self, threads: int) -> ThreadPoolExecutor:
         if self._workers is None or self._workers[0] != threads:

@@ -1,77 +1,85 @@
-"""From nearest-neighbour distances to patch and image scores (paper, eqs. 9 and 10)."""
+"""From patch vectors to patch and image scores (paper, eqs. 9 and 10)."""
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor, nn
 
+from reconpatch.errors import DataError
 from reconpatch.model.memory_bank import MemoryBank
-from reconpatch.model.nearest_neighbours import distances_to
 from reconpatch.settings import ScoringSettings
 
 
-def score_patches(
-    bank: MemoryBank, queries: NDArray[np.float32], settings: ScoringSettings
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Anomaly scores of patches and of their images.
+class PatchScores(nn.Module):
+    """Anomaly scores of patches and of their images against a memory bank.
 
     A patch's score is its distance to the nearest bank vector r* (eq. 9), times, where
     ``settings.reweighting`` says so, the weight of eq. 10. The image score is the largest patch
     score, before any blurring.
-
-    Args:
-        bank: the nominal vectors.
-        queries: (B, P, dim) float32 patch vectors of B images.
-        settings: ``reweighting``: ``none``: eq. 9 alone (amazon's PatchCore code); ``patch``: eq. 10
-            for every patch, as ReConPatch writes it; ``image``: eq. 10 for each image's largest
-            distance only, patch scores stay eq. 9 (PatchCore's paper). ``neighbours``: b of eq. 10.
-
-    Returns:
-        Patch scores (B, P) float32 and image scores (B,) float32, both not negative.
-
-    Raises:
-        DataError: the queries' width is not the bank's.
     """
-    images, patches, dim = queries.shape
-    flat = np.ascontiguousarray(queries, dtype=np.float32).reshape(-1, dim)
-    found, indices = bank.search(flat, 1)
-    distances, nearest = found[:, 0], indices[:, 0]
-    if settings.reweighting == "patch":
-        distances = distances * reweighting(bank, flat, distances, nearest, settings.neighbours)
-    scores = distances.reshape(images, patches)
-    if settings.reweighting != "image":
-        return scores, scores.max(axis=1)
-    worst = scores.argmax(axis=1) + np.arange(images) * patches
-    weights = reweighting(bank, flat[worst], distances[worst], nearest[worst], settings.neighbours)
-    return scores, distances[worst] * weights
 
+    around: Tensor
 
-def reweighting(
-    bank: MemoryBank,
-    queries: NDArray[np.float32],
-    distances: NDArray[np.float32],
-    nearest: NDArray[np.int64],
-    neighbours: int,
-) -> NDArray[np.float32]:
-    """The weight of eq. 10: 1 - exp(D) / sum over r' in N_b(r*) of exp(D(query, r')).
+    def __init__(self, bank: MemoryBank, settings: ScoringSettings) -> None:
+        """Take a bank.
 
-    N_b(r*) are the b bank vectors nearest to r*, r* itself among them; a bank with fewer vectors gives
-    them all. A bank of one vector, which leaves nothing to compare with, gives weight 1. The softmax is
-    shifted by its largest distance, so that it cannot overflow.
+        Args:
+            bank: the nominal vectors.
+            settings: ``reweighting``: ``none``: eq. 9 alone (amazon's PatchCore code); ``patch``: eq. 10
+                for every patch, as ReConPatch writes it; ``image``: eq. 10 for each image's largest
+                distance only, patch scores stay eq. 9 (PatchCore's paper). ``neighbours``: b of eq. 10.
+        """
+        super().__init__()
+        self.index = bank.index
+        # A bank of one vector leaves nothing to compare with, so its weight is 1.
+        self.reweighting = settings.reweighting if len(bank) > 1 else "none"
+        around = torch.empty((0, 0), dtype=torch.int64)
+        if self.reweighting != "none":
+            around = torch.from_numpy(bank.neighbours(settings.neighbours)).to(self.index.vectors.device)
+        self.register_buffer("around", around)
 
-    Args:
-        bank: the nominal vectors.
-        queries: (Q, dim) float32.
-        distances: (Q,) distance D of each query to its nearest bank vector.
-        nearest: (Q,) that vector's index.
-        neighbours: b, at least 1.
+    def forward(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Score the patches of B images.
 
-    Returns:
-        (Q,) float32 weights in [0, 1]; 1 where the other neighbours lie so far that float32 rounds to it.
-    """
-    if len(bank) == 1:
-        return np.ones_like(distances)
-    around = bank.neighbours(neighbours)[nearest]
-    to_neighbours = distances_to(bank.vectors, queries, around)
-    shift = to_neighbours.max(axis=1)
-    total = np.exp(to_neighbours - shift[:, None]).sum(axis=1)
-    weights: NDArray[np.float32] = 1 - np.exp(distances - shift) / total
-    return np.maximum(weights, 0)
+        Args:
+            queries: (B, P, dim) float32 patch vectors.
+
+        Returns:
+            Patch scores (B, P) and image scores (B,), float32, not negative.
+
+        Raises:
+            DataError: the queries' width is not the bank's.
+        """
+        images, patches, dim = queries.shape
+        if dim != self.index.vectors.shape[1]:
+            wanted = self.index.vectors.shape[1]
+            raise DataError(
+                f"queries have shape {tuple(queries.shape)}; must be (Q, {wanted}) as in the bank"
+            )
+        flat = queries.reshape(images * patches, dim)
+        distances, nearest = self.index(flat)
+        if self.reweighting == "patch":
+            distances = distances * self.weights(flat, distances, nearest)
+        scores = distances.reshape(images, patches)
+        largest, worst = scores.max(dim=1)
+        if self.reweighting == "image":
+            place = worst + torch.arange(images, device=worst.device) * patches
+            largest = largest * self.weights(flat[place], largest, nearest[place])
+        return scores, largest
+
+    def weights(self, queries: Tensor, distances: Tensor, nearest: Tensor) -> Tensor:
+        """The weight of eq. 10: 1 - exp(D) / sum over r' in N_b(r*) of exp(D(query, r')).
+
+        N_b(r*) are the b bank vectors nearest to r*, r* itself among them; a bank with fewer vectors gives
+        them all. The softmax is shifted by its largest distance, so that it cannot overflow.
+
+        Args:
+            queries: (Q, dim) float32.
+            distances: (Q,) distance D of each query to its nearest bank vector.
+            nearest: (Q,) that vector's index.
+
+        Returns:
+            (Q,) float32 weights in [0, 1]; 1 where the other neighbours lie so far that float32 rounds to it.
+        """
+        to_neighbours = self.index.distances_to(queries, self.around[nearest])
+        shift = to_neighbours.amax(dim=1)
+        total = (to_neighbours - shift[:, None]).exp().sum(dim=1)
+        return (1 - (distances - shift).exp() / total).clamp(min=0)

@@ -1,24 +1,27 @@
 """One score from several detectors: the mean of their modified z-scores (paper, section 4)."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from reconpatch.calibration.normalisation import RobustStatistics
 from reconpatch.errors import DataError
 
+Scores = TypeVar("Scores", NDArray[np.floating], Tensor)
 
-def fuse(
-    members: Sequence[NDArray[np.floating]], statistics: Sequence[RobustStatistics]
-) -> NDArray[np.float32]:
+
+def fuse(members: Sequence[Scores], statistics: Sequence[RobustStatistics]) -> Scores:
     """Mean over the members of their scores as modified z-scores.
 
     Distances in the feature spaces of different backbones have different units; in units of each
     member's own nominal median and spread they can be averaged.
 
     Args:
-        members: per member an array of one and the same shape: image scores (N,) or maps (N, S, S).
+        members: per member a float32 array or tensor of one and the same shape: image scores (N,) or maps
+            (N, S, S).
         statistics: per member the statistics of nominal held-out values of that kind: image-score
             statistics for scores, pixel statistics for maps.
 
@@ -29,13 +32,13 @@ def fuse(
     Raises:
         DataError: there are no members, not one statistics each, or arrays of different shapes.
     """
-    shapes = {member.shape for member in members}
+    shapes = {tuple(member.shape) for member in members}
     if len(members) != len(statistics) or len(shapes) != 1:
         raise DataError(
             f"{len(members)} members of shapes {sorted(shapes)} and {len(statistics)} statistics; an "
             "ensemble needs one statistics for each member, and scores of the same images at the same size"
         )
-    total = np.zeros(members[0].shape)
-    for member, of_member in zip(members, statistics, strict=True):
-        total += of_member.modified_z(member)
-    return (total / len(members)).astype(np.float32)
+    total = (members[0] - statistics[0].median) / statistics[0].scale
+    for member, one in zip(members[1:], statistics[1:], strict=True):
+        total = total + (member - one.median) / one.scale
+    return total / len(members)

@@ -5,11 +5,13 @@ counts for nothing, and over the inner half one tile's features fade into the ne
 sees no further than that quarter, the stitched grid is that of the whole image; elsewhere it has no step.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from reconpatch.errors import SettingsError
 
@@ -43,35 +45,31 @@ class Tiling:
         first = (start * width // self.tile for start in self.starts)
         return tuple(slice(start, start + width) for start in first)
 
-    def rows(self, image: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-        """One row of tiles after another: (n, T, T, 3) of an image (S, S, 3)."""
+    def rows(self, images: Tensor) -> Iterator[Tensor]:
+        """One row of tiles after another: (B, n, T, T, 3) of images (B, S, S, 3)."""
         for top in self.starts:
-            strip = image[top : top + self.tile]
-            yield np.stack([strip[:, left : left + self.tile] for left in self.starts])
+            strip = images[:, top : top + self.tile]
+            yield torch.stack([strip[:, :, left : left + self.tile] for left in self.starts], dim=1)
 
-    def stitch(
-        self,
-        image: NDArray[np.uint8],
-        extract: Callable[[NDArray[np.uint8]], NDArray[np.float16]],
-        dim: int,
-    ) -> NDArray[np.float16]:
-        """Features of an image, holding no more than one row of tiles' own at a time.
+    def stitch(self, rows: Iterable[Tensor]) -> Tensor:
+        """Features of whole images; of an iterator no more than one row of tiles' own is held at a time.
 
         Args:
-            image: (S, S, 3) uint8.
-            extract: from (n, T, T, 3) uint8 to (n, g * g, D) float16.
-            dim: D.
+            rows: (B, n, g, g, D) features of one row of tiles after another.
 
         Returns:
-            (P, D) float16, P the stitched grid's cells row by row.
+            (B, h, w, D) float16.
         """
-        width = self.weights.shape[1]
-        stitched = np.zeros((self.grid, self.grid, dim), np.float32)
-        for tiles, rows, down in zip(self.rows(image), self.cells, self.weights, strict=True):
-            for block, columns, across in zip(extract(tiles), self.cells, self.weights, strict=True):
-                share = down[:, None, None] * across[:, None]
-                stitched[rows, columns] += share * block.reshape(width, width, dim)
-        return stitched.astype(np.float16).reshape(-1, dim)
+        stitched: Tensor | None = None
+        for blocks, down, place in zip(rows, self.weights, self.cells, strict=True):
+            if stitched is None:
+                shape = (blocks.shape[0], self.grid, self.grid, blocks.shape[-1])
+                stitched = torch.zeros(shape, device=blocks.device)
+            for block, across, columns in zip(blocks.unbind(1), self.weights, self.cells, strict=True):
+                share = torch.from_numpy(down[:, None, None] * across[:, None]).to(block.device)
+                stitched[:, place, columns] += share * block
+        assert stitched is not None, "there is at least one row of tiles"  # noqa: S101
+        return stitched.half()
 
 
 def plan_tiles(side: int, tile: int, overlap: int, cells: int, coarsest: int) -> Tiling:

@@ -24,7 +24,7 @@ from reconpatch.calibration.held_out_images import read_held_out, write_held_out
 from reconpatch.data.training_images import TrainingSet, union
 from reconpatch.errors import ModelError, SettingsError
 from reconpatch.model.memory_bank import MemoryBank
-from reconpatch.model.modulation import Modulation
+from reconpatch.model.modulation import AnyModulation, Identity, Modulation
 from reconpatch.model.region import Region
 from reconpatch.settings import Settings, parse_settings
 from reconpatch.storage.atomic_files import atomic_folder, sha256_file, write_json
@@ -82,7 +82,7 @@ class FittedParts:
     Attributes:
         settings: the parameters it was fitted with.
         backbone: reference to the frozen network.
-        modulation: f, or None for plain PatchCore.
+        modulation: f; the identity for plain PatchCore.
         bank: (M, dim) nominal patch vectors.
         calibration: nominal statistics and threshold, or None when nothing was held out.
         training_set: the nominal training images, held-out ones included.
@@ -91,7 +91,7 @@ class FittedParts:
 
     settings: Settings
     backbone: BackboneReference
-    modulation: Modulation | None
+    modulation: AnyModulation
     bank: MemoryBank
     calibration: Calibration | None
     training_set: TrainingSet
@@ -109,7 +109,7 @@ def write_model(folder: Path, parts: FittedParts) -> None:
         files = [BANK, TRAINING_SET]
         parts.bank.save(temporary / BANK)
         write_json(temporary / TRAINING_SET, asdict(parts.training_set))
-        if parts.modulation is not None:
+        if isinstance(parts.modulation, Modulation):
             parts.modulation.save(temporary / HEAD)
             files.append(HEAD)
         if parts.calibration is not None:
@@ -181,11 +181,12 @@ def read_model(folder: Path) -> FittedParts:
     config = read_config(folder, SINGLE)
     check_files(folder, config)
     files = config["files"]
+    bank = MemoryBank.load(folder / BANK)
     parts = FittedParts(
         read_model_settings(folder, config),
         BackboneReference(**config["backbone"]),
-        Modulation.load(folder / HEAD) if HEAD in files else None,
-        MemoryBank.load(folder / BANK),
+        read_modulation(folder, files, bank.dim),
+        bank,
         read_calibration(folder, config) if CALIBRATION in files else None,
         read_training_set(folder),
     )
@@ -207,13 +208,22 @@ def read_model_settings(folder: Path, config: Mapping[str, Any]) -> Settings:
         raise ModelError(f"{error}; the detector was written by another version of reconpatch") from None
 
 
-def check_width(folder: Path, modulation: Modulation | None, bank: MemoryBank) -> None:
+def read_modulation(folder: Path, files: Mapping[str, str], width: int) -> AnyModulation:
+    """f, or the identity for vectors of ``width`` where the detector is plain PatchCore.
+
+    Raises:
+        ModelError: the file does not hold a modulation.
+    """
+    return Modulation.load(folder / HEAD) if HEAD in files else Identity(width)
+
+
+def check_width(folder: Path, modulation: AnyModulation, bank: MemoryBank) -> None:
     """Refuse a bank of other vectors than f gives.
 
     Raises:
         ModelError: the widths differ.
     """
-    if modulation is not None and modulation.dim != bank.dim:
+    if modulation.dim != bank.dim:
         raise ModelError(
             f"{folder / HEAD}: gives vectors of {modulation.dim} and the memory bank has {bank.dim}; "
             "the folder was put together from two detectors, fit it again"

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ from torch.nn import functional
 
 from reconpatch.device import one_thread
 from reconpatch.errors import DataError
-from reconpatch.model.modulation import Modulation, Projection
+from reconpatch.model.modulation import AnyModulation, Modulation, Projection
 from reconpatch.progress import track
 from reconpatch.settings import ModulationSettings
+from reconpatch.text.csv_files import write_rows
 from reconpatch.training.early_stopping import EarlyStopping
 from reconpatch.training.initialisation import (
     input_statistics,
@@ -53,12 +55,17 @@ class TrainedModulation:
     """A trained f and how its training went.
 
     Attributes:
-        modulation: f, on the CPU.
+        modulation: f, on the CPU; the identity where nothing was trained.
         history: one record a stretch, in order. The loss may rise while the teacher moves.
     """
 
-    modulation: Modulation
+    modulation: AnyModulation
     history: tuple[TrainingRecord, ...]
+
+
+def write_history(path: Path, history: Sequence[TrainingRecord]) -> None:
+    """Write the losses of f's training, a line a record; only the header without any."""
+    write_rows(path, [[field.name for field in fields(TrainingRecord)], *map(astuple, history)])
 
 
 class _Heads(nn.Module):

@@ -1,39 +1,39 @@
 """One model for all categories, fitted, saved, loaded, asked and evaluated like a single detector.
 
-`ReConPatch.load` gives it back. What is asked without a category gets all banks and the pooled threshold.
+What is asked without a category is compared with all banks and judged by the pooled threshold. The model
+cannot be updated, since f and the pooled threshold are of all categories: update the detector of a category
+(`of_category`), or fit it again with the new images.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
 import pandas as pd
 
-from reconpatch.calibration.self_check import check_nominal, warn_of_suspects
+from reconpatch.calibration.calibration import Calibration
+from reconpatch.calibration.self_check import warn_of_suspects
 from reconpatch.data.layouts import find_categories
-from reconpatch.data.nominal_split import split_nominal
 from reconpatch.data.training_images import training_images
-from reconpatch.detector import ReConPatch, backbone_reference
-from reconpatch.device import choose_device, limit_threads
+from reconpatch.detector import ReConPatch, backbone_reference, nominal_images
+from reconpatch.device import limit_threads
 from reconpatch.errors import DataError, ModelError, SettingsError
 from reconpatch.features.feature_cache import FeatureCache
-from reconpatch.features.patch_features import ImageLike, PatchFeatures, extract_features
-from reconpatch.fit import calibrate_fit, check_false_reject_rate, fit_bank, training_set
-from reconpatch.model.patch_extractor import PatchExtractor
-from reconpatch.model.region import read_region
+from reconpatch.features.patch_features import ImageLike, PatchFeatures
+from reconpatch.fit import fit_detector
+from reconpatch.fitted_detector import FittedDetector
+from reconpatch.model.anomaly_model import AnomalyModel
 from reconpatch.prediction import Prediction
-from reconpatch.settings import Settings
 from reconpatch.storage.detector_folder import FittedParts
+from reconpatch.storage.detector_source import local_folder
 from reconpatch.training.training_loop import TrainingRecord
 from reconpatch.unified.unified_fit import fit_categories
 from reconpatch.unified.unified_folder import read_unified, write_unified
 from reconpatch.unified.unified_parts import UnifiedParts
-from reconpatch.unified.unified_training import CategoryImages
 
 _Images = str | Path | Sequence[str | Path] | pd.DataFrame
 
 
-class Unified(ReConPatch):
+class Unified(FittedDetector):
     """One f for all categories, with a bank and thresholds for each (`unified.bank`).
 
     Used as it stands it is the detector of images whose category is not known: it compares them with the
@@ -54,11 +54,21 @@ class Unified(ReConPatch):
         history: Sequence[TrainingRecord] = (),
     ) -> None:
         """Make a detector of what `fit_categories` yields; the other arguments are those of `load`."""
-        super().__init__(settings=parts.settings, params={"device": device, "threads": threads}, cache=cache)
         self._unified = parts
-        self._parts = parts.pooled
-        parts.bank.to(choose_device(device))
+        self._pooled = ReConPatch.of_parts(parts.pooled, device=device, threads=threads, cache=cache)
+        self._cache = cache
+        self.settings = self._pooled.settings
         self.history = tuple(history)
+
+    @property
+    def member_parts(self) -> tuple[FittedParts, ...]:
+        """As of `FittedDetector`: all banks together with the pooled threshold."""
+        return self._pooled.member_parts
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What the held-out nominal images of all categories said."""
+        return self._pooled.calibration
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -99,7 +109,7 @@ class Unified(ReConPatch):
     ) -> Iterator[Prediction]:
         """Yield one prediction an image, in order, a batch at a time; arguments as of `predict`."""
         if category is None:
-            return super().stream(images)
+            return self._pooled.stream(images)
         return self.of_category(category).stream(images)
 
     def fit_category(self, images: _Images) -> ReConPatch:
@@ -111,51 +121,44 @@ class Unified(ReConPatch):
         Raises:
             DataError: an image cannot be read, there is none, or one has trained f.
         """
-        settings, f = self.settings, self._unified.modulation
-        limit_threads(settings.threads)
-        with self.feature_cache() as cache:
-            one = load_category(images, self.extractor, settings, cache)
-            features, groups = one.features, one.groups
-            _check_new(features, set(self.training_set.fit))
-            split = split_nominal(features.paths, groups, features.image_digests, settings)
-            check_false_reject_rate(split, settings)
-            bank = fit_bank(features.subset(split.fit), f, settings)
-            calibration = calibrate_fit(features, groups, split, f, bank, settings)
-            known = training_set(features, groups, split)
-        return self._detector(
-            FittedParts(settings, self._unified.backbone, f, bank, calibration, known, features.region)
-        )
+        limit_threads(self.settings.threads)
+        training = training_images(images, self.settings.data)
+        with self._pooled.feature_cache() as cache:
+            nominal = nominal_images(training, self._pooled.extractor, self.settings, cache)
+            _check_new(nominal.features, set(self.training_set.fit))
+            f, backbone = self._unified.modulation, self._unified.backbone
+            fitted = fit_detector(nominal, backbone, self.settings, modulation=f)
+        warn_of_suspects(fitted.self_check, nominal.features.paths, self.settings)
+        return self._detector(fitted.parts)
 
-    def fit(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused: it is fitted on several categories."""
-        raise ModelError("fit it on all categories again with `fit_unified`, or one more by `fit_category`")
-
-    def update(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused: f and the pooled threshold are of all categories."""
-        raise ModelError(
-            "a unified model cannot be updated; update the detector of a category (`of_category`), or fit it "
-            "again with the new images"
-        )
+    def module(self) -> AnomalyModel:
+        """As of `FittedDetector`: all banks together with the pooled threshold."""
+        return self._pooled.module()
 
     def save(self, folder: str | Path) -> None:
         """Write the model's folder; it is complete or absent."""
         write_unified(Path(folder), self._unified)
 
     @classmethod
-    def open(
-        cls, folder: Path, *, device: str, threads: int, cache: str | Path | FeatureCache | None
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        device: str = "auto",
+        threads: int = 0,
+        cache: str | Path | FeatureCache | None = None,
     ) -> "Unified":
-        """Read what `save` wrote.
+        """Read what `save` wrote; arguments as of `reconpatch.load`.
 
         Raises:
             ModelError: something is missing, cut short or altered.
         """
-        return cls(read_unified(folder), device=device, threads=threads, cache=cache)
+        return cls(read_unified(local_folder(source)), device=device, threads=threads, cache=cache)
 
     def _detector(self, parts: FittedParts) -> ReConPatch:
         settings = self.settings
         made = ReConPatch.of_parts(parts, device=settings.device, threads=settings.threads, cache=self._cache)
-        made._extractor = self.extractor  # one network for all
+        made.share_network(self._pooled)
         return made
 
 
@@ -174,25 +177,24 @@ def fit_unified(images: str | Path | Mapping[str, _Images], detector: ReConPatch
     limit_threads(settings.threads)
     if isinstance(images, (str, Path)):
         images = {name: Path(images) / name for name in find_categories(Path(images))}
-    extractor = detector.extractor
     with detector.feature_cache() as cache:
-        categories = {name: load_category(some, extractor, settings, cache) for name, some in images.items()}
-        parts, history = fit_categories(categories, backbone_reference(extractor, settings), settings)
-        if settings.calibrate.suspicious_z is not None:
-            _check_nominal(categories, parts, settings.calibrate.suspicious_z)
+        categories = {
+            name: nominal_images(training_images(some, settings.data), detector.extractor, settings, cache)
+            for name, some in images.items()
+        }
+        reference = backbone_reference(detector.extractor, settings)
+        fitted = fit_categories(categories, reference, settings)
+    for name, checked in fitted.self_checks.items():
+        warn_of_suspects(checked, categories[name].features.paths, settings)
     made = Unified(
-        parts, device=settings.device, threads=settings.threads, cache=detector._cache, history=history
+        fitted.parts,
+        device=settings.device,
+        threads=settings.threads,
+        cache=detector.cache,
+        history=fitted.history,
     )
-    made._extractor = extractor
+    made._pooled.share_network(detector)
     return made
-
-
-def _check_nominal(categories: Mapping[str, CategoryImages], parts: UnifiedParts, limit: float) -> None:
-    for name, images in categories.items():
-        bank = parts.categories[name].bank
-        checked = check_nominal(images.features, images.groups, parts.modulation, bank)
-        if checked is not None:
-            warn_of_suspects(checked.table(images.features.paths, limit), limit)
 
 
 def _check_new(features: PatchFeatures, trained: set[str]) -> None:
@@ -204,7 +206,7 @@ def _check_new(features: PatchFeatures, trained: set[str]) -> None:
             )
 
 
-def choose_category(detector: ReConPatch, category: str | None) -> ReConPatch:
+def choose_category(detector: FittedDetector, category: str | None) -> FittedDetector:
     """The detector of the category that is named; without a name the one given.
 
     Raises:
@@ -216,14 +218,3 @@ def choose_category(detector: ReConPatch, category: str | None) -> ReConPatch:
     if not isinstance(detector, Unified):
         raise SettingsError("--category: this model is of one category; leave it out")
     return detector.of_category(category)
-
-
-def load_category(
-    images: _Images, extractor: PatchExtractor, settings: Settings, cache: FeatureCache
-) -> CategoryImages:
-    """Patch features of a category's nominal images, those in its region of interest, with their groups."""
-    training = training_images(images, settings.data)
-    region = None
-    if training.region is not None:
-        region = read_region(training.region, training.paths, settings, extractor.grid)
-    return CategoryImages(extract_features(training.paths, extractor, cache, region=region), training.groups)

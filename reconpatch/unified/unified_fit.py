@@ -1,40 +1,51 @@
 """The steps of a unified fit: f, the banks, and a calibration for each category and for all together."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 
+from reconpatch.calibration.calibrate import check_false_reject_rate, score_nominal
 from reconpatch.calibration.calibration import Calibration, calibrate_scores
 from reconpatch.calibration.held_out_images import Looks
+from reconpatch.calibration.self_check import SelfCheck
+from reconpatch.coreset.bank_selection import fit_bank, modulated, select_bank
 from reconpatch.coreset.k_center import coreset_size
 from reconpatch.data.groups import join_groups
-from reconpatch.data.nominal_split import NominalSplit, split_nominal
+from reconpatch.data.nominal_split import NominalSplit
 from reconpatch.errors import DataError, SettingsError
-from reconpatch.fit import (
-    calibrate,
-    check_false_reject_rate,
-    fit_bank,
-    modulated,
-    score_nominal,
-    select_bank,
-    training_set,
-)
+from reconpatch.fit import NominalImages, fit_detector
 from reconpatch.model.memory_bank import MemoryBank
-from reconpatch.model.modulation import Modulation
+from reconpatch.model.modulation import AnyModulation
 from reconpatch.settings import Settings
 from reconpatch.storage.detector_folder import BackboneReference
 from reconpatch.training.training_loop import TrainingRecord
 from reconpatch.unified.unified_parts import CategoryParts, UnifiedParts, together
-from reconpatch.unified.unified_training import CategoryImages, train_on_all
+from reconpatch.unified.unified_training import train_on_all
+
+
+@dataclass(frozen=True)
+class UnifiedFit:
+    """What a unified fit yields.
+
+    Attributes:
+        parts: the model's.
+        history: losses of f's training; empty without f.
+        self_checks: by category, what its images say of each other, where anybody could tell.
+    """
+
+    parts: UnifiedParts
+    history: tuple[TrainingRecord, ...]
+    self_checks: Mapping[str, SelfCheck]
 
 
 def fit_categories(
-    categories: Mapping[str, CategoryImages],
+    categories: Mapping[str, NominalImages],
     backbone: BackboneReference,
     settings: Settings,
     looks: Mapping[str, Looks] | None = None,
-) -> tuple[UnifiedParts, tuple[TrainingRecord, ...]]:
+) -> UnifiedFit:
     """Fit one model on the nominal images of several categories.
 
     Args:
@@ -42,9 +53,6 @@ def fit_categories(
         backbone: reference to it.
         settings: all parameters of the library.
         looks: as for `fit.calibrate`.
-
-    Returns:
-        The model, and the losses of f's training (none without f).
 
     Raises:
         DataError: there is but one category, one has no image, or two share an image.
@@ -55,31 +63,32 @@ def fit_categories(
     categories = dict(sorted(categories.items()))
     splits = {name: _split(name, images, settings) for name, images in categories.items()}
     fit = {name: images.subset(splits[name].fit) for name, images in categories.items()}
-    held = {name: images.subset(splits[name].holdout) for name, images in categories.items()}
     trained = train_on_all(fit, settings)
-    modulation = None if trained is None else trained.modulation
+    modulation = trained.modulation
     banks = _fit_banks(fit, modulation, settings)
-    shared = settings.unified.bank == "shared"
-    everything = next(iter(banks.values())) if shared else together(list(banks.values()))
-    known = {
-        name: training_set(images.features, images.groups, splits[name])
-        for name, images in categories.items()
-    }
     parts = {
-        name: CategoryParts(
-            banks[name],
-            calibrate(held[name].features, held[name].groups, modulation, banks[name], settings, looks),
-            known[name],
-            images.features.region,
+        name: fit_detector(
+            images,
+            backbone,
+            settings,
+            split=splits[name],
+            modulation=modulation,
+            bank=banks[name],
+            looks=looks,
         )
         for name, images in categories.items()
     }
+    shared = settings.unified.bank == "shared"
+    everything = next(iter(banks.values())) if shared else together(list(banks.values()))
+    held = {name: images.subset(splits[name].holdout) for name, images in categories.items()}
     pooled = _calibrate_pooled(held, modulation, everything, settings)
-    unified = UnifiedParts(settings, backbone, modulation, everything, pooled, parts)
-    return unified, () if trained is None else trained.history
+    by_category = {name: CategoryParts.of(one.parts) for name, one in parts.items()}
+    unified = UnifiedParts(settings, backbone, modulation, everything, pooled, by_category)
+    checks = {name: one.self_check for name, one in parts.items() if one.self_check is not None}
+    return UnifiedFit(unified, trained.history, checks)
 
 
-def _check(categories: Mapping[str, CategoryImages], settings: Settings) -> None:
+def _check(categories: Mapping[str, NominalImages], settings: Settings) -> None:
     if len(categories) < 2:
         raise DataError(
             f"a unified model needs two categories or more, not {', '.join(categories) or 'none'}; one alone "
@@ -100,9 +109,9 @@ def _check(categories: Mapping[str, CategoryImages], settings: Settings) -> None
                 )
 
 
-def _split(name: str, images: CategoryImages, settings: Settings) -> NominalSplit:
+def _split(name: str, images: NominalImages, settings: Settings) -> NominalSplit:
     try:
-        split = split_nominal(images.features.paths, images.groups, images.features.image_digests, settings)
+        split = images.split(settings)
         check_false_reject_rate(split, settings)
     except DataError as error:
         raise DataError(f"category {name}: {error}") from None
@@ -112,7 +121,7 @@ def _split(name: str, images: CategoryImages, settings: Settings) -> NominalSpli
 
 
 def _fit_banks(
-    fit: Mapping[str, CategoryImages], modulation: Modulation | None, settings: Settings
+    fit: Mapping[str, NominalImages], modulation: AnyModulation, settings: Settings
 ) -> dict[str, MemoryBank]:
     """By category: its own bank, or one and the same for all."""
     if settings.unified.bank == "per_category":
@@ -125,7 +134,7 @@ def _fit_banks(
 
 
 def _calibrate_pooled(
-    held: Mapping[str, CategoryImages], modulation: Modulation | None, bank: MemoryBank, settings: Settings
+    held: Mapping[str, NominalImages], modulation: AnyModulation, bank: MemoryBank, settings: Settings
 ) -> Calibration | None:
     """Thresholds of an image whose category is not known, scored as such an image is: whole, by all banks."""
     some = {name: images for name, images in held.items() if images.groups}

@@ -38,6 +38,7 @@ from reconpatch.storage.detector_folder import (
     read_calibration,
     read_config,
     read_model_settings,
+    read_modulation,
     read_region_file,
     read_training_set,
     write_calibration,
@@ -88,16 +89,15 @@ def read_unified(folder: Path) -> UnifiedParts:
     if settings.unified.bank == "shared":
         _demand(folder, BANK, files)
         shared = MemoryBank.load(folder / BANK)
-    modulation = Modulation.load(folder / HEAD) if HEAD in files else None
     categories = {
         name: _read_category(folder, f"{CATEGORIES}/{i}", shared, files, settings)
         for i, name in enumerate(names)
     }
     banks = [one.bank for one in categories.values()]
-    for bank in banks:
-        check_width(folder, modulation, bank)
+    modulation = read_modulation(folder, files, banks[0].dim)
     if len({bank.dim for bank in banks}) > 1:
         raise ModelError(f"{folder}: the categories' memory banks differ in width; fit it again")
+    check_width(folder, modulation, banks[0])
     return UnifiedParts(
         settings,
         BackboneReference(**config["backbone"]),
@@ -115,7 +115,7 @@ def _settings_of(settings: Settings) -> dict[str, Any]:
 def _write_parts(folder: Path, parts: UnifiedParts) -> Iterator[str]:
     """Write everything but the config; yields the names."""
     shared = parts.settings.unified.bank == "shared"
-    if parts.modulation is not None:
+    if isinstance(parts.modulation, Modulation):
         parts.modulation.save(folder / HEAD)
         yield HEAD
     if shared:

@@ -8,7 +8,7 @@ import numpy as np
 from reconpatch.calibration.calibration import Calibration
 from reconpatch.data.training_images import TrainingSet, union
 from reconpatch.model.memory_bank import MemoryBank
-from reconpatch.model.modulation import Modulation
+from reconpatch.model.modulation import AnyModulation
 from reconpatch.model.region import Region
 from reconpatch.settings import Settings
 from reconpatch.storage.detector_folder import BackboneReference, FittedParts
@@ -30,6 +30,11 @@ class CategoryParts:
     training_set: TrainingSet
     region: Region | None = None
 
+    @classmethod
+    def of(cls, parts: FittedParts) -> "CategoryParts":
+        """What a category's own detector has beside f and the backbone."""
+        return cls(parts.bank, parts.calibration, parts.training_set, parts.region)
+
 
 @dataclass(frozen=True)
 class UnifiedParts:
@@ -38,7 +43,7 @@ class UnifiedParts:
     Attributes:
         settings: the parameters it was fitted with.
         backbone: reference to the frozen network.
-        modulation: f, trained on all categories; None for plain PatchCore.
+        modulation: f, trained on all categories; the identity for plain PatchCore.
         bank: the shared one, or those of all categories together.
         calibration: from the held-out images of all categories, for images whose category is not known.
         categories: by name.
@@ -46,7 +51,7 @@ class UnifiedParts:
 
     settings: Settings
     backbone: BackboneReference
-    modulation: Modulation | None
+    modulation: AnyModulation
     bank: MemoryBank
     calibration: Calibration | None
     categories: Mapping[str, CategoryParts]

@@ -1,46 +1,23 @@
 """Training of one f on the nominal patches of several categories, each with the same say."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
 from reconpatch.data.groups import hold_out_groups, join_groups
 from reconpatch.device import choose_device, limit_threads
 from reconpatch.features.patch_features import PatchFeatures
-from reconpatch.fit import sample_patches
+from reconpatch.fit import NominalImages
+from reconpatch.model.modulation import Identity
 from reconpatch.settings import Settings
+from reconpatch.training.fit_modulation import TRAINING_BYTES, sample_patches
 from reconpatch.training.training_loop import TrainedModulation, train_modulation
 
-_MIB = 1 << 20
-_TRAINING_BYTES = 512 * _MIB
-_VALIDATION_BYTES = 32 * _MIB
+_VALIDATION_BYTES = 32 << 20
 
 
-@dataclass(frozen=True)
-class CategoryImages:
-    """Nominal images of one category.
-
-    Attributes:
-        features: of N images, those in the category's region of interest.
-        groups: (N,) the group of each.
-    """
-
-    features: PatchFeatures
-    groups: Sequence[str]
-
-    def subset(self, positions: np.ndarray) -> "CategoryImages":
-        """The images at these positions."""
-        return CategoryImages(self.features.subset(positions), [self.groups[i] for i in positions])
-
-    @property
-    def whole(self) -> "CategoryImages":
-        """The same, wherever the patches lie."""
-        return CategoryImages(replace(self.features, region=None), self.groups)
-
-
-def train_on_all(fit: Mapping[str, CategoryImages], settings: Settings) -> TrainedModulation | None:
-    """Train f; None when ``modulation.enabled`` is false.
+def train_on_all(fit: Mapping[str, NominalImages], settings: Settings) -> TrainedModulation:
+    """Train f; the identity when ``modulation.enabled`` is false.
 
     Every batch, of training and of validation, has as many patches of each category. Of each category whole
     groups are set aside to watch the loss on and to stop early by; they train nothing, and may fill a bank
@@ -52,10 +29,10 @@ def train_on_all(fit: Mapping[str, CategoryImages], settings: Settings) -> Train
         settings: sections ``modulation`` and ``unified``; ``seed``, ``device``, ``threads``.
     """
     if not settings.modulation.enabled:
-        return None
+        return TrainedModulation(Identity(next(iter(fit.values())).features.dim), ())
     limit_threads(settings.threads)
     parts = [split_validation(images, settings) for images in fit.values()]
-    rows, counts = gather([train for train, _ in parts], _TRAINING_BYTES, settings.seed)
+    rows, counts = gather([train for train, _ in parts], TRAINING_BYTES, settings.seed)
     watched = [validation for _, validation in parts if len(validation)]
     validation, validation_counts = (
         gather(watched, _VALIDATION_BYTES, settings.seed) if watched else (None, None)
@@ -72,7 +49,7 @@ def train_on_all(fit: Mapping[str, CategoryImages], settings: Settings) -> Train
     )
 
 
-def split_validation(images: CategoryImages, settings: Settings) -> tuple[PatchFeatures, PatchFeatures]:
+def split_validation(images: NominalImages, settings: Settings) -> tuple[PatchFeatures, PatchFeatures]:
     """Part a category's images into those that train f and those that watch it, whole groups."""
     joined = join_groups(images.groups, images.features.image_digests)
     held = hold_out_groups(joined, settings.unified.validation, settings.seed)

@@ -9,9 +9,9 @@ import pandas as pd
 
 from reconpatch.data.file_listing import list_files
 from reconpatch.data.probe_cache import ProbeCache
-from reconpatch.detector import ReConPatch
 from reconpatch.errors import DataError, ReConPatchError, SettingsError
 from reconpatch.evaluation.report.heatmaps import write_heatmap
+from reconpatch.fitted_detector import FittedDetector
 from reconpatch.line.monitoring.prediction_recorder import row_of_file
 from reconpatch.prediction import Prediction, stream_readable
 from reconpatch.progress import track
@@ -152,7 +152,7 @@ class _Work:
 
     request: Request
     model: NamedModel
-    load: Callable[[], ReConPatch]
+    load: Callable[[], FittedDetector]
     output: Path
     parts: Path
     problems: dict[str, str]
@@ -222,7 +222,7 @@ class _Work:
             yield ScoredImage(logged, name, str(probes[image].sha256), *state, picture)
         self.problems.update({self._name(image): problem for image, problem in failed.items()})
 
-    def _draw(self, name: str, prediction: Prediction, detector: ReConPatch) -> str:
+    def _draw(self, name: str, prediction: Prediction, detector: FittedDetector) -> str:
         place = self.output / "maps" / PurePosixPath(name).parent
         return write_heatmap(place, prediction, detector).relative_to(self.output).as_posix()
 

@@ -201,8 +201,8 @@ def ask_champion(
     settings: Settings, category: str, project: Path, images: list[Path], folder: Path
 ) -> Judged:
     """Score images with the champion, each with a heat map in ``folder``: any of them may be put aside."""
-    from reconpatch.detector import ReConPatch
     from reconpatch.evaluation.report.heatmaps import write_heatmap
+    from reconpatch.loading import load
     from tasks.registry.champion import champion_folder, find_champion
 
     champion = find_champion(settings, project, category)
@@ -211,7 +211,7 @@ def ask_champion(
         return Judged(None, frozenset(), {})
     name = f"{champion.model}/{champion.version}"
     with champion_folder(champion, settings, project) as model:
-        detector = ReConPatch.load(model, device=settings.device, threads=settings.threads)
+        detector = load(model, device=settings.device, threads=settings.threads)
         suspicions: dict[str, Refusal] = {}
         heatmaps: dict[str, str] = {}
         puts_aside: set[str] = set()

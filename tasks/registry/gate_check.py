@@ -23,7 +23,6 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from reconpatch import ReConPatch
 from reconpatch.data.manifest import read_manifest
 from reconpatch.errors import DataError, ReConPatchError
 from reconpatch.evaluation.comparison import Comparison, compare_auroc, compare_pixels
@@ -32,6 +31,8 @@ from reconpatch.evaluation.evaluation_result import PIXELS, SCORES
 from reconpatch.evaluation.evaluation_set import evaluation_set_digest
 from reconpatch.evaluation.metrics.pixel_histograms import PixelHistograms
 from reconpatch.evaluation.unlabelled import heldout_rows
+from reconpatch.fitted_detector import FittedDetector
+from reconpatch.loading import load
 from reconpatch.settings import Settings
 from reconpatch.storage.atomic_files import sha256_file
 from reconpatch.text.csv_files import read_frame
@@ -178,7 +179,7 @@ class _Pair:
         whole = settings.model_copy(
             update={"evaluate": settings.evaluate.model_copy(update={"choose_share": 0.0, "pictures": 0})}
         )
-        again = evaluate(ReConPatch.load(one.folder / "model", threads=settings.threads), table, whole)
+        again = evaluate(load(one.folder / "model", threads=settings.threads), table, whole)
         rows = pd.Index(again.table["path"]).get_indexer(self._paths)
         pixels = None if again.pixels is None else again.pixels.take(rows)
         return again.table.iloc[rows].reset_index(drop=True), pixels
@@ -250,7 +251,7 @@ class _Pair:
         """Median seconds an image of both, taking turns in this process, so that they share its hardships."""
         try:
             _LOG.info("gate: seconds an image of both versions are measured")
-            detectors = [ReConPatch.load(one.folder / "model") for one in self._both]
+            detectors = [load(one.folder / "model") for one in self._both]
             timed = self._timed(detectors)
             self._check_images(timed)
             spent = _take_turns(detectors, [self._root / path for path in timed], ratio)
@@ -258,7 +259,7 @@ class _Pair:
             return {"not_measured": str(error)}
         return {"seconds": spent}
 
-    def _timed(self, detectors: Sequence[ReConPatch]) -> list[str]:
+    def _timed(self, detectors: Sequence[FittedDetector]) -> list[str]:
         """Test images; without any, nominal images that the fit of one of the two held out."""
         held = (heldout_rows(one, self._manifest)["path"].tolist() for one in detectors)
         paths = self._paths or next(filter(None, held), [])
@@ -276,7 +277,9 @@ class _Pair:
                 raise DataError(f"{file}: is another image than that of the evaluation; `dvc checkout` it")
 
 
-def _take_turns(detectors: Sequence[ReConPatch], images: Sequence[Path], ratio: float) -> tuple[float, float]:
+def _take_turns(
+    detectors: Sequence[FittedDetector], images: Sequence[Path], ratio: float
+) -> tuple[float, float]:
     """Seconds an image of the candidate and of the champion, each image's fastest turn counted.
 
     What else the machine does only ever adds to a turn. So turns are added while the candidate looks slower

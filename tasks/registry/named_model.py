@@ -4,10 +4,11 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reconpatch.detector import ReConPatch
 from reconpatch.errors import ModelError
+from reconpatch.fitted_detector import FittedDetector
 from reconpatch.integrations.mlflow_uri import find_version
 from reconpatch.line.server.model_source import ModelSource, parse_sources
+from reconpatch.loading import load
 from reconpatch.settings import Settings
 from tasks.registry.mlflow_store import fetch_detector, mlflow_errors, open_client
 
@@ -26,7 +27,7 @@ class NamedModel:
     source: ModelSource
     version: str
 
-    def load(self, settings: Settings, project: Path) -> ReConPatch:
+    def load(self, settings: Settings, project: Path) -> FittedDetector:
         """The detector of that version, on the parameters' device.
 
         Raises:
@@ -42,7 +43,7 @@ class NamedModel:
         with tempfile.TemporaryDirectory(prefix="reconpatch-") as scratch:
             folder = Path(scratch) / "detector"
             fetch_detector(name, number, folder, settings, project)
-            return ReConPatch.load(folder, device=settings.device, threads=settings.threads)
+            return load(folder, device=settings.device, threads=settings.threads)
 
 
 def look_up(model: str, settings: Settings, project: Path) -> NamedModel:

@@ -10,9 +10,9 @@ from mlflow.entities import Metric
 from mlflow.entities.model_registry import ModelVersion
 
 from reconpatch.data.manifest import build_manifest, join_manifests, manifest_digest
-from reconpatch.detector import ReConPatch
 from reconpatch.device import limit_threads
 from reconpatch.evaluation.evaluate import evaluate
+from reconpatch.loading import load
 from reconpatch.settings import Settings
 from tasks.registry.finished_evaluation import registered_name
 from tasks.registry.mlflow_store import (
@@ -76,7 +76,7 @@ def reevaluate(settings: Settings, project: Path, category: str) -> list[Standin
                 folder = Path(scratch) / "detector"
                 fetch_detector(version.name, str(version.version), folder, settings, project)
                 limit_threads(settings.threads)
-                detector = ReConPatch.load(
+                detector = load(
                     folder,
                     device=settings.device,
                     threads=settings.threads,

@@ -71,14 +71,12 @@ _TABLE = (
             "calibrate.holdout",
         ),
         upstream=(_MANIFEST, _INDEX),
-        outputs=("head", HISTORY),
+        outputs=("split.json", "head", HISTORY),
     ),
     Stage(
         "coreset",
-        params=(
-            "seed", "device", "threads", "features", "coreset", "calibrate.calibration", "calibrate.holdout",
-        ),
-        upstream=(_MANIFEST, _INDEX, "train/head"),
+        params=("seed", "device", "threads", "features", "coreset"),
+        upstream=(_MANIFEST, _INDEX, "train/split.json", "train/head"),
         outputs=("bank.safetensors",),
     ),
     Stage(
@@ -86,7 +84,7 @@ _TABLE = (
         params=(
             "seed", "device", "threads", "data", "features", "modulation", "coreset", "scoring", "calibrate",
         ),
-        upstream=(_MANIFEST, _INDEX, "train/head", "coreset/bank.safetensors"),
+        upstream=(_MANIFEST, _INDEX, "train/split.json", "train/head", "coreset/bank.safetensors"),
         outputs=("model", NOMINAL_CHECK),
     ),
     Stage(

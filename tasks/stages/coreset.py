@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from reconpatch.coreset.bank_selection import bank_of_parts, fit_bank, plan_bank, reduce_part
 from reconpatch.coreset.merge_reduce import Plan
-from reconpatch.data.nominal_split import split_nominal
 from reconpatch.features.patch_features import PatchFeatures
-from reconpatch.fit import bank_of_parts, fit_bank, plan_bank, reduce_part
-from reconpatch.model.modulation import Modulation
+from reconpatch.model.modulation import AnyModulation
 from reconpatch.storage.atomic_files import sha256_file, sha256_json
 from tasks.running.content_hashes import hasher_of
 from tasks.running.coreset_chunks import read_chunk, write_chunk
-from tasks.running.read_outputs import HEAD, load_features, load_modulation, load_training_images
+from tasks.running.read_outputs import HEAD, load_images, load_modulation, load_split
 from tasks.running.source_code import stage_code
 from tasks.running.stage_folders import Job
 from tasks.running.stage_table import STAGES
@@ -19,8 +18,7 @@ from tasks.running.stage_table import STAGES
 
 def run(job: Job, folder: Path) -> dict[str, float]:
     """Write ``bank.safetensors``, from what `part` kept where all of it is there."""
-    features, modulation = _inputs(job)
-    settings = job.detector_settings
+    settings, features, modulation = job.detector_settings, *_inputs(job)
     plan = plan_bank(features, modulation, settings)
     reduced = []
     if settings.pipeline.parts > 1 and plan.chunks > 1:
@@ -36,8 +34,7 @@ def run(job: Job, folder: Path) -> dict[str, float]:
 
 def part(job: Job, number: int) -> None:
     """Reduce one of ``pipeline.parts`` shares of the chunks; selection that needs no chunks has none."""
-    features, modulation = _inputs(job)
-    settings = job.detector_settings
+    settings, features, modulation = job.detector_settings, *_inputs(job)
     plan = plan_bank(features, modulation, settings)
     if plan.chunks == 1:
         return
@@ -46,11 +43,9 @@ def part(job: Job, number: int) -> None:
             write_chunk(job, key, reduce_part(features, modulation, plan, chunk, settings))
 
 
-def _inputs(job: Job) -> tuple[PatchFeatures, Modulation | None]:
-    settings, images = job.detector_settings, load_training_images(job)
-    features = load_features(job)
-    split = split_nominal(features.paths, images.groups, features.image_digests, settings)
-    return features.subset(split.fit), load_modulation(job.folder("train") / "head")
+def _inputs(job: Job) -> tuple[PatchFeatures, AnyModulation]:
+    features = load_images(job).features.subset(load_split(job).fit)
+    return features, load_modulation(job, features.dim)
 
 
 def _keys(job: Job, features: PatchFeatures, plan: Plan) -> Iterator[str]:

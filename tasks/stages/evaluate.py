@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from reconpatch.detector import ReConPatch
 from reconpatch.device import limit_threads
 from reconpatch.evaluation.evaluate import evaluate
 from reconpatch.evaluation.evaluation_result import Evaluation
+from reconpatch.loading import load
 from reconpatch.storage.detector_folder import lineage_of
 from tasks.running.read_outputs import load_manifest
 from tasks.running.stage_folders import Job
@@ -15,11 +15,11 @@ def run(job: Job, folder: Path) -> dict[str, float | None]:
     """Write the evaluation's files, with its pictures in ``plots/``; return the timings."""
     settings = job.detector_settings
     limit_threads(settings.threads)
-    detector = ReConPatch.load(
+    detector = load(
         job.folder("calibrate") / "model", device=settings.device, threads=settings.threads, cache=job.cache
     )
     evaluation = evaluate(detector, load_manifest(job), settings)
-    write_evaluation(evaluation, folder, lineage_of([detector.parts]))
+    write_evaluation(evaluation, folder, lineage_of(detector.member_parts))
     return evaluation.timings
 
 

@@ -7,7 +7,7 @@ from reconpatch.features.patch_features import extract_features
 from reconpatch.model.patch_extractor import PatchExtractor
 from reconpatch.model.region import read_region
 from reconpatch.storage.atomic_files import write_json
-from tasks.running.read_outputs import INDEX, feature_cache, load_training_images
+from tasks.running.read_outputs import INDEX, feature_cache, load_training
 from tasks.running.stage_folders import Job
 
 
@@ -16,7 +16,7 @@ def run(job: Job, folder: Path) -> dict[str, float]:
     settings = job.detector_settings
     limit_threads(settings.threads)
     extractor = PatchExtractor(settings.features, choose_device(settings.device))
-    images = load_training_images(job)
+    images = load_training(job)
     region = None
     if images.region is not None:
         region = read_region(images.region, images.paths, settings, extractor.grid)
@@ -32,7 +32,7 @@ def part(job: Job, number: int) -> None:
     """
     settings = job.detector_settings
     limit_threads(settings.threads)
-    paths, size = load_training_images(job).paths, settings.features.batch_size
+    paths, size = load_training(job).paths, settings.features.batch_size
     share = -(-len(paths) // (size * settings.pipeline.parts)) * size
     own = paths[number * share : (number + 1) * share]
     if own:

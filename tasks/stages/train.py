@@ -1,31 +1,24 @@
-"""Stage train: the modulation f, learnt on the patches of the images that fit the detector."""
+"""Stage train: the split, and the modulation f, learnt on the patches of the images that fit the detector."""
 
-from collections.abc import Sequence
-from dataclasses import astuple, fields
 from pathlib import Path
 
-from reconpatch.data.nominal_split import split_nominal
-from reconpatch.fit import fit_modulation
-from reconpatch.text.csv_files import write_rows
-from reconpatch.training.training_loop import TrainingRecord
-from tasks.running.read_outputs import HEAD, load_features, load_training_images
+from reconpatch.model.modulation import Modulation
+from reconpatch.storage.atomic_files import write_json
+from reconpatch.training.fit_modulation import fit_modulation
+from reconpatch.training.training_loop import write_history
+from tasks.running.read_outputs import HEAD, SPLIT, load_images
 from tasks.running.stage_folders import Job
 from tasks.running.stage_table import HISTORY
 
 
 def run(job: Job, folder: Path) -> dict[str, float]:
-    """Write ``head/`` (empty for plain PatchCore) and ``history.csv``."""
-    settings, images = job.detector_settings, load_training_images(job)
-    features = load_features(job)
-    split = split_nominal(features.paths, images.groups, features.image_digests, settings)
-    trained = fit_modulation(features.subset(split.fit), settings)
+    """Write ``split.json``, ``head/`` (empty for plain PatchCore) and ``history.csv``."""
+    settings, images = job.detector_settings, load_images(job)
+    split = images.split(settings)
+    write_json(folder / SPLIT, split.to_dict())
+    trained = fit_modulation(images.features.subset(split.fit), settings)
     (folder / "head").mkdir()
-    if trained is not None:
+    if isinstance(trained.modulation, Modulation):
         trained.modulation.save(folder / "head" / HEAD)
-    write_history(folder / HISTORY, () if trained is None else trained.history)
+    write_history(folder / HISTORY, trained.history)
     return {}
-
-
-def write_history(path: Path, history: Sequence[TrainingRecord]) -> None:
-    """Write the losses of f's training, a line a record; only the header without any."""
-    write_rows(path, [[field.name for field in fields(TrainingRecord)], *map(astuple, history)])

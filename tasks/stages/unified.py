@@ -9,21 +9,19 @@ from reconpatch.evaluation.report.figure_style import png_bytes
 from reconpatch.evaluation.report.score_plots import losses_figure
 from reconpatch.integrations.check_report import CheckReport, join_reports
 from reconpatch.storage.detector_folder import lineage_of
+from reconpatch.training.training_loop import write_history
 from reconpatch.unified.unified_detector import Unified
 from reconpatch.unified.unified_evaluation import evaluate_all
 from reconpatch.unified.unified_fit import fit_categories
 from reconpatch.unified.unified_folder import write_unified
-from reconpatch.unified.unified_training import CategoryImages
-from tasks.running.read_outputs import load_features, load_manifest, load_training_images
+from tasks.running.read_outputs import load_backbone_reference, load_images, load_manifest
 from tasks.running.stage_folders import Job
 from tasks.running.stage_table import CATEGORIES, HISTORY
-from tasks.stages.calibrate import backbone_of
 from tasks.stages.evaluate import write_evaluation
-from tasks.stages.train import write_history
 
 
 def run(job: Job, folder: Path) -> dict[str, float | None]:
-    """Write ``model/``, which `ReConPatch.load` reads, ``data/`` and ``evaluation/``; return the timings.
+    """Write ``model/``, which `reconpatch.load` reads, ``data/`` and ``evaluation/``; return the timings.
 
     ``data/`` holds the manifest and the data checks of all categories as one, ``evaluation/`` the figures of
     the model without a category told, the losses of f's training, and below ``categories/`` the same as
@@ -32,25 +30,24 @@ def run(job: Job, folder: Path) -> dict[str, float | None]:
     settings, jobs = job.detector_settings, job.by_category
     limit_threads(settings.threads)
     tables = {one.category: load_manifest(one) for one in jobs}
-    images = {
-        one.category: CategoryImages(load_features(one), load_training_images(one).groups) for one in jobs
-    }
-    backbone = backbone_of(next(iter(images.values())).features, settings.features)
+    images = {one.category: load_images(one) for one in jobs}
+    backbone = load_backbone_reference(next(iter(images.values())).features, settings.features)
     looks = {digest: look for table in tables.values() for digest, look in looks_of(table).items()}
-    parts, history = fit_categories(images, backbone, settings, looks)
-    write_unified(folder / "model", parts)
+    fitted = fit_categories(images, backbone, settings, looks)
+    history = fitted.history
+    write_unified(folder / "model", fitted.parts)
     _write_data(job, folder / "data")
 
-    model = Unified.open(folder / "model", device=settings.device, threads=settings.threads, cache=job.cache)
+    model = Unified.load(folder / "model", device=settings.device, threads=settings.threads, cache=job.cache)
     whole, named = evaluate_all(model, tables, job.images, settings)
-    write_evaluation(whole, folder / "evaluation", lineage_of([model.parts]))
+    write_evaluation(whole, folder / "evaluation", lineage_of(model.member_parts))
     write_history(folder / "evaluation" / HISTORY, history)
     if history:
         losses = png_bytes(losses_figure(history, whole.category))
         (folder / "evaluation" / "plots" / "losses.png").write_bytes(losses)
     for name, one in named.items():
         place = folder / "evaluation" / CATEGORIES / name
-        write_evaluation(one, place, lineage_of([model.of_category(name).parts]))
+        write_evaluation(one, place, lineage_of(model.of_category(name).member_parts))
     return whole.timings
 
 

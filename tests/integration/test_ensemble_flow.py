@@ -6,8 +6,8 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.train import train
-from reconpatch import ReConPatch
-from reconpatch.model.ensemble import Ensemble
+from reconpatch import load
+from reconpatch.ensemble import Ensemble
 
 NETS = ["tf_efficientnet_lite0", "tf_efficientnet_lite1"]
 
@@ -22,7 +22,7 @@ def test_an_ensemble_is_fused_evaluated_recorded_and_registered(make_project) ->
     assert [row["backbone"] for row in rows] == [*NETS, "ensemble"]
 
     folder = project.root / "outputs" / "tiny" / "dents+ensemble"
-    detector = ReConPatch.load(folder / "model", threads=1)
+    detector = load(folder / "model", threads=1)
     assert isinstance(detector, Ensemble)
     image = next((project.root / "data/tiny/dents/test/dent").glob("*.png"), None) or next(
         path for path in (project.root / "data/tiny/dents/test").rglob("*.png") if "good" not in path.parts

@@ -17,7 +17,7 @@ import pytest
 from finished_runs import PipelineRun, fit_detector, write_images
 from waiting import PATIENCE, wait_for
 
-from reconpatch import ReConPatch
+from reconpatch import load
 from reconpatch.errors import ModelError
 from reconpatch.integrations.mlflow_uri import download_detector
 from tasks.registry.mlflow_store import fetch_detector
@@ -89,7 +89,7 @@ def test_a_fresh_process_elsewhere_scores_as_the_detector_does_with_the_library_
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout.splitlines()[-1])
-    expected = ReConPatch.load(registered.detector, threads=1).predict(images)
+    expected = load(registered.detector, threads=1).predict(images)
     for column in ("path", "image"):
         assert answers[column]["score"] == pytest.approx([one.score for one in expected], abs=1e-5)
         assert answers[column]["is_anomalous"] == [one.is_anomalous for one in expected]
@@ -210,7 +210,7 @@ def _invoke(address: str, column: str, value: str) -> tuple[int, dict]:
 @pytest.mark.server
 def test_a_real_server_scores_bytes_and_reads_no_path(registered: PipelineRun, server: str) -> None:
     image = _test_images(registered)[0]
-    (expected,) = ReConPatch.load(registered.detector, threads=1).predict([image])
+    (expected,) = load(registered.detector, threads=1).predict([image])
     status, answer = _invoke(server, "image", base64.b64encode(Path(image).read_bytes()).decode())
     assert status == 200, answer
     assert answer["predictions"][0]["score"] == pytest.approx(expected.score, abs=1e-5)
@@ -223,8 +223,8 @@ def test_a_real_server_scores_bytes_and_reads_no_path(registered: PipelineRun, s
 @pytest.mark.parametrize("uri", [CHAMPION, "models:/reconpatch-tiny-nut/1"])
 def test_a_registry_uri_loads_as_the_folder_does(registered: PipelineRun, uri: str) -> None:
     images = _test_images(registered)
-    by_uri = [one.score for one in ReConPatch.load(uri, threads=1).predict(images)]
-    assert by_uri == [one.score for one in ReConPatch.load(registered.detector, threads=1).predict(images)]
+    by_uri = [one.score for one in load(uri, threads=1).predict(images)]
+    assert by_uri == [one.score for one in load(registered.detector, threads=1).predict(images)]
 
 
 @pytest.mark.usefixtures("named_store")

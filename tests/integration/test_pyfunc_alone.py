@@ -20,8 +20,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from safetensors.torch import save_file
 
-from reconpatch import ReConPatch
-from reconpatch.model.ensemble import fuse_members
+from reconpatch import ReConPatch, load
+from reconpatch.ensemble import fuse_members
 from reconpatch.model.weights import find_weights
 from reconpatch.unified.unified_detector import fit_unified
 from tasks.registry.pyfunc_package import save_pyfunc
@@ -110,7 +110,7 @@ def test_every_kind_loads_in_a_clean_environment_elsewhere_without_pickle_and_ne
     detectors, images = made
     assert tuple(detectors) == KINDS
     expected = {
-        kind: [one.score for one in ReConPatch.load(folder, threads=1).predict(images)]
+        kind: [one.score for one in load(folder, threads=1).predict(images)]
         for kind, folder in detectors.items()
     }
     models, listed = {}, set()

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.train import train
-from reconpatch import ReConPatch
+from reconpatch import load
 from reconpatch.integrations.mlflow_lineage import trace
 from reconpatch.settings import load_settings
 from reconpatch.unified.unified_detector import Unified
@@ -78,8 +78,8 @@ def test_one_model_of_all_is_fitted_evaluated_recorded_registered_and_used(
     )
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    champion = ReConPatch.load(f"models:/{NAME}@champion", threads=1)
-    file = ReConPatch.load(folder / "model", threads=1)
+    champion = load(f"models:/{NAME}@champion", threads=1)
+    file = load(folder / "model", threads=1)
     assert isinstance(champion, Unified)
     assert champion.categories == ("dents", "plain")
     images = sorted((project.root / "data/tiny/dents/test").rglob("*.png"))[:2]

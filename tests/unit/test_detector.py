@@ -1,6 +1,5 @@
 """The detector on tiny images with the real embedded weights."""
 
-import faiss
 import numpy as np
 import pytest
 import torch
@@ -9,6 +8,7 @@ from PIL import Image
 from reconpatch import ReConPatch
 from reconpatch.errors import DataError, ModelError, SettingsError
 from reconpatch.features.feature_cache import FeatureCache
+from reconpatch.model.nearest_neighbours import NearestNeighbours
 
 TINY = {
     "features.image_size": 64,
@@ -68,20 +68,19 @@ def test_save_and_load_predict_alike(detector, images, tmp_path):
 
 
 def test_device_cpu_keeps_off_the_gpu(good, tmp_path, monkeypatch):
-    """In the fit, its calibration and a loaded detector, where torch and faiss both have a GPU."""
-    moved = []
+    """In the fit, its calibration and a loaded detector, where there is a GPU."""
+    asked = []
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
-    monkeypatch.setattr(faiss, "StandardGpuResources", lambda: None, raising=False)
     monkeypatch.setattr(
-        faiss, "index_cpu_to_gpu", lambda *parts: moved.append(parts[1]) or parts[2], raising=False
+        "reconpatch.model.nearest_neighbours.gpu_index", lambda _, device: asked.append(device.index)
     )
     ReConPatch(params=TINY | {"device": "cpu"}).fit(good[:10]).save(tmp_path / "m")
     ReConPatch.load(tmp_path / "m", device="cpu", threads=1).predict(good[11])
-    assert moved == []
+    assert asked == []
     bank = ReConPatch.load(tmp_path / "m", device="cpu").parts.bank
+    monkeypatch.setattr(NearestNeighbours, "to", lambda self, _: self)  # no GPU is here
     bank.to(torch.device("cuda:2")).search(bank.vectors[:1])
-    assert moved == [2]
+    assert asked == [2]
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(detector, good, tmp_path):

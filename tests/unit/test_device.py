@@ -2,7 +2,6 @@ import os
 import threading
 from contextlib import suppress
 
-import faiss
 import pytest
 import torch
 
@@ -49,10 +48,9 @@ def test_cuda_device_beyond_the_last_is_an_error_that_names_the_range(monkeypatc
         choose_device("cuda:2")
 
 
-def test_threads_are_set_for_torch_and_faiss():
+def test_threads_are_set_for_torch():
     assert limit_threads(3) == 3
     assert torch.get_num_threads() == 3
-    assert faiss.omp_get_max_threads() == 3
 
 
 def test_zero_threads_means_the_cores_that_the_process_may_use(monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from reconpatch.device import choose_device
 from reconpatch.features.feature_cache import FeatureCache
 from reconpatch.features.patch_features import PatchFeatures
-from reconpatch.fit import sample_patches
+from reconpatch.training.fit_modulation import sample_patches
 
 _GRID, _DIM = (2, 3), 4
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reconpatch.coreset.bank_selection import bank_of_parts, fit_bank, plan_bank, reduce_part
 from reconpatch.coreset.merge_reduce import plan_selection
 from reconpatch.device import choose_device
 from reconpatch.features.feature_cache import FeatureCache
 from reconpatch.features.patch_features import PatchFeatures
-from reconpatch.fit import bank_of_parts, fit_bank, plan_bank, reduce_part
-from reconpatch.model.modulation import Modulation
+from reconpatch.model.modulation import AnyModulation, Identity, Modulation
 from reconpatch.model.region import Region
 from reconpatch.settings import load_settings
 
@@ -45,10 +45,8 @@ def _modulation() -> Modulation:
     return Modulation(weight, torch.zeros(_DIM), torch.tensor(1.0))
 
 
-@pytest.mark.parametrize("modulation", [None, _modulation()], ids=["plain", "modulated"])
-def test_parts_make_the_bank_that_one_pass_makes(
-    features: PatchFeatures, modulation: Modulation | None
-) -> None:
+@pytest.mark.parametrize("modulation", [Identity(_DIM), _modulation()], ids=["plain", "modulated"])
+def test_parts_make_the_bank_that_one_pass_makes(features: PatchFeatures, modulation: AnyModulation) -> None:
     expected = fit_bank(features, modulation, SETTINGS)
     plan = plan_bank(features, modulation, SETTINGS)
     assert plan.chunks > 1

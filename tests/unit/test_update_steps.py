@@ -7,15 +7,19 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+from reconpatch.calibration.calibrate import calibrate
+from reconpatch.coreset.bank_selection import fit_bank
 from reconpatch.coreset.k_center import k_center_greedy
 from reconpatch.data.training_images import TrainingSet
 from reconpatch.device import choose_device
 from reconpatch.errors import DataError, SettingsError
 from reconpatch.features.feature_cache import FeatureCache
 from reconpatch.features.patch_features import PatchFeatures
-from reconpatch.fit import calibrate, fit_bank, fit_modulation, training_set
+from reconpatch.fit import training_set
 from reconpatch.model.memory_bank import MemoryBank
+from reconpatch.model.modulation import Identity
 from reconpatch.settings import load_settings
+from reconpatch.training.fit_modulation import fit_modulation
 from reconpatch.update import (
     all_pairs,
     can_recalibrate,
@@ -73,8 +77,8 @@ def _radius(points, bank):
 
 def test_the_bank_is_k_center_over_the_old_bank_and_the_new_patches(make_features, blocks):
     old, new = make_features(blocks[:9]), make_features(blocks[9:])
-    bank = fit_bank(old, None, SETTINGS)
-    merged = merge_bank(bank, new, None, SETTINGS)
+    bank = fit_bank(old, Identity(_DIM), SETTINGS)
+    merged = merge_bank(bank, new, Identity(_DIM), SETTINGS)
     union = np.concatenate([bank.vectors, new.as_array().astype(np.float32)])
     size = len(bank) + round(0.1 * 3 * 64)
     np.testing.assert_array_equal(merged.vectors, union[k_center_greedy(union, size)])
@@ -82,9 +86,9 @@ def test_the_bank_is_k_center_over_the_old_bank_and_the_new_patches(make_feature
 
 def test_every_patch_stays_within_the_radius_that_is_promised(make_features, blocks):
     old, new = make_features(blocks[:9]), make_features(blocks[9:])
-    bank = fit_bank(old, None, SETTINGS)
+    bank = fit_bank(old, Identity(_DIM), SETTINGS)
     before = _radius(old.as_array(), bank.vectors)
-    merged = merge_bank(bank, new, None, SETTINGS)
+    merged = merge_bank(bank, new, Identity(_DIM), SETTINGS)
     union = np.concatenate([bank.vectors, new.as_array().astype(np.float32)])
     # The size + 1 points of a farther-first traversal lie apart by its last distance, which is at most 2 OPT.
     last = _radius(union, merged.vectors)
@@ -94,16 +98,16 @@ def test_every_patch_stays_within_the_radius_that_is_promised(make_features, blo
 
 def test_the_cap_on_the_bank_holds(make_features, blocks):
     capped = load_settings(None, {"coreset.max_bank": 40}, base=SETTINGS)
-    bank = fit_bank(make_features(blocks[:9]), None, capped)
+    bank = fit_bank(make_features(blocks[:9]), Identity(_DIM), capped)
     assert len(bank) == 40
-    assert len(merge_bank(bank, make_features(blocks[9:]), None, capped)) == 40
+    assert len(merge_bank(bank, make_features(blocks[9:]), Identity(_DIM), capped)) == 40
 
 
 def test_a_novel_patch_gets_into_a_full_bank(make_features, blocks):
     capped = load_settings(None, {"coreset.max_bank": 40}, base=SETTINGS)
-    bank = fit_bank(make_features(blocks[:9]), None, capped)
+    bank = fit_bank(make_features(blocks[:9]), Identity(_DIM), capped)
     blocks[9, 5] = 50
-    merged = merge_bank(bank, make_features(blocks[9:]), None, capped)
+    merged = merge_bank(bank, make_features(blocks[9:]), Identity(_DIM), capped)
     assert (merged.vectors == 50).all(axis=1).sum() == 1
 
 
@@ -111,16 +115,18 @@ def test_a_fine_tuned_bank_is_what_the_new_f_makes_of_the_same_patches(make_feat
     old, new = make_features(blocks[:9]), make_features(blocks[9:])
     modulation = fit_modulation(old, SETTINGS).modulation
     patches = old.as_array()[:70]
-    moved, bank = fine_tune(modulation, MemoryBank(modulation.apply(patches)), new, SETTINGS)
-    np.testing.assert_allclose(bank.vectors, moved.apply(patches), atol=1e-4)
-    assert not np.allclose(cdist(bank.vectors, bank.vectors), cdist(*2 * [modulation.apply(patches)]), 1e-3)
+    moved, bank = fine_tune(modulation, MemoryBank(modulation.transform(patches)), new, SETTINGS)
+    np.testing.assert_allclose(bank.vectors, moved.transform(patches), atol=1e-4)
+    assert not np.allclose(
+        cdist(bank.vectors, bank.vectors), cdist(*2 * [modulation.transform(patches)]), 1e-3
+    )
 
 
 def test_no_step_of_a_fine_tune_keeps_every_distance(make_features, blocks, monkeypatch):
     monkeypatch.setattr("reconpatch.update.FINE_TUNE_STEPS", 0)
     old, new = make_features(blocks[:9]), make_features(blocks[9:])
     modulation = fit_modulation(old, SETTINGS).modulation
-    vectors = modulation.apply(old.as_array()[:70])
+    vectors = modulation.transform(old.as_array()[:70])
     moved, bank = fine_tune(modulation, MemoryBank(vectors), new, SETTINGS)
     np.testing.assert_allclose(cdist(bank.vectors, bank.vectors), cdist(vectors, vectors), atol=1e-4)
     assert not np.allclose(moved.weight.detach(), modulation.weight.detach())
@@ -203,7 +209,7 @@ def test_the_training_set_grows_by_both_parts():
 
 
 def test_a_threshold_is_replaced_only_by_one_that_promises_no_less(make_features, blocks):
-    bank = fit_bank(make_features(blocks[:6]), None, SETTINGS)
+    bank = fit_bank(make_features(blocks[:6]), Identity(_DIM), SETTINGS)
     old = calibrate(make_features(blocks[6:9]), list("abc"), None, bank, SETTINGS)
     few, enough, none = (make_features(part) for part in (blocks[9:11], blocks[9:12], blocks[:0]))
     groups = [], ["d", "e"], ["d", "d", "e"], ["d", "e", "f"]

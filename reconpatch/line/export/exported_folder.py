@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 
 from reconpatch.data.demo import PHOTOGRAPHS, photograph
 from reconpatch.data.images import read_image
-from reconpatch.detector import ReConPatch
 from reconpatch.device import limit_threads
 from reconpatch.errors import ModelError
+from reconpatch.fitted_detector import FittedDetector
 from reconpatch.line.export.formats.format_registry import find_format
-from reconpatch.line.export.graph import DetectorGraph, calibration_of
 from reconpatch.line.export.parity import Parity, compare
-from reconpatch.model.ensemble import Ensemble
 from reconpatch.model.preprocess import prepare_image
 from reconpatch.storage.atomic_files import atomic_folder, write_json
 from reconpatch.storage.detector_folder import model_settings
@@ -35,7 +33,7 @@ _VIEW = 160
 
 
 def export_detector(
-    detector: ReConPatch,
+    detector: FittedDetector,
     form: str,
     out: Path,
     images: Sequence[Path] = (),
@@ -63,11 +61,11 @@ def export_detector(
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / PARITY).is_file())):
         raise ModelError(f"{out}: exists and is no exported detector; choose another name")
     features = detector.settings.features
-    calibration_of(detector)
+    detector.demand_calibration()
     prepared = [(str(path), prepare_image(read_image(path), features)) for path in images]
     threads = limit_threads(detector.settings.threads)
     with atomic_folder(out) as folder:
-        known.write(DetectorGraph(detector), features.image_size, folder)
+        known.write(detector.module(), features.image_size, folder)
         run = known.open(folder, threads)
         absolute = tolerance * _distance_at_threshold(detector)
         parity = compare(detector, run, prepared or _photographs(detector), tolerance=absolute)
@@ -81,20 +79,20 @@ def export_detector(
     return parity
 
 
-def _distance_at_threshold(detector: ReConPatch) -> float:
+def _distance_at_threshold(detector: FittedDetector) -> float:
     """The threshold in units of the score, counted from where all distances are 0.
 
     An ensemble's score counts from its members' medians, but arithmetic is wrong by a share of distances.
     """
-    value = abs(calibration_of(detector).threshold.value)
-    if isinstance(detector, Ensemble):
-        medians = [calibration_of(member).scores for member in detector.members]
+    value = abs(detector.demand_calibration().threshold.value)
+    if len(detector.member_parts) > 1:
+        medians = [one.calibration.scores for one in detector.member_parts if one.calibration is not None]
         value += sum(one.median / one.scale for one in medians) / len(medians)
     return value
 
 
-def _description(detector: ReConPatch, tolerance: float) -> dict[str, Any]:
-    calibration, features = calibration_of(detector), detector.settings.features
+def _description(detector: FittedDetector, tolerance: float) -> dict[str, Any]:
+    calibration, features = detector.demand_calibration(), detector.settings.features
     return {
         "image_size": features.image_size,
         "resize": features.resize or features.image_size,
@@ -106,7 +104,7 @@ def _description(detector: ReConPatch, tolerance: float) -> dict[str, Any]:
     }
 
 
-def _photographs(detector: ReConPatch) -> list[tuple[str, NDArray[np.uint8]]]:
+def _photographs(detector: FittedDetector) -> list[tuple[str, NDArray[np.uint8]]]:
     """Two dozen views of the embedded photographs, prepared."""
     views = []
     for name in PHOTOGRAPHS:

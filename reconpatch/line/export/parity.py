@@ -6,14 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from reconpatch.detector import ReConPatch
+from reconpatch.fitted_detector import FittedDetector
 from reconpatch.line.export.formats.graph_format import Run
-from reconpatch.line.export.graph import calibration_of
-from reconpatch.model.ensemble import Ensemble
-from reconpatch.model.inference import score_features
-from reconpatch.model.score_fusion import fuse
 from reconpatch.progress import track
 
 _STEPS = 14
@@ -79,7 +77,7 @@ class Parity:
 
 
 def compare(
-    detector: ReConPatch,
+    detector: FittedDetector,
     run: Run,
     images: Sequence[tuple[str, NDArray[np.uint8]]],
     *,
@@ -93,10 +91,10 @@ def compare(
         images: names and prepared images (S, S, 3) uint8, at least one.
         tolerance: of a score, in its units.
     """
-    calibration = calibration_of(detector)
+    calibration, model = detector.demand_calibration(), detector.module().eval()
     thresholds = (calibration.threshold.value, calibration.review.value)
     for _, image in images[:_WARM_UP]:
-        native(detector, image)
+        native(model, image)
         run(image[None])
     scores: list[float] = []
     times: list[tuple[float, float]] = []
@@ -109,7 +107,7 @@ def compare(
     def check(name: str, image: NDArray[np.uint8]) -> float:
         nonlocal largest_score, largest_map, near
         start = time.perf_counter()
-        score, anomaly_map = native(detector, image)
+        score, anomaly_map = native(model, image)
         middle = time.perf_counter()
         (other,), (other_map,), (rejected,) = run(image[None])
         times.append((middle - start, time.perf_counter() - middle))
@@ -131,7 +129,7 @@ def compare(
     for name, image in track(images, "compare", total=len(images)):
         scores.append(check(name, image))
     real = np.array(times[: len(images)]) * 1e3
-    blends = list(_blends(detector, images, scores, thresholds))
+    blends = list(_blends(model, images, scores, thresholds))
     for name, image in blends:
         check(name, image)
     percentiles = np.percentile(real, [50, 95], axis=0)
@@ -143,22 +141,15 @@ def compare(
     )  # fmt: skip
 
 
-def native(detector: ReConPatch, image: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
-    """Score and map of a prepared image (S, S, 3), as the detector gives them."""
-    if isinstance(detector, Ensemble):
-        found = [native(member, image) for member in detector.members]
-        calibrations = [calibration_of(member) for member in detector.members]
-        scores = fuse([np.array([score]) for score, _ in found], [one.scores for one in calibrations])
-        return float(scores[0]), fuse([one for _, one in found], [one.pixels for one in calibrations])
-    parts, extractor = detector.parts, detector.extractor
-    features, region = extractor(image[None]), parts.region
-    inside = features if region is None else region.take(features, extractor.grid)
-    scored = score_features(inside, extractor.grid, parts.modulation, parts.bank, parts.settings, region)
-    return float(scored.scores[0]), scored.maps[0]
+def native(model: nn.Module, image: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
+    """Score and map of a prepared image (S, S, 3), as torch computes them."""
+    with torch.inference_mode():
+        scores, maps, *_ = model(torch.from_numpy(image[None]))
+    return float(scores[0]), maps[0].numpy()
 
 
 def _blends(
-    detector: ReConPatch,
+    model: nn.Module,
     images: Sequence[tuple[str, NDArray[np.uint8]]],
     scores: Sequence[float],
     thresholds: Iterable[float],
@@ -177,7 +168,7 @@ def _blends(
             for _ in range(_STEPS):
                 share = sum(shares) / 2
                 mixed = _mix(images[low][1], images[high][1], share)
-                shares[int(native(detector, mixed)[0] > threshold)] = share
+                shares[int(native(model, mixed)[0] > threshold)] = share
             yield f"{images[low][0]} + {shares[0]:.4f} x {images[high][0]}", mixed
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconpatch.detector import ReConPatch
 from reconpatch.errors import ModelError, SettingsError
+from reconpatch.fitted_detector import FittedDetector
+from reconpatch.loading import load
 from reconpatch.storage.atomic_files import sha256_file
 from reconpatch.storage.detector_folder import CONFIG
 
@@ -42,7 +43,7 @@ class ModelSource:
         except OSError as error:
             raise ModelError(f"{self.source}: is no detector folder ({error.strerror})") from None
 
-    def load(self, *, device: str, threads: int) -> tuple[ReConPatch, str]:
+    def load(self, *, device: str, threads: int) -> tuple[FittedDetector, str]:
         """The detector and the version it is of.
 
         Raises:
@@ -50,7 +51,7 @@ class ModelSource:
         """
         before = self.version()
         if not self.source.startswith(_SCHEME):
-            detector = ReConPatch.load(self.source, device=device, threads=threads)
+            detector = load(self.source, device=device, threads=threads)
             if self.version() != before:
                 raise ModelError(f"{self.source}: was replaced while it was loaded; it is tried again")
             return detector, before
@@ -59,7 +60,7 @@ class ModelSource:
         # The alias may move meanwhile; the version that it stood for may not.
         with tempfile.TemporaryDirectory(prefix="reconpatch-serve-", ignore_cleanup_errors=True) as scratch:
             folder = download_detector(f"{_SCHEME}{before}", Path(scratch))
-            return ReConPatch.load(folder, device=device, threads=threads), before
+            return load(folder, device=device, threads=threads), before
 
 
 def parse_sources(models: Sequence[str]) -> list[ModelSource]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reconpatch.detector import ReConPatch
+from reconpatch.fitted_detector import FittedDetector
 from reconpatch.line.server.prometheus_metrics import Metrics
 from reconpatch.line.server.served_category import Served, Slot
 from reconpatch.prediction import Prediction
@@ -130,7 +130,7 @@ class Batcher:
         return batch
 
 
-def _score(detector: ReConPatch, images: Sequence[NDArray[np.uint8]]) -> list[Prediction | Exception]:
+def _score(detector: FittedDetector, images: Sequence[NDArray[np.uint8]]) -> list[Prediction | Exception]:
     try:
         return list(detector.stream(images))
     except Exception:

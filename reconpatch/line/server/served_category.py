@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from reconpatch.detector import ReConPatch
 from reconpatch.errors import ModelError, ReConPatchError
 from reconpatch.evaluation.evaluation_result import ColourScale
 from reconpatch.evaluation.report.heatmaps import detector_scale
+from reconpatch.fitted_detector import FittedDetector
 from reconpatch.line.server.model_source import ModelSource
 from reconpatch.line.server.prometheus_metrics import Metrics
 from reconpatch.line.server.server_options import ServerOptions
@@ -37,7 +37,7 @@ class Served:
         since: when it was loaded.
     """
 
-    detector: ReConPatch
+    detector: FittedDetector
     version: str
     scale: ColourScale | None
     since: datetime
@@ -128,7 +128,7 @@ class Slot:
         return Served(detector, version, scale, datetime.now(UTC))
 
 
-def self_test(detector: ReConPatch) -> Prediction:
+def self_test(detector: FittedDetector) -> Prediction:
     """Score one made-up image twice, which also loads the network before the first request needs it.
 
     Raises:

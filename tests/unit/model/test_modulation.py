@@ -24,35 +24,35 @@ def patches(count=11, dim_in=4, dtype=np.float16):
 def test_apply_equals_the_formula(dtype):
     modulation, features = make(), patches(dtype=dtype)
     weight, mean = modulation.weight.detach().numpy(), modulation.mean.numpy()
-    out = modulation.apply(features)
+    out = modulation.transform(features)
     assert out.dtype == np.float32
     np.testing.assert_allclose(out, [weight @ ((x - mean) / 2.5) for x in features], rtol=1e-4, atol=1e-6)
 
 
 def test_chunks_change_nothing(monkeypatch):
     modulation, features = make(), patches()
-    whole = modulation.apply(features)
+    whole = modulation.transform(features)
     monkeypatch.setattr("reconpatch.model.modulation._CHUNK_ROWS", 3)
-    np.testing.assert_allclose(modulation.apply(features), whole, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(modulation.transform(features), whole, rtol=1e-6, atol=1e-7)
 
 
 def test_an_untrained_isometry_keeps_distances_up_to_the_scale():
     features = patches(dtype=np.float32)
     before = np.linalg.norm(features[:, None] - features, axis=2)
-    after = make().apply(features)
+    after = make().transform(features)
     np.testing.assert_allclose(np.linalg.norm(after[:, None] - after, axis=2), before / 2.5, atol=1e-5)
 
 
 def test_apply_takes_read_only_memory_maps(tmp_path):
     np.save(tmp_path / "f.npy", patches())
     mapped = np.load(tmp_path / "f.npy", mmap_mode="r")
-    np.testing.assert_array_equal(make().apply(mapped), make().apply(patches()))
+    np.testing.assert_array_equal(make().transform(mapped), make().transform(patches()))
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (4,), (2, 3, 4)])
 def test_features_of_another_width_are_refused(shape):
     with pytest.raises(ModelError, match="modulation of 4 inputs"):
-        make().apply(np.zeros(shape, dtype=np.float16))
+        make().transform(np.zeros(shape, dtype=np.float16))
 
 
 def test_projection_is_one_linear_layer():
@@ -67,7 +67,7 @@ def test_file_round_trip_and_equal_bytes(tmp_path):
     modulation.save(tmp_path / "a.safetensors")
     loaded = Modulation.load(tmp_path / "a.safetensors")
     loaded.save(tmp_path / "b.safetensors")
-    np.testing.assert_array_equal(loaded.apply(patches()), modulation.apply(patches()))
+    np.testing.assert_array_equal(loaded.transform(patches()), modulation.transform(patches()))
     assert (loaded.dim_in, loaded.dim) == (4, 6)
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 

@@ -1,9 +1,12 @@
-import faiss
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from reconpatch.model.nearest_neighbours import NearestNeighbours, distances_to
+from reconpatch.model.faiss_index import gpu_index
+from reconpatch.model.nearest_neighbours import NearestNeighbours
 
 RNG = np.random.default_rng(0)
 
@@ -29,7 +32,7 @@ def test_neighbours_and_distances_are_those_of_all_differences(width, rank, k, q
 @pytest.mark.parametrize(("rank", "searched"), [(12, 12), (48, 48), (49, 96)])
 def test_search_runs_in_as_many_dimensions_as_the_vectors_span(rank, searched):
     vectors = (RNG.normal(size=(250, rank)) @ RNG.normal(size=(rank, 96)) + 3).astype(np.float32)
-    assert NearestNeighbours(vectors)._index.width == searched
+    assert NearestNeighbours(vectors).short.shape[1] == searched
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -78,21 +81,42 @@ def test_vectors_without_spread(vectors):
     np.testing.assert_allclose(distances, 2 * np.sqrt(vectors.shape[1]))
 
 
-def test_a_gpu_index_is_used_where_torch_and_faiss_both_have_one(monkeypatch):
+class _Flat:
+    """As much of faiss as a flat index is."""
+
+    def __init__(self, width):
+        self._vectors = np.empty((0, width), np.float32)
+
+    def add(self, vectors):
+        self._vectors = vectors
+
+    def search(self, queries, k):
+        order = np.argsort(_exact(self._vectors, queries), axis=1)[:, :k]
+        return None, order
+
+
+def test_faiss_searches_on_a_gpu_where_it_is_installed_with_one(monkeypatch):
     moved = []
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.current_device", lambda: 1)
-    monkeypatch.setattr(faiss, "StandardGpuResources", lambda: "resources", raising=False)
-    monkeypatch.setattr(
-        faiss, "index_cpu_to_gpu", lambda *parts: moved.append(parts[:2]) or parts[2], raising=False
+    faiss = SimpleNamespace(
+        IndexFlatL2=_Flat,
+        StandardGpuResources=lambda: "resources",
+        index_cpu_to_gpu=lambda *parts: moved.append(parts[:2]) or parts[2],
     )
+    monkeypatch.setitem(sys.modules, "faiss", faiss)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 1)
+    monkeypatch.setattr(NearestNeighbours, "to", lambda self, _: self)  # no GPU is here
     vectors = RNG.normal(size=(20, 3)).astype(np.float32)
-    assert NearestNeighbours(vectors).search(vectors, 1)[1].ravel().tolist() == list(range(20))
-    assert moved == [("resources", 1)]
+    on_gpu = NearestNeighbours(vectors, torch.device("cuda"))
+    assert on_gpu.search(vectors, 1)[1].ravel().tolist() == list(range(20))
     NearestNeighbours(vectors, torch.device("cuda:3"))
-    assert moved.pop() == ("resources", 3)
     NearestNeighbours(vectors, torch.device("cpu"))
-    assert moved == [("resources", 1)]
+    assert moved == [("resources", 1), ("resources", 3)]
+
+
+@pytest.mark.parametrize("faiss", [None, SimpleNamespace()], ids=["no faiss", "faiss without a GPU"])
+def test_torch_searches_on_a_gpu_otherwise(monkeypatch, faiss):
+    monkeypatch.setitem(sys.modules, "faiss", faiss)
+    assert gpu_index(np.zeros((3, 2), np.float32), torch.device("cuda:0")) is None
 
 
 def test_distances_to_given_vectors():
@@ -100,7 +124,8 @@ def test_distances_to_given_vectors():
     queries = np.repeat(np.array([[0, 0], [3, 4]], dtype=np.float32), 800, axis=0)
     indices = np.tile(np.array([[1, 2]]), (1600, 1))
     expected = np.repeat(np.array([[5, 10], [0, 5]], dtype=np.float32), 800, axis=0)
-    np.testing.assert_array_equal(distances_to(vectors, queries, indices), expected)
+    found = NearestNeighbours(vectors).distances_to(torch.from_numpy(queries), torch.from_numpy(indices))
+    np.testing.assert_array_equal(found.numpy(), expected)
 
 
 def test_a_direction_that_one_vector_alone_holds_is_searched():

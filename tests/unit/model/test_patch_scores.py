@@ -1,14 +1,20 @@
 import numpy as np
 import pytest
+import torch
 
 from reconpatch.errors import DataError
 from reconpatch.model.memory_bank import MemoryBank
-from reconpatch.model.patch_scores import reweighting, score_patches
+from reconpatch.model.patch_scores import PatchScores
 from reconpatch.settings import ScoringSettings
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(size=(50, 7)).astype(np.float32)
 QUERIES = (2 * RNG.normal(size=(3, 20, 7))).astype(np.float32)
+
+
+def score_patches(bank, queries, settings):
+    with torch.inference_mode():
+        return [found.numpy() for found in PatchScores(bank, settings)(torch.from_numpy(queries))]
 
 
 def _naive_score(patch, vectors, neighbours):
@@ -75,7 +81,9 @@ def test_patch_that_is_a_bank_vector_scores_zero(mode):
 def test_weights_are_shares():
     bank = MemoryBank(VECTORS)
     distances, nearest = bank.search(QUERIES.reshape(-1, 7), 1)
-    weights = reweighting(bank, QUERIES.reshape(-1, 7), distances[:, 0], nearest[:, 0], 9)
+    scores = PatchScores(bank, ScoringSettings(reweighting="patch", neighbours=9))
+    given = (torch.from_numpy(one) for one in (QUERIES.reshape(-1, 7), distances[:, 0], nearest[:, 0]))
+    weights = scores.weights(*given).numpy()
     assert weights.dtype == np.float32
     assert (weights > 0).all()
     assert (weights < 1).all()

@@ -10,13 +10,12 @@ from PIL import Image
 
 from reconpatch import ReConPatch
 from reconpatch.data.manifest import build_manifest, write_manifest
+from reconpatch.ensemble import fuse_members
 from reconpatch.errors import ModelError
 from reconpatch.evaluation.evaluate import evaluate
 from reconpatch.features.feature_cache import FeatureCache
 from reconpatch.line.export.exported_folder import export_detector
-from reconpatch.line.export.graph import DetectorGraph
 from reconpatch.line.export.parity import compare
-from reconpatch.model.ensemble import fuse_members
 from reconpatch.settings import load_settings
 from tasks.running.stage_folders import Job
 
@@ -175,7 +174,7 @@ def test_members_must_look_at_the_same_region(detector, category, cache):
 
 
 def test_as_a_torch_graph(either):
-    graph = DetectorGraph(either)
+    graph = either.module()
 
     def as_arrays(batch):
         with torch.no_grad():

@@ -11,7 +11,7 @@ SECOND = RobustStatistics.from_scores([100, 300, 500])
 
 def test_by_hand():
     """Modified z-scores of 3 and 300 are 1 / 1.4826 and 0, of 2 and 700 they are 0 and 2 / 1.4826."""
-    fused = fuse([np.array([3.0, 2.0]), np.array([300.0, 700.0])], [FIRST, SECOND])
+    fused = fuse([np.float32([3, 2]), np.float32([300, 700])], [FIRST, SECOND])
     np.testing.assert_allclose(fused, [0.5 / 1.4826, 1 / 1.4826], rtol=1e-6)
     assert fused.dtype == np.float32
 
@@ -47,7 +47,7 @@ def test_members_that_do_not_match(members, statistics):
 
 
 def test_each_member_is_measured_by_its_own_statistics():
-    first, second = np.array([3.0, 2.0]), np.array([300.0, 700.0])
+    first, second = np.float32([3, 2]), np.float32([300, 700])
     fused = fuse([first, second], [FIRST, SECOND])
     np.testing.assert_array_equal(fuse([second, first], [SECOND, FIRST]), fused)
     assert not np.allclose(fuse([first, second], [SECOND, FIRST]), fused)

@@ -104,11 +104,19 @@ def test_the_network_sees_nothing_but_tiles_and_a_row_of_them_is_held():
     extractor = PatchExtractor(FeatureSettings(image_size=256, tile=64, tile_overlap=32), _CPU)
     shapes, held = set(), []
     extractor.backbone.register_forward_hook(lambda _, given, __: shapes.add(tuple(given[0].shape)))
-    extract = extractor._extract
-    extractor._extract = lambda tiles: held.append(len(tiles)) or extract(tiles)
+    squares = extractor._squares
+    extractor._squares = lambda tiles: held.append(len(tiles)) or squares(tiles)
     assert extractor(_picture(256)[None]).shape == (1, 32 * 32, 152)
     assert shapes == {(1, 3, 64, 64)}
     assert held == [7] * 7
+
+
+def test_all_tiles_at_once_give_what_one_row_after_another_gives():
+    extractor = PatchExtractor(FeatureSettings(image_size=96, tile=64, tile_overlap=32), _CPU)
+    images = np.stack([_picture(96), _picture(96)[::-1]])
+    with torch.inference_mode():
+        found = extractor.network(torch.from_numpy(images)).float().numpy()
+    np.testing.assert_allclose(found, extractor(images).astype(np.float32), atol=2e-3)
 
 
 def test_batches_hold_as_many_pixels_whatever_the_size():

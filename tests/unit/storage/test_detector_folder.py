@@ -29,7 +29,7 @@ def parts():
     settings = load_settings(None, ["modulation.dim=6", "modulation.steps=2", "modulation.batch_size=16"])
     features = rng.normal(size=(64, 4)).astype(np.float16)
     trained = train_modulation(features, settings.modulation, seed=0, device="cpu")
-    bank = MemoryBank(trained.modulation.apply(features)[:8])
+    bank = MemoryBank(trained.modulation.transform(features)[:8])
     calibration = calibrate_scores(rng.random(30), rng.random(300), rng.random(30))
     reference = BackboneReference("tf_efficientnet_lite0", "0" * 64, "test")
     return FittedParts(settings, reference, trained.modulation, bank, calibration, _TRAINING_SET)
@@ -40,7 +40,7 @@ def test_round_trip(tmp_path, parts):
     loaded = read_model(tmp_path / "m")
     np.testing.assert_array_equal(loaded.bank.vectors, parts.bank.vectors)
     x = np.ones((3, 4), dtype=np.float32)
-    np.testing.assert_array_equal(loaded.modulation.apply(x), parts.modulation.apply(x))
+    np.testing.assert_array_equal(loaded.modulation.transform(x), parts.modulation.transform(x))
     assert loaded.calibration == parts.calibration
     assert loaded.backbone == parts.backbone
     assert loaded.training_set == parts.training_set

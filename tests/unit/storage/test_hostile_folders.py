@@ -67,7 +67,7 @@ def _parts(seed: int = 0) -> FittedParts:
         settings,
         BackboneReference("tf_efficientnet_lite0", "0" * 64, "test"),
         modulation,
-        MemoryBank(modulation.apply(features)[:5]),
+        MemoryBank(modulation.transform(features)[:5]),
         replace(calibration, held_out=kept),
         TrainingSet(digests[:5], digests[5:], 1, digests[:5], digests[5:]),
         Region(pixels),

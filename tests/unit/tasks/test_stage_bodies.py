@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from reconpatch import ReConPatch
+from reconpatch import ReConPatch, load
 from reconpatch.data.manifest import build_manifest, write_manifest
 from reconpatch.errors import DataError, ModelError
 from reconpatch.integrations.check_report import WARNING, CheckReport, Problem
@@ -145,10 +145,10 @@ def test_an_ensemble_is_the_mean_of_the_backbones_detectors_and_reads_no_trainin
     write_manifest(manifest, job.folder("validate") / "manifest.parquet")
     run("ensemble", job)
     assert job.folder("ensemble").name == "nut+ensemble"
-    ensemble = ReConPatch.load(job.folder("ensemble") / "model", threads=1)
+    ensemble = load(job.folder("ensemble") / "model", threads=1)
     z = []
     for one in job.members:
-        member = ReConPatch.load(one.folder("calibrate") / "model", threads=1)
+        member = load(one.folder("calibrate") / "model", threads=1)
         statistics = member.calibration.scores
         z.append(float(statistics.modified_z(member.predict(test / "new.png")[0].score)))
     assert ensemble.predict(test / "new.png")[0].score == pytest.approx(np.mean(z), rel=1e-5)
@@ -188,7 +188,7 @@ def test_the_unified_model_is_that_of_the_library_and_is_measured_on_every_categ
     files = {path.relative_to(tmp_path / "before"): path for path in (tmp_path / "before").rglob("*")}
     for name, path in files.items():
         assert path.is_dir() or (folder / "model" / name).read_bytes() == path.read_bytes(), name
-    model = ReConPatch.load(folder / "model", threads=1)
+    model = load(folder / "model", threads=1)
     assert isinstance(model, Unified)
     scores = pd.read_csv(folder / "evaluation" / "scores.csv")
     assert sorted(scores["path"]) == [

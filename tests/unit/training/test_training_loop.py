@@ -64,7 +64,7 @@ def test_features_may_be_a_memory_map(tmp_path):
 def test_untrained_isometry_keeps_distances():
     features = patches(dtype=np.float32)
     trained = train_modulation(features, settings(steps=0), seed=0)
-    out = trained.modulation.apply(features)
+    out = trained.modulation.transform(features)
     before = np.linalg.norm(features[:, None] - features, axis=2)
     ratio = np.linalg.norm(out[:, None] - out, axis=2)[before > 0] / before[before > 0]
     np.testing.assert_allclose(ratio, 1 / trained.modulation.scale.item(), rtol=1e-3)
@@ -73,7 +73,7 @@ def test_untrained_isometry_keeps_distances():
 
 def test_untrained_narrow_isometry_keeps_the_directions_of_most_variance():
     features = patches(dtype=np.float32) * np.array([1, 9, 1, 8, 1, 1], np.float32)
-    out = train_modulation(features, settings(dim=2, steps=0), seed=0).modulation.apply(features)
+    out = train_modulation(features, settings(dim=2, steps=0), seed=0).modulation.transform(features)
     kept = out.var(0).sum() * features.var(0).mean() / features.var(0).sum()
     assert kept > 0.95  # the scale divides by the mean variance
 

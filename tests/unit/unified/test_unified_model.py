@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reconpatch import ReConPatch
+from reconpatch import ReConPatch, load
 from reconpatch.data.manifest import build_manifest
 from reconpatch.errors import DataError, ModelError, SettingsError
 from reconpatch.features.feature_cache import FeatureCache
 from reconpatch.features.patch_features import image_digest
+from reconpatch.model.modulation import Identity
 from reconpatch.storage.detector_folder import read_training_set
 from reconpatch.unified.unified_detector import Unified, fit_unified
 from reconpatch.unified.unified_evaluation import evaluate_all, evaluate_category
@@ -82,9 +83,9 @@ def test_both_kinds_have_the_same_f_and_banks_of_their_own_kind(fitted):
     weights = [one.parts.modulation.weight.detach().numpy() for one in (separate, shared)]
     np.testing.assert_array_equal(*weights)
     own = [separate.of_category(name).parts.bank.vectors for name in LOOKS]
-    np.testing.assert_array_equal(separate.parts.bank.vectors, np.concatenate(own))
-    assert all(shared.of_category(name).parts.bank is shared.parts.bank for name in LOOKS)
-    assert len(shared.parts.bank) == len(separate.parts.bank) == round(0.1 * 2 * 7 * 64)
+    np.testing.assert_array_equal(separate.member_parts[0].bank.vectors, np.concatenate(own))
+    assert all(shared.of_category(name).parts.bank is shared.member_parts[0].bank for name in LOOKS)
+    assert len(shared.member_parts[0].bank) == len(separate.member_parts[0].bank) == round(0.1 * 2 * 7 * 64)
 
 
 @pytest.mark.parametrize("bank", BANKS)
@@ -114,13 +115,13 @@ def test_f_learns_from_every_category_and_its_losses_are_recorded(fitted, root, 
     assert [record.step for record in history] == [20]
     assert history[0].ratio == pytest.approx(history[0].validation_loss / history[0].train_loss)
     alone = ReConPatch(params=TINY, cache=cache).fit(root / "known" / "calm").parts.modulation
-    assert not np.allclose(alone.weight.detach(), fitted["shared"].parts.modulation.weight.detach())
+    assert not np.allclose(alone.weight.detach(), fitted["shared"].member_parts[0].modulation.weight.detach())
 
 
 def test_a_category_that_f_never_saw_gets_a_bank_of_its_own(fitted, root):
     one = fitted["shared"].fit_category(root / "new" / "unseen")
     assert type(one) is ReConPatch
-    assert one.parts.modulation is fitted["shared"].parts.modulation
+    assert one.parts.modulation is fitted["shared"].member_parts[0].modulation
     assert len(one.parts.bank) == round(0.1 * 7 * 64)
     assert one.calibration.threshold.n == 3
     place = root / "new" / "unseen" / "test"
@@ -134,7 +135,7 @@ def test_saved_and_loaded_like_any_detector(fitted, root, tmp_path, bank):
     detector = fitted[bank]
     detector.save(tmp_path / "m")
     detector.save(tmp_path / "m")  # over an earlier one
-    loaded = ReConPatch.load(tmp_path / "m", threads=1)
+    loaded = load(tmp_path / "m", threads=1)
     assert isinstance(loaded, Unified)
     assert loaded.categories == ("calm", "noisy")
     image = root / "known/noisy/test/hole/0.png"
@@ -179,7 +180,7 @@ def test_a_file_cut_short_is_named(fitted, tmp_path, name):
     path = tmp_path / "m" / name
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(ModelError, match=path.name):
-        ReConPatch.load(tmp_path / "m")
+        load(tmp_path / "m")
 
 
 @pytest.mark.parametrize(
@@ -199,13 +200,13 @@ def test_a_config_that_does_not_fit_is_refused(fitted, tmp_path, edit, message):
     edit(config)
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match=message):
-        ReConPatch.load(tmp_path / "m")
+        load(tmp_path / "m")
 
 
 def test_the_detector_of_a_category_is_a_folder_of_its_own(fitted, root, tmp_path):
     one = fitted["per_category"].of_category("noisy")
     one.save(tmp_path / "noisy")
-    loaded = ReConPatch.load(tmp_path / "noisy", threads=1)
+    loaded = load(tmp_path / "noisy", threads=1)
     assert type(loaded) is ReConPatch
     image = root / "known/noisy/test/hole/1.png"
     assert loaded.predict(image)[0].score == one.predict(image)[0].score
@@ -250,7 +251,7 @@ def test_a_region_of_interest_is_the_categorys_own(root, cache, tmp_path):
     Image.fromarray(inside).save(images["calm"] / "roi.png")
     made = fit_unified(images, ReConPatch(params=TINY, cache=cache))
     made.save(tmp_path / "m")
-    loaded = ReConPatch.load(tmp_path / "m", threads=1)
+    loaded = load(tmp_path / "m", threads=1)
     assert loaded.of_category("calm").region == made.of_category("calm").region
     assert loaded.of_category("noisy").region is None
     outside = images["calm"] / "train/good/0.png"
@@ -285,13 +286,13 @@ def test_patchcore_of_all_categories_has_no_f(root, cache, tmp_path):
     assert plain.history == ()
     plain.save(tmp_path / "m")
     assert not (tmp_path / "m/head.safetensors").exists()
-    assert ReConPatch.load(tmp_path / "m", threads=1).parts.modulation is None
+    assert isinstance(load(tmp_path / "m", threads=1).member_parts[0].modulation, Identity)
 
 
 def test_nothing_held_out_means_not_calibrated(root, cache, tmp_path):
     made = fit_unified(root / "known", ReConPatch(params=TINY | {"calibrate.holdout": 0}, cache=cache))
     made.save(tmp_path / "m")
-    loaded = ReConPatch.load(tmp_path / "m", threads=1)
+    loaded = load(tmp_path / "m", threads=1)
     image = root / "known/calm/test/hole/0.png"
     assert [p.is_anomalous for name in (None, "calm") for p in loaded.predict(image, name)] == [None, None]
 

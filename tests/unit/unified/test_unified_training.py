@@ -5,10 +5,10 @@ import pytest
 
 from reconpatch.features.feature_cache import FeatureCache
 from reconpatch.features.patch_features import PatchFeatures
+from reconpatch.fit import NominalImages
 from reconpatch.settings import load_settings
 from reconpatch.unified import unified_training
 from reconpatch.unified.unified_training import (
-    CategoryImages,
     gather,
     share_out,
     split_validation,
@@ -23,7 +23,7 @@ def images(tmp_path, name, groups):
     made = PatchFeatures(digests, digests, (2, 2), 3, "net", "here", cache, lambda: None)
     for i in range(len(groups)):
         cache.put(made._entry(i), np.full((4, 3), i, np.float16))
-    return CategoryImages(made, groups)
+    return NominalImages(made, groups)
 
 
 @pytest.mark.parametrize(

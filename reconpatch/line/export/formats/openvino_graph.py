@@ -11,14 +11,14 @@ from reconpatch.line.export.formats import onnx_graph
 from reconpatch.line.export.formats.graph_format import GraphFormat, Run
 
 if TYPE_CHECKING:
-    from reconpatch.line.export.graph import DetectorGraph
+    from torch import nn
 
 FILE = "model.xml"
 
 
-def _write(graph: "DetectorGraph", side: int, folder: Path) -> None:
+def _write(model: "nn.Module", side: int, folder: Path) -> None:
     openvino: Any = import_extra("openvino", "reconpatch export --format openvino", extra="export")
-    onnx_graph.write_onnx(graph, side, folder)
+    onnx_graph.write_onnx(model, side, folder)
     source = folder / onnx_graph.FILE
     # Weights in half precision would change the scores.
     openvino.save_model(openvino.convert_model(source), folder / FILE, compress_to_fp16=False)
@@ -26,7 +26,7 @@ def _write(graph: "DetectorGraph", side: int, folder: Path) -> None:
 
 
 def _open(folder: Path, threads: int) -> Run:
-    from reconpatch.line.export.graph import DetectorGraph
+    from reconpatch.model.anomaly_model import OUTPUTS
 
     openvino: Any = import_extra("openvino", "running an OpenVINO detector", extra="export")
     compiled = openvino.Core().compile_model(
@@ -38,7 +38,7 @@ def _open(folder: Path, threads: int) -> Run:
 
     def run(images: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         found = compiled({"images": images})
-        score, anomaly_map, rejected = (np.array(found[name]) for name in DetectorGraph.outputs[:3])
+        score, anomaly_map, rejected = (np.array(found[name]) for name in OUTPUTS[:3])
         return score, anomaly_map, rejected.astype(bool)
 
     return run

@@ -14,13 +14,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from reconpatch import ReConPatch
+from reconpatch.ensemble import fuse_members
 from reconpatch.errors import ModelError, SettingsError
 from reconpatch.line.export.exported_folder import export_detector
 from reconpatch.line.export.formats.format_registry import FORMATS
 from reconpatch.line.export.formats.graph_format import GraphFormat
-from reconpatch.line.export.graph import DetectorGraph, float32_below
 from reconpatch.line.export.parity import compare, native
-from reconpatch.model.ensemble import fuse_members
+from reconpatch.model.anomaly_model import float32_below
 
 TINY = {
     "features.image_size": 64,
@@ -80,7 +80,7 @@ def test_many_images_at_once_are_scored_as_one_by_one(exported, detector):
     batch = np.stack([_texture(30), _texture(31, spoiled=True), _texture(32)])
     scores, maps, rejected = run(batch)
     for image, score, anomaly_map in zip(batch, scores, maps, strict=True):
-        expected_score, expected_map = native(detector, image)
+        expected_score, expected_map = native(detector.module(), image)
         assert score == pytest.approx(expected_score, rel=1e-4)
         np.testing.assert_allclose(anomaly_map, expected_map, rtol=1e-3, atol=1e-3)
     assert rejected.tolist() == [score > detector.threshold for score in scores]
@@ -104,7 +104,7 @@ def test_openvino(detector, images, tmp_path):
 )
 def test_every_kind_of_detector_as_a_torch_graph(images, params):
     detector = fit(images, **params)
-    run = DetectorGraph(detector)
+    run = detector.module()
 
     def as_arrays(batch):
         with torch.no_grad():
@@ -118,7 +118,7 @@ def test_every_kind_of_detector_as_a_torch_graph(images, params):
 def test_an_ensemble_as_a_torch_graph(images, detector):
     members = [detector, fit(images, **{"features.levels": [1, 2]})]
     ensemble = fuse_members(members, [member.held_out_features(images[:9]) for member in members])
-    graph = DetectorGraph(ensemble)
+    graph = ensemble.module()
     image = _texture(50, spoiled=True)
     with torch.no_grad():
         score, anomaly_map, rejected, to_review = graph(torch.from_numpy(image[None]))
@@ -154,37 +154,33 @@ def test_an_ensemble_is_proven_by_its_members_distances(other_backbones, images,
     assert parity.tolerance == pytest.approx(1e-3 * (at_threshold + abs(ensemble.threshold)))
 
 
-def test_a_graph_that_differs_is_not_written(detector, images, tmp_path, monkeypatch):
-    def wrong(*_):
-        def run(batch):
-            found = [native(detector, image) for image in batch]
-            scores = np.array([score * 1.01 for score, _ in found], np.float32)
-            return scores, np.stack([one for _, one in found]), scores > detector.threshold
+def toy_format(detector, factor=1.0):
+    """A format whose graph is the detector itself, its scores times a factor."""
 
+    def write(model, side, folder):
+        (folder / "model.toy").write_text(f"{type(model).__name__} {side}")
+
+    def run(batch):
+        found = [native(detector.module(), image) for image in batch]
+        scores = np.array([score * factor for score, _ in found], np.float32)
+        return scores, np.stack([one for _, one in found]), scores > detector.threshold
+
+    def run_of(folder, _):
+        assert (folder / "model.toy").read_text().endswith(f" {detector.settings.features.image_size}")
         return run
 
-    toy = GraphFormat(name="toy", title="Toy", write=lambda *_: None, open=wrong)
-    monkeypatch.setitem(FORMATS, "toy", toy)
+    return GraphFormat(name="toy", title="Toy", write=write, open=run_of)
+
+
+def test_a_graph_that_differs_is_not_written(detector, images, tmp_path, monkeypatch):
+    monkeypatch.setitem(FORMATS, "toy", toy_format(detector, 1.01))
     with pytest.raises(ModelError, match="the toy graph does not say what the detector says"):
         export_detector(detector, "toy", tmp_path / "wrong", images[-4:])
     assert not (tmp_path / "wrong").exists()
 
 
 def test_a_format_is_added_by_an_entry(detector, images, tmp_path, monkeypatch):
-    def write(graph, side, folder):
-        (folder / "model.toy").write_text(f"{type(graph).__name__} {side}")
-
-    def right(folder, _):
-        assert (folder / "model.toy").read_text().endswith(f" {detector.settings.features.image_size}")
-
-        def run(batch):
-            found = [native(detector, image) for image in batch]
-            scores = np.array([score for score, _ in found], np.float32)
-            return scores, np.stack([one for _, one in found]), scores > detector.threshold
-
-        return run
-
-    monkeypatch.setitem(FORMATS, "toy", GraphFormat(name="toy", title="Toy", write=write, open=right))
+    monkeypatch.setitem(FORMATS, "toy", toy_format(detector))
     assert export_detector(detector, "toy", tmp_path / "out", images[-4:]).proven
     assert json.loads((tmp_path / "out" / "parity.json").read_text())["format"] == "toy"
     with pytest.raises(SettingsError, match=r"tflite is unknown; choose one of onnx, openvino, toy"):
@@ -195,7 +191,7 @@ def test_flips_are_told_apart_by_the_tolerance(detector, images):
     threshold = detector.threshold
 
     def shifted(batch):
-        score, anomaly_map = native(detector, batch[0])
+        score, anomaly_map = native(detector.module(), batch[0])
         score = 2 * threshold - score if abs(score - threshold) < 0.01 * threshold else score
         scores = np.array([score], np.float32)
         return scores, anomaly_map[None], scores > threshold

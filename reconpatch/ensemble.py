@@ -1,37 +1,36 @@
-"""Several detectors of the same images as one: the mean of their modified z-scores (paper, section 4).
-
-It is saved, loaded, asked and evaluated like a single detector; `ReConPatch.load` gives either.
-"""
+"""Several detectors of the same images as one: the mean of their modified z-scores (paper, section 4)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
 
 from reconpatch.calibration.calibration import Calibration, calibrate_scores
 from reconpatch.calibration.held_out_images import held_out_table, looks_of
-from reconpatch.data.training_images import TrainingSet, group_of_content
+from reconpatch.data.training_images import group_of_content
 from reconpatch.detector import ReConPatch
 from reconpatch.errors import ModelError
 from reconpatch.features.feature_cache import FeatureCache
 from reconpatch.features.patch_features import ImageLike, PatchFeatures
-from reconpatch.model.inference import sample_pixels, score_blocks
-from reconpatch.model.region import Region
+from reconpatch.fitted_detector import FittedDetector
+from reconpatch.model.anomaly_model import EnsembleModel
+from reconpatch.model.feature_scorer import FeatureScorer, sample_pixels
 from reconpatch.model.score_fusion import fuse
-from reconpatch.prediction import Prediction, as_list, judge
+from reconpatch.prediction import Prediction, as_list, with_verdict
 from reconpatch.progress import track
 from reconpatch.settings import Settings
 from reconpatch.storage.detector_folder import FittedParts
+from reconpatch.storage.detector_source import local_folder
 from reconpatch.storage.ensemble_folder import read_ensemble, write_ensemble
 
 
-class Ensemble(ReConPatch):
+class Ensemble(FittedDetector):
     """Members fitted and calibrated alone, on the same images with the same ones held out.
 
     Scores and maps are in robust standard deviations above a typical nominal value, and may be below 0.
+    An ensemble cannot be updated: the members' statistics would no longer be of the same images.
     """
 
     def __init__(self, members: Sequence[ReConPatch], calibration: Calibration) -> None:
@@ -41,37 +40,19 @@ class Ensemble(ReConPatch):
             ModelError: there are fewer than two members, or they do not belong together.
         """
         check_members([member.parts for member in members])
-        super().__init__(settings=members[0].settings)
+        self.settings = members[0].settings
         self.members = tuple(members)
-        self._fused = calibration
+        self._calibration = calibration
 
     @property
-    def parts(self) -> NoReturn:
-        """An ensemble has no bank or f of its own."""
-        raise ModelError("an ensemble has no bank or f of its own; ask its members for theirs")
+    def member_parts(self) -> tuple[FittedParts, ...]:
+        """As of `FittedDetector`."""
+        return tuple(member.parts for member in self.members)
 
     @property
     def calibration(self) -> Calibration:
         """What the held-out nominal images say about the mean."""
-        return self._fused
-
-    @property
-    def training_set(self) -> TrainingSet:
-        """The nominal images that all members know, and which of them calibrate it."""
-        return self.members[0].training_set
-
-    @property
-    def region(self) -> Region | None:
-        """What counts of an image, for all members alike."""
-        return self.members[0].region
-
-    def fit(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused: members are fitted alone."""
-        raise ModelError("fit each member alone and put them together with `fit_ensemble`")
-
-    def update(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused: the members' statistics would no longer be of the same images."""
-        raise ModelError("an ensemble cannot be updated; fit it again with the new images")
+        return self._calibration
 
     def stream(self, images: ImageLike | Iterable[ImageLike]) -> Iterator[Prediction]:
         """Yield one prediction an image, in order, a batch of each member at a time."""
@@ -79,26 +60,36 @@ class Ensemble(ReConPatch):
         streams = [member.stream(listed) for member in self.members]
         calibrations = [_calibration(member.parts) for member in self.members]
         for several in zip(*streams, strict=True):
-            scores = [np.array([one.score]) for one in several]
+            scores = [np.array([one.score], dtype=np.float32) for one in several]
             maps = [one.anomaly_map for one in several]
             score = float(fuse(scores, [one.scores for one in calibrations])[0])
             fused = fuse(maps, [one.pixels for one in calibrations])
-            yield judge(several[0].path, score, fused, several[0].embedding, self.calibration)
+            yield with_verdict(several[0].path, score, fused, several[0].embedding, self.calibration)
+
+    def module(self) -> EnsembleModel:
+        """As of `FittedDetector`; it shares its parts with the members."""
+        calibrations = [_calibration(member.parts) for member in self.members]
+        return EnsembleModel([member.module() for member in self.members], calibrations, self.calibration)
 
     def save(self, folder: str | Path) -> None:
         """Write one folder that holds the members' folders; it is complete or absent."""
-        write_ensemble(Path(folder), [member.parts for member in self.members], self._fused)
+        write_ensemble(Path(folder), self.member_parts, self.calibration)
 
     @classmethod
-    def open(
-        cls, folder: Path, *, device: str, threads: int, cache: str | Path | FeatureCache | None
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        device: str = "auto",
+        threads: int = 0,
+        cache: str | Path | FeatureCache | None = None,
     ) -> "Ensemble":
-        """Read what `save` wrote.
+        """Read what `save` wrote; arguments as of `reconpatch.load`.
 
         Raises:
             ModelError: something is missing, cut short or altered.
         """
-        parts, calibration = read_ensemble(folder)
+        parts, calibration = read_ensemble(local_folder(source))
         members = [ReConPatch.of_parts(one, device=device, threads=threads, cache=cache) for one in parts]
         return cls(members, calibration)
 
@@ -114,19 +105,17 @@ def fuse_members(members: Sequence[ReConPatch], holdout: Sequence[PatchFeatures]
         ModelError: the members do not belong together, or one is not calibrated.
     """
     check_members([member.parts for member in members])
-    streams, calibrations = [], [_calibration(member.parts) for member in members]
-    for member, features in zip(members, holdout, strict=True):
-        parts = member.parts
-        streams.append(
-            score_blocks(
-                features.blocks(),
-                features.grid,
-                parts.modulation,
-                parts.bank,
-                parts.settings,
-                parts.region,
-            )
-        )
+    calibrations = [_calibration(member.parts) for member in members]
+    streams = [
+        FeatureScorer(
+            member.parts.modulation,
+            member.parts.bank,
+            member.parts.settings,
+            features.grid,
+            member.parts.region,
+        ).score_blocks(features.blocks())
+        for member, features in zip(members, holdout, strict=True)
+    ]
     scores, pixels, peaks, embeddings = [], [], [], []
     for several in track(zip(*streams, strict=True), "calibrate the ensemble", total=len(holdout[0])):
         maps = fuse([one.maps for one in several], [one.pixels for one in calibrations])
@@ -171,7 +160,7 @@ def fit_ensemble(
         return fuse_members(members, [member.held_out_features(images) for member in members])
 
 
-def fit_detector(images: Path, settings: Settings, cache: FeatureCache | Path | None = None) -> ReConPatch:
+def fit_folder(images: Path, settings: Settings, cache: FeatureCache | Path | None = None) -> FittedDetector:
     """Fit a category as the parameters say: one detector, or with ``pipeline.fuse`` an ensemble.
 
     Args:
