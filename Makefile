@@ -68,6 +68,8 @@ lint: setup ## ruff and mypy
 # Several servers in the foreground: all end when one does, or when make is told to end (TERM) or hears Ctrl-C. Each is
 # a process group of its own (set -m), so that its workers end with it, even where it was killed itself, and nothing
 # else of whoever called make does.
+# honcho 2.0 was tried: it waits for the end of a server's output, so it does not see that a server was killed while its
+# workers hold that open, and it leaves all of them behind when its terminal is closed (HUP).
 ui serve-flows: SHELL := bash
 TOGETHER = set -m; trap 'for group in $$groups $$(jobs -p); do kill -- -$$group 2>/dev/null; done; wait' EXIT; \
 	trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM

@@ -6,7 +6,7 @@
 Every image of a line is good, its own group, and has one score, drawn from one law, for the detector of every
 round; nothing drifts. In each round the images at hand are split and the held-out ones calibrate; ingest then
 judges the arrivals by that calibration, and what it lets in is there in the next round. All decisions are
-those of the library: `split_nominal`, `calibrate_scores`, `draw_lot`, `judge_arrivals`, `find_drift`.
+those of the library: `split_nominal`, `calibrate_scores`, `draw_lot`, `find_refusals`, `find_drift`.
 
 `--rule lot` is what ingest does; `--rule filtered` is what it did before: every arrival that scores above the
 review limit waits, and those that calibrate are drawn from all that joined. What waits is not judged. The
@@ -30,13 +30,13 @@ from reconpatch.data.images import ImageProbe
 from reconpatch.data.manifest import COLUMNS
 from reconpatch.data.nominal_split import split_nominal
 from reconpatch.data.reviews import COLUMNS as REVIEWS
-from reconpatch.line.inbox.arrivals import SUSPICIOUS, Arrival, Refusal, draw_lot, judge_arrivals
+from reconpatch.line.inbox.arrivals import SUSPICIOUS, Arrival, Refusal, draw_lot, find_refusals
 from reconpatch.line.monitoring.drift import find_drift
 from reconpatch.settings import Settings, load_settings
 
 LAW = gamma(20)
 WINDOW, LEVEL, EMBEDDING = 300, 0.05, 8
-NO_VERDICTS = pd.DataFrame(columns=list(REVIEWS)).astype(REVIEWS)
+NO_REVIEWS = pd.DataFrame(columns=list(REVIEWS)).astype(REVIEWS)
 NOTHING_KNOWN = pd.DataFrame(columns=COLUMNS)
 
 
@@ -113,7 +113,7 @@ def let_in(
         if value > calibration.review.value
     }
     lot = draw_lot(arrivals, NOTHING_KNOWN, given.share if given.rule == "lot" else 0.0)
-    refusals = judge_arrivals(arrivals, NOTHING_KNOWN, frozenset(), NO_VERDICTS, found, 0, lot)
+    refusals = find_refusals(arrivals, NOTHING_KNOWN, frozenset(), NO_REVIEWS, found, 0, lot)
     return {
         place: target_in_batch(item.name, one)
         for place, (item, refusal, one) in enumerate(zip(arrivals, refusals, lot, strict=True))

@@ -98,7 +98,7 @@ def observe(
 ) -> Iterator[pd.DataFrame]:
     for number, path in enumerate(paths):
         image = change(read_image(Path(path)))
-        looks = measure_image_statistics(Image.fromarray(image))
+        statistics = measure_image_statistics(Image.fromarray(image))
         (found,) = detector.predict(image)
         yield pd.DataFrame(
             {
@@ -106,9 +106,9 @@ def observe(
                 "image": number,
                 "group": f"{kind} {number}",
                 "score": found.score,
-                "brightness": looks.brightness,
-                "contrast": looks.contrast,
-                "sharpness": looks.sharpness,
+                "brightness": statistics.brightness,
+                "contrast": statistics.contrast,
+                "sharpness": statistics.sharpness,
                 "embedding": [found.embedding],
             }
         )

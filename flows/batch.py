@@ -3,25 +3,25 @@
 python -m flows.batch --model models:/reconpatch-demo-brick@champion FOLDER [--output DIR] [--maps]
 """
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
 
 from flows.support.command_line import failure_told, read_params
 from flows.support.flow_failures import raise_failures
 from flows.support.heartbeats import note_process
 from flows.support.prefect_artifacts import artifact_key
+from flows.support.prefect_states import completed, failure_of
 from flows.support.retries import RETRY_REGISTRY
-from flows.support.stage_graph import failure_of
 from reconpatch.settings import Settings, load_settings
 from reconpatch.text.markdown import plain_markdown
 from tasks.operations.batch_scoring import Batch, Request, score_folder
 from tasks.running.stage_folders import PARAMS, PROJECT
+from tasks.running.typer_commands import run_command
 
 _TOLD = 100  # problems in the artifact; the table has them all
 
@@ -47,7 +47,7 @@ def batch(
     maps: bool = False,
     log: bool = True,
     project: Path = PROJECT,
-) -> State[Batch]:
+) -> Batch:
     """Score a folder of images by a detector; killed and run again it goes on where it was.
 
     Args:
@@ -81,26 +81,30 @@ def batch(
             table=[{"path": path, "problem": problem} for path, problem in told],
             description=plain_markdown(f"{len(done.problems)} files of {done.folder} without a score"),
         )
-    return Completed(message=str(done), data=done)
+    return completed(str(done), done)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; exit status 1 when the flow failed, 2 for wrong usage."""
-    parser = argparse.ArgumentParser(prog="python -m flows.batch", description="Score a folder of images.")
-    parser.add_argument("folder", type=Path, metavar="FOLDER")
-    parser.add_argument("--model", required=True, help="detector folder or models:/ URI")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: scored/ and FOLDER's name")
-    parser.add_argument("--category", help="of a unified model")
-    parser.add_argument("--maps", action="store_true", help="write heat maps too")
-    parser.add_argument("--log", action=argparse.BooleanOptionalAction, default=True, help="monitor.log")
-    given = parser.parse_args(arguments)
-    read_params(parser)
+def main(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="of images, with all folders below")],
+    model: Annotated[str, typer.Option(help="detector folder or models:/ URI")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="default: scored/ and FOLDER's name")
+    ] = None,
+    category: Annotated[str | None, typer.Option(help="of a unified model")] = None,
+    maps: Annotated[bool, typer.Option("--maps", help="write heat maps too")] = False,
+    log: Annotated[bool, typer.Option(help="keep the predictions for drift checks (monitor.log)")] = True,
+) -> None:
+    """Score a folder of images; what was scored is not scored again.
+
+    Exit status: 0 done, 1 the flow failed, 2 wrong usage.
+    """
+    read_params()
     with failure_told("batch"):
-        done = batch(given.model, given.folder, given.output, given.category, given.maps, given.log)
+        done = batch(model, folder, output, category, maps, log)
     for path, problem in done.problems.items():
         print(f"{path}: {problem}")
     print(done)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "batch")

@@ -9,18 +9,18 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
 
 from flows.support.category_choice import choose_categories
-from flows.support.command_line import run_by_category
+from flows.support.command_line import failure_told, read_params
 from flows.support.flow_failures import raise_failures
 from flows.support.heartbeats import note_process
 from flows.support.prefect_artifacts import artifact_key
-from flows.support.stage_graph import failure_of
+from flows.support.prefect_states import completed, failure_of
 from reconpatch.settings import load_settings
 from reconpatch.settings.pipeline_sections import ALL
 from tasks.registry.reevaluate import Standing, reevaluate
 from tasks.running.stage_folders import PARAMS, PROJECT
+from tasks.running.typer_commands import Categories, run_command
 
 
 @task(
@@ -35,7 +35,7 @@ def evaluate_category(category: str, project: Path) -> list[Standing]:
 
 
 @flow(name="evaluate", on_running=[note_process])
-def evaluate(categories: Sequence[str] = (), project: Path = PROJECT) -> State[list[Standing]]:
+def evaluate(categories: Sequence[str] = (), project: Path = PROJECT) -> list[Standing]:
     """Evaluate what is in use, and what might be; nothing is trained and no alias moves.
 
     Args:
@@ -63,19 +63,20 @@ def evaluate(categories: Sequence[str] = (), project: Path = PROJECT) -> State[l
             description="When registered -> on the images of today",
         )
     raise_failures(failures)
-    return Completed(message=f"{len(found)} versions evaluated" if found else "no version yet", data=found)
+    return completed(f"{len(found)} versions evaluated" if found else "no version yet", found)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
-    run_by_category(
-        "evaluate",
-        "Evaluate champions and challengers anew.",
-        evaluate,
-        arguments,
-        lambda one: ", ".join(f"{name} {cell}" for name, cell in one.row.items()),
-    )
+def main(categories: Categories = None) -> None:
+    """Evaluate champions and challengers on the test images of today.
+
+    Exit status: 0 done, 1 the flow failed, 2 wrong parameters.
+    """
+    read_params(categories=categories)
+    with failure_told("evaluate"):
+        outcomes = evaluate(categories or ())
+    for outcome in outcomes:
+        print(", ".join(f"{name} {cell}" for name, cell in outcome.row.items()))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "evaluate")

@@ -3,21 +3,23 @@
 python -m flows.housekeeping [--no-dry-run]
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
 
 from flows.support.command_line import failure_told, read_params
 from flows.support.heartbeats import note_process
+from flows.support.prefect_states import completed
 from reconpatch.settings import load_settings
 from tasks.operations.housekeeping import Removal, find_removals, remove
 from tasks.running.stage_folders import PARAMS, PROJECT
+from tasks.running.typer_commands import run_command
 
 
 @task(name="housekeeping", cache_policy=NO_CACHE, persist_result=False)
@@ -28,7 +30,7 @@ def tidy(project: Path, dry_run: bool) -> list[Removal]:
 
 
 @flow(name="housekeeping", on_running=[note_process])
-def housekeeping(dry_run: bool = True, project: Path = PROJECT) -> State[list[Removal]]:
+def housekeeping(dry_run: bool = True, project: Path = PROJECT) -> list[Removal]:
     """List what the policy throws away; remove it where ``dry_run`` is false.
 
     Raises:
@@ -40,7 +42,7 @@ def housekeeping(dry_run: bool = True, project: Path = PROJECT) -> State[list[Re
         create_table_artifact(
             key="housekeeping", table=rows, description="To be removed" if dry_run else "Removed"
         )
-    return Completed(message=describe(found, dry_run), data=found)
+    return completed(describe(found, dry_run), found)
 
 
 def describe(found: Sequence[Removal], dry_run: bool) -> str:
@@ -52,20 +54,18 @@ def describe(found: Sequence[Removal], dry_run: bool) -> str:
     return f"{len(found)} things, {size:.1f} MiB here, {verb}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; exit status 1 when MLflow cannot be asked, 2 for wrong parameters."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.housekeeping", description="Throw away what nobody needs."
-    )
-    parser.add_argument("--dry-run", action=argparse.BooleanOptionalAction, default=True)
-    given = parser.parse_args(arguments)
-    read_params(parser)
+def main(dry_run: Annotated[bool, typer.Option(help="only list what would be removed")] = True) -> None:
+    """Throw away the versions, runs and caches that nobody needs by the policy in params.yaml.
+
+    Exit status: 0 done, 1 MLflow cannot be asked, 2 wrong parameters.
+    """
+    read_params()
     with failure_told("housekeeping"):
-        found = housekeeping(given.dry_run)
+        found = housekeeping(dry_run)
     for one in found:
         print(f"{one.kind} {one.what}: {one.why}")
-    print(describe(found, given.dry_run))
+    print(describe(found, dry_run))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "housekeeping")

@@ -12,18 +12,18 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
-from prefect.states import Completed, State
 
 from flows.support import project_locks
-from flows.support.command_line import run_with_params
+from flows.support.command_line import failure_told, read_params
 from flows.support.flow_failures import raise_failures
 from flows.support.heartbeats import note_process
 from flows.support.prefect_artifacts import artifact_key
+from flows.support.prefect_states import completed, failure_of
 from flows.support.retries import RETRY_BUSY
-from flows.support.stage_graph import failure_of
 from reconpatch.settings import Settings, load_settings
 from tasks.operations.ingest import Ingested, ingest, left_in_inbox
 from tasks.running.stage_folders import PARAMS, PROJECT
+from tasks.running.typer_commands import Overrides, Params, run_command
 
 COMPLETED = "reconpatch.ingest.completed"
 
@@ -55,7 +55,7 @@ def ingest_category(settings: Settings, category: str, project: Path) -> list[In
 @flow(name="ingest", on_running=[note_process])
 def ingest_all(
     params: Path | None = None, overrides: Sequence[str] = (), project: Path = PROJECT
-) -> State[list[Ingested]]:
+) -> list[Ingested]:
     """Bring the inboxes of all categories to their end, one after the other.
 
     Returns:
@@ -73,7 +73,8 @@ def ingest_all(
         if state.is_completed():
             batches = state.result()
             left = 0 if batches else left_in_inbox(settings, category, project)
-            counts += map(str, batches or [f"{category}: nothing to take, {left} left in the inbox"])
+            told = [str(batch) for batch in batches]
+            counts += told or [f"{category}: nothing to take, {left} left in the inbox"]
             done += batches
         failures += failure_of(f"ingest {category}", state)
     if done:
@@ -84,12 +85,17 @@ def ingest_all(
             f"{settings.ingest.quarantine}, each with its reason",
         )
     raise_failures(failures)
-    return Completed(message="; ".join(counts), data=done)
+    return completed("; ".join(counts), done)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
-    batches = run_with_params("ingest", "Take new images in.", ingest_all, arguments)
+def main(params: Params = None, overrides: Overrides = None) -> None:
+    """Take new images from the inboxes into the data set, or put them aside with a reason.
+
+    Exit status: 0 done, 1 the flow failed, 2 wrong parameters.
+    """
+    read_params(params, overrides)
+    with failure_told("ingest"):
+        batches = ingest_all(params, overrides or ())
     for batch in batches:
         print(batch)
     if any(batch.quarantined for batch in batches):
@@ -97,4 +103,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "ingest")

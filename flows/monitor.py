@@ -12,17 +12,17 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
-from prefect.states import Completed, State
 
 from flows.support.category_choice import choose_categories
-from flows.support.command_line import run_by_category
+from flows.support.command_line import failure_told, read_params
 from flows.support.flow_failures import raise_failures
 from flows.support.heartbeats import note_process
 from flows.support.prefect_artifacts import artifact_key, publish_picture
-from flows.support.stage_graph import failure_of
+from flows.support.prefect_states import completed, failure_of
 from reconpatch.settings import Settings, load_settings
 from tasks.operations.drift_monitor import Checked, check_drift
 from tasks.running.stage_folders import PARAMS, PROJECT
+from tasks.running.typer_commands import Categories, run_command
 
 ALARM = "reconpatch.drift.alarm"
 RETRAIN = "reconpatch.drift.retrain"
@@ -30,8 +30,8 @@ RETRAIN = "reconpatch.drift.retrain"
 
 def announce(checked: Checked, settings: Settings) -> None:
     """Emit the alarm and, by policy, the event that a retrain waits for; told twice they keep their ids."""
-    look, dataset = checked.look, settings.pipeline.dataset
-    if look is None:
+    check, dataset = checked.check, settings.pipeline.dataset
+    if check is None:
         return
     for event in (ALARM, RETRAIN)[: 2 if settings.monitor.on_alarm == "retrain" else 1]:
         emit_event(
@@ -40,14 +40,14 @@ def announce(checked: Checked, settings: Settings) -> None:
             payload={
                 "dataset": dataset,
                 "category": checked.category,
-                "model_version": look.model_version,
-                "moved": look.moved,
-                "p_value": look.p_value,
-                "level": look.level,
-                "window": look.window,
+                "model_version": check.model_version,
+                "moved": check.moved,
+                "p_value": check.p_value,
+                "level": check.level,
+                "window": check.window,
                 "note": checked.note,
             },
-            id=uuid5(NAMESPACE_URL, f"{event}/{look.model_version}/{look.until.isoformat()}"),
+            id=uuid5(NAMESPACE_URL, f"{event}/{check.model_version}/{check.until.isoformat()}"),
         )
 
 
@@ -64,7 +64,7 @@ def check_category(settings: Settings, category: str, project: Path) -> Checked:
 
 
 @flow(name="monitor", on_running=[note_process])
-def monitor(categories: Sequence[str] = (), project: Path = PROJECT) -> State[list[Checked]]:
+def monitor(categories: Sequence[str] = (), project: Path = PROJECT) -> list[Checked]:
     """Check categories for drift, one after the other; where too little is new, nothing happens.
 
     Args:
@@ -86,7 +86,7 @@ def monitor(categories: Sequence[str] = (), project: Path = PROJECT) -> State[li
         if state.is_completed():
             done.append(state.result())
         failures += failure_of(f"check drift {category}", state)
-    looked = [one for one in done if one.look is not None]
+    looked = [one for one in done if one.check is not None]
     if looked:
         create_table_artifact(
             key=artifact_key("drift", settings.pipeline.dataset),
@@ -94,28 +94,35 @@ def monitor(categories: Sequence[str] = (), project: Path = PROJECT) -> State[li
             description=f"Checks of {settings.pipeline.dataset} for drift",
         )
     raise_failures(failures)
-    return Completed(message="; ".join(str(one) for one in done), data=done)
+    return completed("; ".join(str(one) for one in done), done)
 
 
 def _row(checked: Checked) -> dict[str, str]:
-    look = checked.look
-    assert look is not None  # noqa: S101 (for the reader: only checks become rows)
+    check = checked.check
+    assert check is not None  # noqa: S101 (for the reader: only checks become rows)
     return {
         "category": checked.category,
-        "alarm": "ALARM" if look.alarm else "no",
-        "p": f"{look.p_value:.2g}",
-        "level": f"{look.level:.2g}",
-        "new groups": str(look.window),
-        "held-out groups": str(look.reference),
-        "rejects": "not calibrated" if look.rejects is None else f"{look.rejects:.1%}",
-        "stands out most": f"{look.moved} ({look.shifts[look.moved]:.2g})",
+        "alarm": "ALARM" if check.alarm else "no",
+        "p": f"{check.p_value:.2g}",
+        "level": f"{check.level:.2g}",
+        "new groups": str(check.window),
+        "held-out groups": str(check.reference),
+        "rejects": "not calibrated" if check.rejects is None else f"{check.rejects:.1%}",
+        "stands out most": f"{check.moved} ({check.shifts[check.moved]:.2g})",
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
-    run_by_category("monitor", "Check for drift.", monitor, arguments)
+def main(categories: Categories = None) -> None:
+    """Check the predictions since the last check for drift.
+
+    Exit status: 0 done, 1 the flow failed, 2 wrong parameters.
+    """
+    read_params(categories=categories)
+    with failure_told("monitor"):
+        outcomes = monitor(categories or ())
+    for outcome in outcomes:
+        print(outcome)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "monitor")

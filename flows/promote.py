@@ -7,12 +7,13 @@ python -m flows.promote --model NAME --log
 python -m flows.promote --model NAME --mend-log [--dry-run]
 """
 
-import argparse
 import sys
 import time
-from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
@@ -34,6 +35,7 @@ from tasks.registry.promotion import (
     roll_back,
 )
 from tasks.running.stage_folders import PARAMS, PROJECT
+from tasks.running.typer_commands import run_command
 
 EVERY_SECONDS = 10.0
 
@@ -121,53 +123,53 @@ def print_mending(model: str, settings: Settings, project: Path, *, dry_run: boo
         print_log(model, settings, project)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; exit status 1 when the champion stays who it was, 2 for wrong usage."""
-    parser = _parser()
-    given = parser.parse_args(arguments)
-    settings = read_params(parser)
-    if given.watch:
-        try:
-            watch(given.every, settings, PROJECT)
-        except KeyboardInterrupt:
-            return
-    if given.model is None:
-        parser.error("give --model (or --watch)")
+def main(
+    model: Annotated[str | None, typer.Option(help="registered model, such as reconpatch-demo-brick")] = None,
+    version: Annotated[str | None, typer.Option(help="number of the version that becomes champion")] = None,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="back to the champion before this one")
+    ] = False,
+    why: Annotated[str | None, typer.Option(help="the reason, for those who ask later")] = None,
+    log: Annotated[bool, typer.Option("--log", help="print the model's log and verify it")] = False,
+    mending: Annotated[
+        bool, typer.Option("--mend-log", help="append what explains a log that two copies wrote at once")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="with --mend-log: only say what is wrong")
+    ] = False,
+    watching: Annotated[bool, typer.Option("--watch", help="log what is moved in the MLflow UI")] = False,
+    every: Annotated[
+        float, typer.Option(metavar="SECONDS", help="with --watch: between two looks")
+    ] = EVERY_SECONDS,
+) -> None:
+    """Make a version the champion, and know who did.
+
+    Exit status: 0 done, 1 the champion stays who it was, 2 wrong usage.
+    """
+    settings = read_params()
+    if watching:
+        with suppress(KeyboardInterrupt):
+            watch(every, settings, PROJECT)
+        return
+    if model is None:
+        raise typer.BadParameter("give --model (or --watch)")
     with failure_told("promote"):
-        if given.log:
-            print_log(given.model, settings, PROJECT)
+        if log:
+            print_log(model, settings, PROJECT)
             return
-        if given.mend_log:
-            print_mending(given.model, settings, PROJECT, dry_run=given.dry_run)
+        if mending:
+            print_mending(model, settings, PROJECT, dry_run=dry_run)
             return
-        if given.why is None or given.rollback == (given.version is not None):
-            parser.error("give --why, and one of --version and --rollback")
+        if why is None or rollback == (version is not None):
+            raise typer.BadParameter("give --why, and one of --version and --rollback")
         # Told in one line here, where Prefect would log the whole way to it twice.
-        if given.rollback:
-            check_reason(given.why)
+        if version is None:
+            check_reason(why)
         else:
-            check_promotion(given.model, given.version, given.why, settings=settings, project=PROJECT)
-        done = promote(given.model, given.version, given.why)
+            check_promotion(model, version, why, settings=settings, project=PROJECT)
+        done = promote(model, version, why)
     print(describe(done))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.promote", description="Make a version the champion, and know who did."
-    )
-    parser.add_argument("--model", help="registered model, such as reconpatch-demo-brick")
-    parser.add_argument("--version", help="number of the version that becomes champion")
-    parser.add_argument("--rollback", action="store_true", help="back to the champion before this one")
-    parser.add_argument("--why", help="the reason, for those who ask later")
-    parser.add_argument("--log", action="store_true", help="print the model's log and verify it")
-    parser.add_argument(
-        "--mend-log", action="store_true", help="append what explains a log that two copies wrote at once"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="with --mend-log: only say what is wrong")
-    parser.add_argument("--watch", action="store_true", help="log what is moved in the MLflow UI")
-    parser.add_argument("--every", type=float, default=EVERY_SECONDS, help="seconds between two looks")
-    return parser
-
-
 if __name__ == "__main__":
-    main()
+    run_command(main, "promote")

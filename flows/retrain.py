@@ -6,32 +6,33 @@ python -m flows.retrain [--category NAME ...]
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
 
 from flows.support import project_locks
 from flows.support.category_choice import choose_categories
-from flows.support.command_line import run_by_category
+from flows.support.command_line import failure_told, read_params
 from flows.support.flow_failures import raise_failures
 from flows.support.heartbeats import note_process
-from flows.support.register_and_commit import record, register
+from flows.support.prefect_states import completed, failure_of
+from flows.support.register_and_commit import nominate, record, register
 from flows.support.retrain_notice import Outcome, publish
 from flows.support.retries import RETRY_REGISTRY
-from flows.support.stage_graph import failure_of, run_stages, run_update
+from flows.support.stage_graph import run_stages, run_update
 from reconpatch.settings import Settings, load_settings
-from tasks.operations.new_images import Arrivals, find_arrivals
+from tasks.operations.image_changes import ImageChanges, find_image_changes
+from tasks.registry.registered_model import RegisteredModel
 from tasks.running.dvc_commit import note_unrecorded, unrecorded
 from tasks.running.run_stage import Finished
 from tasks.running.source_code import note_code
 from tasks.running.stage_folders import PARAMS, PROJECT, outputs_folder
 from tasks.running.stage_table import EVALUATIONS
+from tasks.running.typer_commands import Categories, run_command
 
 
 @flow(name="retrain", on_running=[note_process])
-def retrain(categories: Sequence[str] = (), project: Path = PROJECT) -> State[list[Outcome]]:
+def retrain(categories: Sequence[str] = (), project: Path = PROJECT) -> list[Outcome]:
     """Bring a candidate up to date with the images; a person or the gate's policy decides about the champion.
 
     Nothing is done for a category without images that its champion does not know. Two retrains of one
@@ -46,56 +47,58 @@ def retrain(categories: Sequence[str] = (), project: Path = PROJECT) -> State[li
 
     Raises:
         SettingsError: there is no such category.
-        FlowFailedError: a look at a category, a stage, the registration or the commit failed; what could be
-            done for the others was.
+        FlowFailedError: finding the changes, a stage, the registration, the gate or the commit failed; what
+            could be done for the other categories was.
     """
     settings = load_settings(project / PARAMS)
     chosen = choose_categories(settings, categories)
     note_code(project)
     failures: list[str] = []
-    arrived = [_look(settings, project, category, failures) for category in chosen]
+    changed = [_find_changes(settings, project, category, failures) for category in chosen]
     late = unrecorded(settings.pipeline.dataset, project) if settings.pipeline.commit else set()
     outcomes: list[Outcome] = []
     with ExitStack() as held:
-        todo, untold = [], []
-        for category, one in zip(chosen, arrived, strict=True):
+        todo, late_without_news = [], []
+        for category, one in zip(chosen, changed, strict=True):
             if one is not None and (one.any or category in late):
                 if not _occupy(held, settings, project, category):
                     outcomes.append(Outcome.busy(one))
                     continue
                 # Whoever had the lock before may have dealt with these images, and made another champion.
-                one = _look(settings, project, category, failures)
+                one = _find_changes(settings, project, category, failures)
             if one is None:
                 outcomes.append(Outcome.failed(category))
             elif one.any:
                 todo.append(one)
             else:
                 outcomes.append(Outcome.nothing_new(one))
-                untold += [category] if category in late else []
-        done, failed = _work(settings, project, todo)
-        failures += failed + _record_late(settings, project, untold)
+                late_without_news += [category] if category in late else []
+        done, failed = _make_candidates(settings, project, todo)
+        failures += failed + _record_late(settings, project, late_without_news)
     outcomes += done
     publish(outcomes, failures, settings)
     raise_failures(failures)
-    return Completed(message="; ".join(str(outcome) for outcome in outcomes), data=outcomes)
+    return completed("; ".join(str(outcome) for outcome in outcomes), outcomes)
 
 
 @task(
-    name="arrivals",
-    task_run_name="arrivals {category}",
+    name="image changes",
+    task_run_name="image changes {category}",
     cache_policy=NO_CACHE,
     persist_result=False,
     **RETRY_REGISTRY,
 )
-def look(settings: Settings, project: Path, category: str) -> Arrivals:
+def image_changes(settings: Settings, project: Path, category: str) -> ImageChanges:
     """What the category's champion does not know."""
-    return find_arrivals(settings, project, category)
+    return find_image_changes(settings, project, category)
 
 
-def _look(settings: Settings, project: Path, category: str, failures: list[str]) -> Arrivals | None:
+def _find_changes(
+    settings: Settings, project: Path, category: str, failures: list[str]
+) -> ImageChanges | None:
     """What is new; None where that cannot be told, which is noted among the failures."""
-    state = look(settings, project, category, return_state=True)
-    failures += failure_of(f"arrivals {category}", state)
+    state = image_changes(settings, project, category, return_state=True)
+    failures += failure_of(f"image changes {category}", state)
     return state.result() if state.is_completed() else None
 
 
@@ -112,7 +115,9 @@ def _occupy(held: ExitStack, settings: Settings, project: Path, category: str) -
     return True
 
 
-def _work(settings: Settings, project: Path, todo: Sequence[Arrivals]) -> tuple[list[Outcome], list[str]]:
+def _make_candidates(
+    settings: Settings, project: Path, todo: Sequence[ImageChanges]
+) -> tuple[list[Outcome], list[str]]:
     """Fit or update, evaluate, register; what failed for one category stops no other."""
     updates = [one for one in todo if can_update(one, settings)]
     fits = [one.category for one in todo if one not in updates]
@@ -141,28 +146,39 @@ def _record_late(settings: Settings, project: Path, categories: Sequence[str]) -
     return failures + record(settings, finished, project)
 
 
-def can_update(arrivals: Arrivals, settings: Settings) -> bool:
+def can_update(changes: ImageChanges, settings: Settings) -> bool:
     """Whether an update is wanted and possible: no bank forgets an image, and no ensemble learns one."""
-    champion = arrivals.champion
+    champion = changes.champion
     if settings.retrain.mode == "full" or champion is None:
         return False
-    return not arrivals.gone and not champion.is_ensemble
+    return not changes.gone and not champion.is_ensemble
 
 
-def _register(settings: Settings, finished: Sequence[Finished], failures: list[str]) -> list[Any]:
+def _register(settings: Settings, finished: Sequence[Finished], failures: list[str]) -> list[RegisteredModel]:
+    """Register what was evaluated and put the candidates through the gate; none where that failed."""
     evaluations = [item for item in finished if item.stage in EVALUATIONS]
     if not evaluations:
         return []
-    flow_run = str(runtime.flow_run.id)
-    state = register(settings, evaluations, flow_run, candidates=True, return_state=True)
-    failures += failure_of("register", state)
-    return state.result() if state.is_completed() else []
+    registered = register(settings, evaluations, str(runtime.flow_run.id), return_state=True)
+    failures += failure_of("register", registered)
+    if not registered.is_completed():
+        return []
+    named = nominate(settings, evaluations, registered.result(), return_state=True)
+    failures += failure_of("gate", named)
+    return named.result() if named.is_completed() else []
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
-    run_by_category("retrain", "Make a candidate of the images that are new.", retrain, arguments)
+def main(categories: Categories = None) -> None:
+    """Make a candidate of the images that are new.
+
+    Exit status: 0 done, 1 the flow failed, 2 wrong parameters.
+    """
+    read_params(categories=categories)
+    with failure_told("retrain"):
+        outcomes = retrain(categories or ())
+    for outcome in outcomes:
+        print(outcome)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "retrain")

@@ -38,7 +38,7 @@ def _deployment(values: dict[str, Any]) -> RunnerDeployment:
     path, _, name = values["entrypoint"].partition(":")
     flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
     limit = values["concurrency_limit"]
-    return flow.to_deployment(
+    deployment: RunnerDeployment = flow.to_deployment(
         values["name"],
         description=values["description"],
         parameters=values["parameters"],
@@ -55,6 +55,7 @@ def _deployment(values: dict[str, Any]) -> RunnerDeployment:
             limit=limit["limit"], collision_strategy=ConcurrencyLimitStrategy(limit["collision_strategy"])
         ),
     )
+    return deployment
 
 
 def main() -> None:

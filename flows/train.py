@@ -1,4 +1,4 @@
-"""The training flow: every stage for every category and backbone, then registration and the commits.
+"""The training flow: every stage for every category and backbone, registration, the gate, and the commits.
 
 python -m flows.train [--params FILE] [--preset NAME] [--set section.key=value ...]
 """
@@ -8,11 +8,12 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger, runtime
 
-from flows.support.command_line import run_with_params
+from flows.support.command_line import failure_told, read_params
 from flows.support.flow_failures import raise_failures
 from flows.support.heartbeats import note_process
-from flows.support.register_and_commit import record, register
-from flows.support.stage_graph import failure_of, run_stages
+from flows.support.prefect_states import failure_of
+from flows.support.register_and_commit import nominate, record, register
+from flows.support.stage_graph import run_stages
 from flows.support.training_summary import print_table, publish_table, summarise
 from reconpatch.calibration.promise import promise_line
 from reconpatch.settings import load_settings
@@ -20,6 +21,7 @@ from tasks.running.content_hashes import hasher_of
 from tasks.running.source_code import note_code
 from tasks.running.stage_folders import PARAMS, PROJECT, is_recorded, outputs_folder
 from tasks.running.stage_table import EVALUATIONS
+from tasks.running.typer_commands import Overrides, Params, Preset, run_command
 
 
 @flow(name="train", on_running=[note_process])
@@ -49,6 +51,7 @@ def train(
     """
     settings = load_settings(params or project / PARAMS, overrides, preset=preset)
     outputs = outputs_folder(settings, project)
+    of_params = is_recorded(outputs, project)
     note_code(project)
 
     hasher = hasher_of(project)
@@ -63,10 +66,13 @@ def train(
     if rows:
         print_table(rows, f"{settings.pipeline.dataset} ({outputs})")
         publish_table(rows, settings.pipeline.dataset)
-        state = register(settings, evaluations, str(runtime.flow_run.id), return_state=True)
-        failures += failure_of("register", state)
-    # Outputs of other parameters than those of params.yaml are none of DVC's business.
-    if is_recorded(outputs, project):
+        registered = register(settings, evaluations, str(runtime.flow_run.id), return_state=True)
+        failures += failure_of("register", registered)
+        # A run beside params.yaml is a try: its versions are no candidates, and DVC does not record it.
+        if of_params and registered.is_completed():
+            named = nominate(settings, evaluations, registered.result(), return_state=True)
+            failures += failure_of("gate", named)
+    if of_params:
         failures += record(settings, finished, project)
     raise_failures(failures)
     if not any(item.ran for item in finished):
@@ -74,10 +80,15 @@ def train(
     return rows
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; exit status 1 when the flow failed, 2 for wrong parameters."""
-    run_with_params("train", "Run the whole pipeline.", train, arguments, presets=True)
+def main(params: Params = None, preset: Preset = None, overrides: Overrides = None) -> None:
+    """Run every stage for every category and backbone, then register and record what came out.
+
+    Exit status: 0 done, 1 the flow failed, 2 wrong parameters.
+    """
+    read_params(params, overrides, preset=preset)
+    with failure_told("train"):
+        train(params, overrides or (), preset=preset)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "train")

@@ -31,14 +31,9 @@ from reconpatch.model.patch_extractor import PatchExtractor
 from reconpatch.model.region import read_region
 from reconpatch.prediction import Prediction, as_list, with_verdict
 from reconpatch.settings import Settings, load_settings
-from reconpatch.storage.detector_folder import (
-    SINGLE,
-    BackboneReference,
-    FittedParts,
-    read_config,
-    read_model,
-    write_model,
-)
+from reconpatch.storage.detector_config import SINGLE, read_config
+from reconpatch.storage.detector_folder import FittedParts, read_model, write_model
+from reconpatch.storage.detector_schema import BackboneReference
 from reconpatch.storage.detector_source import local_folder
 from reconpatch.update import Mode, check_mode, update_parts
 

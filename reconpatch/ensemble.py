@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from reconpatch.calibration.calibration import Calibration, calibrate_scores
-from reconpatch.calibration.held_out_images import held_out_table, looks_of
+from reconpatch.calibration.held_out_images import held_out_table, image_statistics_of
 from reconpatch.data.training_images import group_of_content
 from reconpatch.detector import ReConPatch
 from reconpatch.errors import ModelError
@@ -135,8 +135,8 @@ def fuse_members(members: Sequence[ReConPatch], holdout: Sequence[PatchFeatures]
         false_reject_rate=settings.false_reject_rate,
         review_rate=settings.review_rate,
     )
-    looks = looks_of(calibrations[0].held_out)
-    table = held_out_table(digests, groups, np.concatenate(scores), np.concatenate(embeddings), looks)
+    statistics = image_statistics_of(calibrations[0].held_out)
+    table = held_out_table(digests, groups, np.concatenate(scores), np.concatenate(embeddings), statistics)
     return Ensemble(members, replace(fused, held_out=table))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from reconpatch.calibration.calibrate import calibrate_fit, check_false_reject_rate
-from reconpatch.calibration.held_out_images import Looks
+from reconpatch.calibration.held_out_images import StatisticValues
 from reconpatch.calibration.self_check import SelfCheck, check_nominal
 from reconpatch.coreset.bank_selection import fit_bank
 from reconpatch.data.nominal_split import NominalSplit, split_nominal
@@ -19,7 +19,8 @@ from reconpatch.features.patch_features import PatchFeatures
 from reconpatch.model.memory_bank import MemoryBank
 from reconpatch.model.modulation import AnyModulation
 from reconpatch.settings import Settings
-from reconpatch.storage.detector_folder import BackboneReference, FittedParts
+from reconpatch.storage.detector_folder import FittedParts
+from reconpatch.storage.detector_schema import BackboneReference
 from reconpatch.training.fit_modulation import fit_modulation
 
 
@@ -75,7 +76,7 @@ def fit_detector(
     split: NominalSplit | None = None,
     modulation: AnyModulation | None = None,
     bank: MemoryBank | None = None,
-    looks: Mapping[str, Looks] | None = None,
+    statistics: Mapping[str, StatisticValues] | None = None,
 ) -> Fitted:
     """Fit a detector; what is given of its parts is taken as it is, the rest is made in order.
 
@@ -86,7 +87,7 @@ def fit_detector(
         split: which images fit and which calibrate.
         modulation: f.
         bank: the memory bank in f's space.
-        looks: as for `calibrate`.
+        statistics: as for `calibrate`.
 
     Raises:
         DataError: there is no image.
@@ -100,7 +101,7 @@ def fit_detector(
         modulation = fit_modulation(fit_features, settings).modulation
     if bank is None:
         bank = fit_bank(fit_features, modulation, settings)
-    calibration = calibrate_fit(features, groups, split, modulation, bank, settings, looks)
+    calibration = calibrate_fit(features, groups, split, modulation, bank, settings, statistics)
     wanted = settings.calibrate.suspicious_z is not None
     parts = FittedParts(
         settings,

@@ -6,7 +6,7 @@ from reconpatch.detector import ReConPatch
 from reconpatch.ensemble import Ensemble
 from reconpatch.features.feature_cache import FeatureCache
 from reconpatch.fitted_detector import FittedDetector
-from reconpatch.storage.detector_folder import ENSEMBLE, UNIFIED, read_config
+from reconpatch.storage.detector_config import ENSEMBLE, UNIFIED, read_config
 from reconpatch.storage.detector_source import local_folder
 from reconpatch.unified.unified_detector import Unified
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from reconpatch.calibration.calibrate import calibrate
 from reconpatch.calibration.calibration import Calibration
-from reconpatch.calibration.held_out_images import looks_of
+from reconpatch.calibration.held_out_images import image_statistics_of
 from reconpatch.coreset.bank_selection import modulated, select_bank
 from reconpatch.coreset.k_center import coreset_size
 from reconpatch.data.groups import join_groups
@@ -245,8 +245,8 @@ def recalibrate(
         settings: sections ``scoring`` and ``calibrate``.
     """
     if can_recalibrate(calibration, groups):
-        looks = looks_of(calibration.held_out if calibration is not None else None)
-        return calibrate(holdout, groups, modulation, bank, settings, looks)
+        statistics = image_statistics_of(calibration.held_out if calibration is not None else None)
+        return calibrate(holdout, groups, modulation, bank, settings, statistics)
     return None if calibration is None else replace(calibration, carried_over=True, held_out=None)
 
 

@@ -56,9 +56,10 @@ def _publish_suspects(job: Job) -> None:
     found = table[table["suspicious"].eq(True)]
     if found.empty:
         return
+    listed = found.head(_MOST_LISTED).drop(columns="suspicious").to_dict("records")
     create_table_artifact(
         key=artifact_key("nominal-check", job.settings.pipeline.dataset, job.category, str(job.backbone)),
-        table=found.head(_MOST_LISTED).drop(columns="suspicious").to_dict("records"),
+        table=[{str(name): value for name, value in row.items()} for row in listed],
         description=f"{len(found)} of {len(table)} nominal images of {job.category} look unlike all others; "
         "is each a good part? `reconpatch data review bad IMAGE` says no",
     )

@@ -31,10 +31,10 @@ _PAGE = 200
 _BEGUN = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING]))
 
 
-def note_process(_flow: Any, run: FlowRun, _state: Any) -> None:
+def note_process(flow: Any, flow_run: FlowRun, state: Any) -> None:  # noqa: ARG001 (named as Prefect calls them)
     """Keep with a run, as a worker does, which process runs it; a hook of flows that begin to run."""
     with get_client(sync_client=True) as client:
-        client.update_flow_run(run.id, infrastructure_pid=f"{socket.gethostname()}:{os.getpid()}")
+        client.update_flow_run(flow_run.id, infrastructure_pid=f"{socket.gethostname()}:{os.getpid()}")
 
 
 def end_dead_runs() -> list[FlowRun]:

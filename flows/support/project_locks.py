@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from prefect import runtime
 
-from reconpatch.storage.atomic_files import file_lock
+from reconpatch.storage.file_locks import file_lock
 
 DVC = "dvc"  # DVC's own lock fails at once when it is taken
 

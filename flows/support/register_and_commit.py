@@ -1,17 +1,17 @@
-"""How a flow ends: the finished detectors are registered, the finished stages recorded with DVC and git."""
+"""How a flow ends: detectors are registered, candidates go through the gate, stages are recorded."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.support import project_locks
+from flows.support.prefect_states import failure_of
 from flows.support.retries import RETRY_BUSY, RETRY_REGISTRY
-from flows.support.stage_graph import failure_of
 from flows.support.training_summary import publish_gate
 from reconpatch.settings import Settings
+from tasks.registry.registered_model import RegisteredModel
 from tasks.running.dvc_commit import commit_stages, forget_unrecorded
 from tasks.running.git_commit import commit_results
 from tasks.running.run_stage import Finished
@@ -37,17 +37,25 @@ def commit_to_git(finished: Sequence[Finished], project: Path) -> str | None:
 
 
 @task(name="register", cache_policy=NO_CACHE, persist_result=False, **RETRY_REGISTRY)
-def register(
-    settings: Settings, evaluations: Sequence[Finished], flow_run_id: str, candidates: bool | None = None
-) -> list[Any]:
+def register(settings: Settings, evaluations: Sequence[Finished], flow_run_id: str) -> list[RegisteredModel]:
     """Log the evaluations to MLflow and register their detectors; what is there already is left alone."""
-    from tasks.registry.register import register_run
+    from tasks.registry.register import register_detectors
 
-    models = register_run(settings, evaluations, flow_run_id=flow_run_id, candidates=candidates)
-    for model in models:
+    return register_detectors(settings, evaluations, flow_run_id=flow_run_id)
+
+
+@task(name="gate", cache_policy=NO_CACHE, persist_result=False, **RETRY_REGISTRY)
+def nominate(
+    settings: Settings, evaluations: Sequence[Finished], models: Sequence[RegisteredModel]
+) -> list[RegisteredModel]:
+    """Put the best version of each category through the gate: it becomes challenger, champion or neither."""
+    from tasks.registry.candidates import nominate_candidates
+
+    named = nominate_candidates(settings, evaluations, models)
+    for model in named:
         if model.gate is not None:
             publish_gate(model.name, model.version, model.gate)
-    return list(models)
+    return named
 
 
 def record(settings: Settings, finished: Sequence[Finished], project: Path) -> list[str]:

@@ -13,8 +13,9 @@ from prefect.artifacts import create_table_artifact
 from flows.support.prefect_artifacts import artifact_key, publish_picture
 from reconpatch.settings import Settings
 from reconpatch.text.redaction import origin_of
-from tasks.operations.new_images import Arrivals
+from tasks.operations.image_changes import ImageChanges
 from tasks.registry.finished_evaluation import registered_name
+from tasks.registry.registered_model import RegisteredModel
 
 WEBHOOK = "RECONPATCH_WEBHOOK"
 _WEBHOOK_SECONDS = 10.0
@@ -52,17 +53,17 @@ class Outcome:
         return {name: value for name, value in asdict(self).items() if name != "heat_maps"}
 
     @classmethod
-    def nothing_new(cls, arrivals: Arrivals) -> "Outcome":
+    def nothing_new(cls, changes: ImageChanges) -> "Outcome":
         """The champion knows every image."""
-        version = arrivals.champion.version if arrivals.champion is not None else None
+        version = changes.champion.version if changes.champion is not None else None
         note = f"no new data since version {version}, nothing to do"
-        return cls(arrivals.category, 0, 0, version, "nothing new", note)
+        return cls(changes.category, 0, 0, version, "nothing new", note)
 
     @classmethod
-    def busy(cls, arrivals: Arrivals) -> "Outcome":
+    def busy(cls, changes: ImageChanges) -> "Outcome":
         """Another retrain is at it, and the policy is not to wait."""
         note = "another retrain runs, this one leaves it to that (retrain.when_busy: skip)"
-        return cls(arrivals.category, arrivals.new, arrivals.gone, None, "busy", note)
+        return cls(changes.category, changes.new, changes.gone, None, "busy", note)
 
     @classmethod
     def failed(cls, category: str) -> "Outcome":
@@ -70,16 +71,16 @@ class Outcome:
         return cls(category, 0, 0, None, "failed", "not looked at; the failures say why")
 
     @classmethod
-    def of(cls, arrivals: Arrivals, models: Sequence[Any]) -> "Outcome":
+    def of(cls, changes: ImageChanges, models: Sequence[RegisteredModel]) -> "Outcome":
         """What registration made of it; of several backbones the candidate counts."""
-        own = [model for model in models if model.category == arrivals.category]
-        counts = (arrivals.category, arrivals.new, arrivals.gone)
+        own = [model for model in models if model.category == changes.category]
+        counts = (changes.category, changes.new, changes.gone)
         if not own:
             return cls(*counts, None, "failed", "no candidate; the failures say why")
         named = [model for model in own if model.aliases]
         judged = [model for model in own if model.gate is not None]
         model = (named or judged or own)[0]
-        told = f"{arrivals.new} new and {arrivals.gone} removed images, version {model.version}"
+        told = f"{changes.new} new and {changes.gone} removed images, version {model.version}"
         told += "" if model.created else " (registered before)"
         if not named:
             broken = "" if model.gate is None else f" ({model.gate.broken()})"

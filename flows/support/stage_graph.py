@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
-from flows.support.flow_failures import told
+from flows.support.prefect_states import failure_of
 from flows.support.stage_tasks import part_task, stage_task
 from flows.support.task_graph import Futures, Key, Node, Outcome, run_graph
 from flows.support.task_runners import task_runner
@@ -64,7 +64,8 @@ def run_update(settings: Settings, project: Path, champion: Champion) -> tuple[l
     left = ["validate", "update", "evaluate"]
     while left and not failures:
         name = left.pop(0)
-        state = stage_task(name)(fetched.result(), return_state=True)
+        # To mypy the `...` of the task's type takes `return_state` for an argument of the stage.
+        state = cast("State[Finished]", stage_task(name)(fetched.result(), return_state=True))
         failures = failure_of(f"{name} {job}", state)
         if not failures:
             finished.append(state.result())
@@ -77,13 +78,6 @@ def run_update(settings: Settings, project: Path, champion: Champion) -> tuple[l
 def fetch(job: Job, champion: Champion) -> Job:
     """Copy the champion from the registry to the update's folder."""
     return prepare(job, champion)
-
-
-def failure_of(what: str, state: State[Any]) -> list[str]:
-    """The message of a failed or crashed task, or nothing."""
-    if not (state.is_failed() or state.is_crashed()):
-        return []
-    return [f"{what}: {told(state.result(raise_on_failure=False))}"]
 
 
 def _upstream(stage: Stage) -> list[Stage]:
@@ -112,7 +106,8 @@ def _nodes(runner: TaskRunner[Any], stage: Stage, job: Job, images: dict[str, st
         def submit(futures: Futures) -> PrefectFuture[Any]:
             # As futures, so that Prefect knows what came from what.
             given = {"job": job, "before": [futures[one] for one in after], "images": images, **more}
-            return runner.submit(run, given)
+            future: PrefectFuture[Any] = runner.submit(run, given)
+            return future
 
         return Node(key, after, submit)
 

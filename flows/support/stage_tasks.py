@@ -23,7 +23,7 @@ _Images = Mapping[str, str | None] | None
 
 
 @dataclass(frozen=True)
-class Limits:
+class TryLimits:
     """How often a stage is tried again, and how many hours one try may take."""
 
     retries: int
@@ -32,16 +32,16 @@ class Limits:
 
 # Tried again are those that read images and features, which may lie on a file server; train and coreset start
 # from what features left in the cache. A stage that hangs must not hold its category's lock for the night.
-LIMITS = {
-    "validate": Limits(3, 4),
-    "features": Limits(3, 24),
-    "train": Limits(2, 12),
-    "coreset": Limits(2, 12),
-    "calibrate": Limits(2, 6),
-    "update": Limits(3, 6),
-    "evaluate": Limits(3, 12),
-    "ensemble": Limits(3, 12),
-    "unified": Limits(3, 24),
+TRY_LIMITS = {
+    "validate": TryLimits(3, 4),
+    "features": TryLimits(3, 24),
+    "train": TryLimits(2, 12),
+    "coreset": TryLimits(2, 12),
+    "calibrate": TryLimits(2, 6),
+    "update": TryLimits(3, 6),
+    "evaluate": TryLimits(3, 12),
+    "ensemble": TryLimits(3, 12),
+    "unified": TryLimits(3, 24),
 }
 
 
@@ -75,7 +75,7 @@ def part_task(name: str) -> Task[..., None]:
 
 
 def _options(name: str) -> dict[str, Any]:
-    limits = LIMITS[name]
+    limits = TRY_LIMITS[name]
     return {
         "cache_policy": NO_CACHE,
         "persist_result": False,
@@ -99,14 +99,14 @@ def _in_time(name: str, job: Job) -> Iterator[None]:
     Raises:
         ReConPatchError: the time is over.
     """
-    hours = LIMITS[name].hours
+    hours = TRY_LIMITS[name].hours
     try:
         with timeout(hours * 3600, _OverdueError):
             yield
     except _OverdueError:
         raise ReConPatchError(
             f"{name} ({job}): was not done within {hours:g} hours and was ended; look at what it waits for, "
-            "or allow it more in LIMITS of flows/support/stage_tasks.py"
+            "or allow it more in TRY_LIMITS of flows/support/stage_tasks.py"
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -56,14 +57,18 @@ def run_graph(nodes: Sequence[Node]) -> Outcome:
     while True:
         for node in [node for node in waiting if all(_completed(states, key) for key in node.after)]:
             waiting.remove(node)
-            future = futures[node.key] = node.submit(futures)
-            future.add_done_callback(lambda _, key=node.key: done.put(key))
+            futures[node.key] = node.submit(futures)
+            futures[node.key].add_done_callback(partial(_note_end, done, node.key))
         if len(states) == len(futures):  # none is at work; what still waits does so for one that failed
             break
         key = done.get()
         futures[key].wait()
         states[key] = futures[key].state
     return _outcome(nodes, states)
+
+
+def _note_end(done: SimpleQueue[Key], key: Key, _future: PrefectFuture[Any]) -> None:
+    done.put(key)
 
 
 def _completed(states: dict[Key, State[Any]], key: Key) -> bool:

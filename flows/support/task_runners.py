@@ -27,7 +27,8 @@ def task_runner(settings: Settings) -> Iterator[TaskRunner[Any]]:
     """
     pipeline = settings.pipeline
     if pipeline.runner == "threads":
-        with ThreadPoolTaskRunner(max_workers=pipeline.concurrency) as threads:
+        threads: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=pipeline.concurrency)
+        with threads:
             yield threads
         return
     address = os.environ.get(CLUSTER) or pipeline.cluster

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from reconpatch.calibration.calibration import Calibration, Method, calibrate_scores
-from reconpatch.calibration.held_out_images import Looks, held_out_table, looks_of
+from reconpatch.calibration.held_out_images import StatisticValues, held_out_table, image_statistics_of
 from reconpatch.calibration.threshold import check_rate
 from reconpatch.coreset.bank_selection import fit_bank
 from reconpatch.data.groups import join_groups
@@ -31,13 +31,13 @@ def calibrate_fit(
     modulation: AnyModulation,
     bank: MemoryBank,
     settings: Settings,
-    looks: Mapping[str, Looks] | None = None,
+    statistics: Mapping[str, StatisticValues] | None = None,
 ) -> Calibration | None:
     """Calibrate a fitted detector as ``calibrate.calibration`` says; arguments as of the steps before."""
     if settings.calibrate.calibration == "crossfit":
         return crossfit(features, groups, settings)
     held = [groups[i] for i in split.holdout]
-    return calibrate(features.subset(split.holdout), held, modulation, bank, settings, looks)
+    return calibrate(features.subset(split.holdout), held, modulation, bank, settings, statistics)
 
 
 def check_false_reject_rate(split: NominalSplit, settings: Settings) -> None:
@@ -58,7 +58,7 @@ def calibrate(
     modulation: AnyModulation,
     bank: MemoryBank,
     settings: Settings,
-    looks: Mapping[str, Looks] | None = None,
+    statistics: Mapping[str, StatisticValues] | None = None,
 ) -> Calibration | None:
     """Statistics and thresholds from the held-out images and their groups; None when there is none.
 
@@ -68,7 +68,7 @@ def calibrate(
         modulation: f as it ships.
         bank: the bank as it ships.
         settings: sections ``scoring`` and ``calibrate``.
-        looks: brightness, contrast and sharpness by digest; images not among them are measured.
+        statistics: brightness, contrast and sharpness by digest; images not among them are measured.
     """
     if not len(features):
         return None
@@ -80,20 +80,20 @@ def calibrate(
         joined,
         nominal[0],
         embeddings,
-        _measured(features, looks or {}),
+        _measured(features, statistics or {}),
     )
     return replace(_calibration(nominal, joined, settings, "holdout"), held_out=table)
 
 
-def _measured(features: PatchFeatures, known: Mapping[str, Looks]) -> dict[str, Looks]:
+def _measured(features: PatchFeatures, known: Mapping[str, StatisticValues]) -> dict[str, StatisticValues]:
     """What is known, and what can be measured on files that are still what they were."""
-    looks = dict(known)
+    statistics = dict(known)
     for path, digest in zip(features.paths, features.image_digests, strict=True):
-        if digest not in looks and path.is_file():
+        if digest not in statistics and path.is_file():
             probe = probe_image(path)
             if probe.sha256 == digest:
-                looks |= looks_of(pd.DataFrame([asdict(probe)]))
-    return looks
+                statistics |= image_statistics_of(pd.DataFrame([asdict(probe)]))
+    return statistics
 
 
 def crossfit(features: PatchFeatures, groups: Sequence[str], settings: Settings) -> Calibration | None:

@@ -1,11 +1,12 @@
 """What held-out nominal images say about a detector's scores and maps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import ConfigDict, Field
 
 from reconpatch.calibration.conformal import NominalScores
 from reconpatch.calibration.normalisation import RobustStatistics
@@ -33,6 +34,8 @@ class Calibration:
             ships has scored. A file of its own on disk.
     """
 
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)  # for `held_out`
+
     scores: RobustStatistics
     pixels: RobustStatistics
     threshold: Threshold
@@ -41,45 +44,15 @@ class Calibration:
     nominal: NominalScores
     method: Method = "holdout"
     carried_over: bool = False
-    held_out: pd.DataFrame | None = field(default=None, compare=False, repr=False)
+    held_out: Annotated[pd.DataFrame | None, Field(exclude=True)] = field(
+        default=None, compare=False, repr=False
+    )
 
     def band(self, score: float) -> Band:
         """``reject`` above `threshold`, ``review`` above `review`, else ``accept``."""
         if score > self.threshold.value:
             return "reject"
         return "review" if score > self.review.value else "accept"
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON object that `from_dict` reads back."""
-        return {
-            "scores": self.scores.to_dict(),
-            "pixels": self.pixels.to_dict(),
-            "threshold": self.threshold.to_dict(),
-            "review": self.review.to_dict(),
-            "pixel_threshold": self.pixel_threshold.to_dict(),
-            "nominal": self.nominal.to_dict(),
-            "method": self.method,
-            "carried_over": self.carried_over,
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Calibration":
-        """Inverse of `to_dict`.
-
-        Raises:
-            ModelError: a part cannot be used.
-            KeyError: a part is missing.
-        """
-        return cls(
-            RobustStatistics.from_dict(values["scores"]),
-            RobustStatistics.from_dict(values["pixels"]),
-            Threshold.from_dict(values["threshold"]),
-            Threshold.from_dict(values["review"]),
-            Threshold.from_dict(values["pixel_threshold"]),
-            NominalScores.from_dict(values["nominal"]),
-            "crossfit" if values["method"] == "crossfit" else "holdout",
-            bool(values["carried_over"]),
-        )
 
 
 def calibrate_scores(

@@ -1,16 +1,22 @@
-"""Nominal scores in groups, and what they say of a new score whatever their distribution."""
+"""Nominal scores in groups, and what they say of a new score whatever their distribution.
+
+Libraries weighed: MAPIE and crepes calibrate predictors on independent examples; their groups are conditions
+with a threshold each, not clusters of dependent images that count once.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import FailFast, Field, FiniteFloat
 
-from reconpatch.errors import DataError, ModelError
+from reconpatch.errors import DataError
 
 _ROUNDING = 1e-9
+_Weight = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -23,11 +29,20 @@ class NominalScores:
 
     Attributes:
         values: (m,) scores, ascending.
-        weights: (m,) of each, above 0; they add up to the number of groups.
+        weights: (m,) of each, in (0, 1]; they add up to the number of groups.
     """
 
-    values: tuple[float, ...]
-    weights: tuple[float, ...]
+    values: Annotated[tuple[FiniteFloat, ...], Field(min_length=1), FailFast()]
+    weights: Annotated[tuple[_Weight, ...], FailFast()]
+
+    def __post_init__(self) -> None:
+        """Refuse what a damaged file may hold.
+
+        Raises:
+            ValueError: the values are not in order, or have not a weight each.
+        """
+        if len(self.values) != len(self.weights) or (np.diff(self.values) < 0).any():
+            raise ValueError("nominal scores must ascend and have a weight each")
 
     @classmethod
     def from_scores(cls, scores: ArrayLike, groups: Sequence[str] | None = None) -> "NominalScores":
@@ -88,25 +103,3 @@ class NominalScores:
         values, cumulated = self._arrays
         below = cumulated[np.searchsorted(values, np.asarray(scores, dtype=np.float64), side="left")]
         return np.asarray((self.groups - below + 1) / (self.groups + 1))
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able values; :meth:`from_dict` reads them."""
-        return {"values": list(self.values), "weights": list(self.weights)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "NominalScores":
-        """The scores that :meth:`to_dict` wrote.
-
-        Raises:
-            ModelError: they are missing, not finite, not in order, or not of one length.
-        """
-        try:
-            scores = np.array(values["values"], dtype=np.float64)
-            weights = np.array(values["weights"], dtype=np.float64)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"nominal scores: {error!r}; calibrate the detector again") from None
-        sound = scores.ndim == 1 and scores.shape == weights.shape and scores.size > 0
-        sound = sound and bool(np.isfinite(scores).all() and (np.diff(scores) >= 0).all())
-        if not sound or not ((weights > 0) & (weights <= 1)).all():
-            raise ModelError("nominal scores: not an ascending list with a weight each; calibrate again")
-        return cls(tuple(scores.tolist()), tuple(weights.tolist()))

@@ -1,6 +1,6 @@
 """Held-out nominal images as the detector that ships sees them: what new images are compared with later.
 
-Only images that neither trained f nor were coreset candidates: of those a detector knows, it thinks too well.
+Only images that neither trained f nor were coreset candidates: training images score too low.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from reconpatch.errors import ModelError
 from reconpatch.storage.atomic_files import open_regular
 
-LOOKS = ("brightness", "contrast", "sharpness")
+IMAGE_STATISTICS = ("brightness", "contrast", "sharpness")
 SCHEMA = pa.schema(
     [
         pa.field("image_sha256", pa.string(), nullable=False),
         pa.field("group", pa.string(), nullable=False),
         pa.field("score", pa.float64(), nullable=False),
-        *(pa.field(name, pa.float64()) for name in LOOKS),
+        *(pa.field(name, pa.float64()) for name in IMAGE_STATISTICS),
         pa.field("embedding", pa.list_(pa.float16()), nullable=False),
     ]
 )
@@ -31,7 +31,7 @@ _MOST_BYTES = 256 << 20  # 2,000 embeddings of 32,000 numbers
 _TEXTS = ["image_sha256", "group"]
 _MOST_TEXT = 10_000
 
-Looks = tuple[float, float, float]
+StatisticValues = tuple[float, float, float]  # of `IMAGE_STATISTICS`
 
 
 def held_out_table(
@@ -39,7 +39,7 @@ def held_out_table(
     groups: Sequence[str],
     scores: NDArray[np.floating],
     embeddings: NDArray[np.float16],
-    looks: Mapping[str, Looks],
+    statistics: Mapping[str, StatisticValues],
 ) -> pd.DataFrame:
     """One row an image, at most 2,000 of them, those of the lowest digests.
 
@@ -48,33 +48,33 @@ def held_out_table(
         groups: (m,) the group of each.
         scores: (m,) image scores.
         embeddings: (m, E) as `summarise_patches`.
-        looks: brightness, contrast and sharpness by digest; null where an image is not among them.
+        statistics: brightness, contrast and sharpness by digest; null where an image is not among them.
 
     Returns:
         The columns of `SCHEMA`.
     """
     unknown = (np.nan, np.nan, np.nan)
     rows = [
-        (digest, group, float(score), *looks.get(digest, unknown), embedding)
+        (digest, group, float(score), *statistics.get(digest, unknown), embedding)
         for digest, group, score, embedding in zip(digests, groups, scores, embeddings, strict=True)
     ]
     table = pd.DataFrame(rows, columns=SCHEMA.names)
     return table.sort_values(["image_sha256", "group"]).head(_MOST).reset_index(drop=True)
 
 
-def looks_of(table: pd.DataFrame | None) -> dict[str, Looks]:
+def image_statistics_of(table: pd.DataFrame | None) -> dict[str, StatisticValues]:
     """Brightness, contrast and sharpness by digest, of a table of held-out images or a manifest's rows."""
     if table is None:
         return {}
     digest = "image_sha256" if "image_sha256" in table else "sha256"
-    known = table.dropna(subset=[digest, *LOOKS])
-    values = known[list(LOOKS)].astype(float).itertuples(index=False, name=None)
+    known = table.dropna(subset=[digest, *IMAGE_STATISTICS])
+    values = known[list(IMAGE_STATISTICS)].astype(float).itertuples(index=False, name=None)
     return {str(name): (a, b, c) for name, (a, b, c) in zip(known[digest], values, strict=True)}
 
 
-def with_looks(table: pd.DataFrame) -> pd.DataFrame:
+def with_image_statistics(table: pd.DataFrame) -> pd.DataFrame:
     """The rows whose brightness, contrast and sharpness are all known."""
-    return table.dropna(subset=list(LOOKS))
+    return table.dropna(subset=list(IMAGE_STATISTICS))
 
 
 def write_held_out(path: Path, table: pd.DataFrame) -> None:

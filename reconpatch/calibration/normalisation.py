@@ -1,12 +1,13 @@
 """Scores on a common scale: modified z-scores by median and MAD."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import FiniteFloat
 
-from reconpatch.errors import DataError, ModelError
+from reconpatch.errors import DataError
+from reconpatch.storage.bounded_types import CountFromOne, NonNegative
 
 NORMAL_CONSISTENCY = 1.4826  # MAD times this is the standard deviation of a normal distribution
 
@@ -22,10 +23,10 @@ class RobustStatistics:
         n: number of scores.
     """
 
-    median: float
-    mad: float
-    mean_deviation: float
-    n: int
+    median: FiniteFloat
+    mad: NonNegative
+    mean_deviation: NonNegative
+    n: CountFromOne
 
     @classmethod
     def from_scores(cls, scores: ArrayLike) -> "RobustStatistics":
@@ -58,24 +59,3 @@ class RobustStatistics:
             values = values.astype(np.float64)
         z: NDArray[np.floating] = (values - self.median) / self.scale
         return z
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able values; :meth:`from_dict` reads them."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "RobustStatistics":
-        """The statistics that :meth:`to_dict` wrote.
-
-        Raises:
-            ModelError: a value is missing or of another type.
-        """
-        try:
-            return cls(
-                float(values["median"]),
-                float(values["mad"]),
-                float(values["mean_deviation"]),
-                int(values["n"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"statistics: {error!r} in {values}; calibrate the detector again") from None

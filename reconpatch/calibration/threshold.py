@@ -1,14 +1,15 @@
 """A threshold from nominal scores alone, with the false-reject rate that it promises."""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
+from pydantic import FiniteFloat
 from scipy.stats import beta
 
 from reconpatch.calibration.conformal import NominalScores
-from reconpatch.errors import ModelError, SettingsError
+from reconpatch.errors import SettingsError
+from reconpatch.storage.bounded_types import CountFromOne, Rate
 
 DEFAULT_RATE, DEFAULT_REVIEW_RATE = 0.01, 0.05
 _COVERAGE = 0.95
@@ -28,32 +29,10 @@ class Threshold:
             threshold truly rejects nominal images.
     """
 
-    value: float
-    false_reject_rate: float
-    n: int
-    interval: tuple[float, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able values; :meth:`from_dict` reads them."""
-        return {**asdict(self), "interval": list(self.interval)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Threshold":
-        """The threshold that :meth:`to_dict` wrote.
-
-        Raises:
-            ModelError: a value is missing or of another type.
-        """
-        try:
-            low, high = values["interval"]
-            return cls(
-                value=float(values["value"]),
-                false_reject_rate=float(values["false_reject_rate"]),
-                n=int(values["n"]),
-                interval=(float(low), float(high)),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"threshold: {error!r} in {values}; calibrate the detector again") from None
+    value: FiniteFloat
+    false_reject_rate: Rate
+    n: CountFromOne
+    interval: tuple[Rate, Rate]
 
 
 def conformal_threshold(

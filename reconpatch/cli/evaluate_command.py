@@ -28,8 +28,7 @@ def evaluate(
     A unified model is measured as of the folder's category, where it knows that.
     """
     from reconpatch.data.manifest import build_manifest
-    from reconpatch.data.reviews import read_reviews
-    from reconpatch.data.verdicts import apply_reviews
+    from reconpatch.data.reviews import apply_reviews, read_reviews
     from reconpatch.evaluation.evaluate import evaluate as run_evaluation
     from reconpatch.loading import load
     from reconpatch.storage.detector_folder import lineage_of

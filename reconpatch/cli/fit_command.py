@@ -33,7 +33,7 @@ def fit(
     """
     from reconpatch.ensemble import fit_folder
     from reconpatch.settings import load_settings
-    from reconpatch.storage.detector_folder import check_target
+    from reconpatch.storage.detector_config import check_target
 
     check_target(out)
     settings = load_settings(params, overrides or (), preset=preset)

@@ -21,6 +21,8 @@ def print_fit(
     more: Mapping[str, Any] | None = None,
 ) -> None:
     """Print what a detector folder holds, and write it as JSON where ``json_file`` asks for it."""
+    from reconpatch.storage.detector_schema import json_values
+
     size = len(members[0].training_set)
     banks = " and ".join(f"{len(parts.bank)} x {parts.bank.dim}" for parts in members)
     typer.echo(f"{out}: {size} images, bank {banks}, {calibration_text(calibration)}")
@@ -32,7 +34,7 @@ def print_fit(
         "threshold": None if threshold is None else threshold.value,
         "false_reject_rate": None if threshold is None else threshold.false_reject_rate,
         "false_reject_interval": None if threshold is None else list(threshold.interval),
-        "calibration": None if calibration is None else calibration.to_dict(),
+        "calibration": None if calibration is None else json_values(calibration),
         "carried_over": calibration is not None and calibration.carried_over,
     }
     write(json_file, values | dict(more or {}))

@@ -19,7 +19,7 @@ def params(
 ) -> None:
     """List the parameters of params.yaml and `--set`, with their values, defaults and meaning."""
     from reconpatch.settings import list_sections, parameter_names
-    from reconpatch.settings.params_file import yaml_value
+    from reconpatch.settings.parameter_table import yaml_value
 
     shown = [
         parameter

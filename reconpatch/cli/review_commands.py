@@ -33,7 +33,7 @@ def review(
     for path, digest in digests.items():
         append_review(reviews, Review(image_sha256=digest, verdict=verdict, who=who or getpass.getuser()))
         typer.echo(f"{printable(path)}: {verdict}")
-    typer.echo(f"{count(len(digests), 'verdict')} in {reviews}; the next ingest acts on them")
+    typer.echo(f"{count(len(digests), 'review')} in {reviews}; the next ingest acts on them")
 
 
 def quarantine(
@@ -53,12 +53,12 @@ def quarantine(
 ) -> None:
     """List the images that ingest put aside, why, and what people said since; --judge judges all that wait.
 
-    Images that are unreadable, duplicates or kept for another purpose wait for no verdict, and an image
-    that was judged keeps its verdict.
+    Images that are unreadable, duplicates or kept for another purpose wait for no review, and an image
+    that was reviewed keeps its review.
     """
     from reconpatch.data.reviews import read_reviews
-    from reconpatch.line.inbox.arrivals import AWAITS_VERDICT
-    from reconpatch.line.inbox.joining import read_record
+    from reconpatch.line.inbox.arrivals import AWAITS_REVIEW
+    from reconpatch.line.inbox.quarantine import read_record
     from reconpatch.storage.atomic_files import sha256_file
 
     said = read_reviews(reviews).set_index("image_sha256")["verdict"]
@@ -76,11 +76,11 @@ def quarantine(
         table.add_row(row["file"], row["reason"], row["detail"], row["verdict"] or "-")
     console.print(table)
     write(json_file, rows)
-    waiting = [row for row in rows if row["reason"] in AWAITS_VERDICT and row["verdict"] is None]
+    waiting = [row for row in rows if row["reason"] in AWAITS_REVIEW and row["verdict"] is None]
     if verdict is None:
         if waiting:
             typer.echo(
-                f"{len(waiting)} of them wait for a verdict. Look at them and their heat maps, then: "
+                f"{len(waiting)} of them wait for a review. Look at them and their heat maps, then: "
                 "reconpatch data quarantine FOLDER --judge good [--but IMAGE]"
             )
         return
@@ -93,7 +93,7 @@ def quarantine(
 def _judge(
     rows: Sequence[Mapping[str, Any]], verdict: Literal["good", "bad"], who: str | None, table: Path
 ) -> None:
-    """Append a verdict an image, each with who said it and when."""
+    """Append a review for each image, with who said it and when."""
     from reconpatch.data.reviews import Review, append_review
 
     who = who or getpass.getuser()
@@ -101,4 +101,4 @@ def _judge(
         review = Review(image_sha256=row["sha256"], verdict=verdict, who=who, model_version=row.get("judge"))
         append_review(table, review)
         typer.echo(f"{row['file']}: {verdict}")
-    typer.echo(f"{count(len(rows), 'verdict')} by {who} in {table}; the next ingest acts on them")
+    typer.echo(f"{count(len(rows), 'review')} by {who} in {table}; the next ingest acts on them")

@@ -24,7 +24,7 @@ def update(
 ) -> None:
     """Add good images to a fitted detector, at a small part of the cost of a fit."""
     from reconpatch.detector import ReConPatch
-    from reconpatch.storage.detector_folder import check_target
+    from reconpatch.storage.detector_config import check_target
 
     check_target(out)
     detector = ReConPatch.load(model, device=device, cache=cache)

@@ -14,7 +14,7 @@ from reconpatch.data.groups import GROUPS_FILE, find_groups
 from reconpatch.data.images import ImageProbe, MaskProbe
 from reconpatch.data.layouts import ImageFile, detect_layout, find_strays, scan_category
 from reconpatch.data.probe_cache import ProbeCache
-from reconpatch.data.verdicts import read_verdicts
+from reconpatch.data.reviews import read_data_reviews
 from reconpatch.errors import DataError
 from reconpatch.progress import track
 from reconpatch.settings import DataSettings
@@ -87,7 +87,7 @@ def build_manifest(
     grouping = find_groups([file.path for file in files], category_root, settings.group_pattern)
     if grouping.faults and not tell_groups:
         raise DataError(f"{category_root / GROUPS_FILE}: {grouping.faults[0]}")
-    said = {one.sha256: one.verdict for one in read_verdicts(category_root)}
+    said = {one.image_sha256: one.verdict for one in read_data_reviews(category_root).values()}
     probes = ProbeCache(cache, settings.decode_seconds)
     with ThreadPoolExecutor(workers) as pool:
         looks = pool.map(lambda file: _look(category_root, file, settings.mask_threshold, probes), files)

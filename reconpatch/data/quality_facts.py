@@ -13,7 +13,7 @@ import pandas as pd
 from reconpatch.calibration.normalisation import NORMAL_CONSISTENCY
 from reconpatch.data.batch_folders import has_arrived
 from reconpatch.data.near_duplicates import near_copy_of
-from reconpatch.data.verdicts import BAD, contradicted
+from reconpatch.data.reviews import BAD, contradicted
 from reconpatch.settings import ValidateSettings
 
 _BLANK_CONTRAST = 1.0  # grey values

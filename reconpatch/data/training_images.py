@@ -5,17 +5,20 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
+from pydantic import FailFast
 
 from reconpatch.data.batch_folders import has_arrived
 from reconpatch.data.groups import assign_groups, join_groups
 from reconpatch.data.layouts import region_file, scan_category
 from reconpatch.data.manifest import image_paths
-from reconpatch.data.verdicts import BAD, read_verdicts
+from reconpatch.data.reviews import BAD, read_data_reviews
 from reconpatch.errors import DataError
 from reconpatch.settings import DataSettings
 from reconpatch.storage.atomic_files import sha256_file, sha256_json
+from reconpatch.storage.bounded_types import Count, Digest, Name
 
 _LOG = logging.getLogger(__name__)
 _JUDGED = "a person judged the part bad; move it out of the training images"
@@ -48,11 +51,21 @@ class TrainingSet:
         holdout_groups: likewise of ``holdout``.
     """
 
-    fit: tuple[str, ...]
-    holdout: tuple[str, ...]
-    updates: int = 0
-    fit_groups: tuple[str, ...] = ()
-    holdout_groups: tuple[str, ...] = ()
+    fit: Annotated[tuple[Digest, ...], FailFast()]
+    holdout: Annotated[tuple[Digest, ...], FailFast()]
+    updates: Count = 0
+    fit_groups: Annotated[tuple[Name, ...], FailFast()] = ()
+    holdout_groups: Annotated[tuple[Name, ...], FailFast()] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what a damaged file may hold.
+
+        Raises:
+            ValueError: there are groups, but not one for each image.
+        """
+        for images, groups in ((self.fit, self.fit_groups), (self.holdout, self.holdout_groups)):
+            if groups and len(groups) != len(images):
+                raise ValueError(f"has {len(images)} images and {len(groups)} groups")
 
     @classmethod
     def from_pairs(
@@ -191,8 +204,8 @@ def _paths(images: object) -> Iterator[Path]:
 
 def _from_category(root: Path, settings: DataSettings) -> TrainingImages:
     files = [file for file in scan_category(root, settings.layout) if file.split == "train"]
-    bad = {one.sha256 for one in read_verdicts(root) if one.verdict == BAD}
-    # Only a category with such a verdict pays for the hashes.
+    bad = {one.image_sha256 for one in read_data_reviews(root).values() if one.verdict == BAD}
+    # Only a category with such a review pays for the hashes.
     sound = [file.path for file in files if bad and not file.problem]
     judged = {path for path in sound if sha256_file(root / path) in bad}
     withdrawn = {path for path in judged if has_arrived(path)}

@@ -10,8 +10,8 @@ import pandas as pd
 
 from reconpatch.data.file_listing import printable
 from reconpatch.data.images import read_image
+from reconpatch.data.reviews import contradicted
 from reconpatch.data.training_images import training_rows
-from reconpatch.data.verdicts import contradicted
 from reconpatch.errors import DataError
 from reconpatch.evaluation.detector_protocol import Detector, Prediction
 from reconpatch.evaluation.evaluation_result import Evaluation, Example

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reconpatch.data.images import read_image
-from reconpatch.data.verdicts import contradicted
+from reconpatch.data.reviews import contradicted
 from reconpatch.errors import DataError
 from reconpatch.evaluation.corruptions import CORRUPTIONS, Corruption
 from reconpatch.evaluation.detector_protocol import Detector

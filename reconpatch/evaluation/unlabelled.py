@@ -13,7 +13,7 @@ from reconpatch.calibration.conformal import NominalScores
 from reconpatch.calibration.threshold import conformal_threshold
 from reconpatch.data.images import read_image
 from reconpatch.data.manifest import image_paths
-from reconpatch.data.verdicts import contradicted
+from reconpatch.data.reviews import contradicted
 from reconpatch.errors import DataError
 from reconpatch.evaluation.defect_placement import KINDS, add_defect
 from reconpatch.evaluation.detector_protocol import Detector

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import yaml
+
 from reconpatch.errors import SettingsError
 from reconpatch.settings.all_parameters import Settings
 
@@ -94,6 +96,12 @@ def describe(name: str) -> str:
             if parameter.name == name:
                 return parameter.text
     raise SettingsError(f"unknown parameter `{name}`; `reconpatch params` lists them")
+
+
+def yaml_value(value: Any) -> str:
+    """A value as params.yaml states it, on one line."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
+    return text.removesuffix("...\n").strip()
 
 
 def _parameter(name: str, field: dict[str, Any], default: Any) -> Parameter:

@@ -1,17 +1,16 @@
-"""Files and folders that are complete or absent: written beside, then renamed."""
+"""Files and folders that are complete or absent: written beside, then renamed.
+
+Libraries weighed: atomicwrites is archived, and like the smaller ones it writes single files, no folders.
+"""
 
 import errno
-import fcntl
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
-import socket
 import stat
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,16 +19,10 @@ from typing import Any, BinaryIO
 from reconpatch.errors import SettingsError
 
 _CHUNK_BYTES = 1 << 20
-_LOOK_SECONDS = 0.05
-_GRACE_SECONDS = 1.0  # most locks are held for less, and nobody has to hear of these
-_TELL_SECONDS = 60.0
-_NOTE_BYTES = 1 << 12
 _NEW, _OLD = ".new", ".old"  # endings of what `atomic_folder` works on
 # It can only be read by setting it, which must not happen while other threads create files.
 _UMASK = os.umask(0o022)
 os.umask(_UMASK)
-
-_LOG = logging.getLogger(__name__)
 
 
 def sha256_file(path: Path) -> str:
@@ -172,56 +165,6 @@ def remove_abandoned(path: Path) -> None:
     for beside in path.parent.glob(".*/"):
         if left.fullmatch(beside.name):
             shutil.rmtree(beside, ignore_errors=True)
-
-
-@contextmanager
-def file_lock(path: Path, patience: float | None = None, holder: str = "") -> Iterator[None]:
-    """Hold the lock file ``path`` for the block; others wait. The system frees that of a killed process.
-
-    The file says who holds it. Whoever waits logs that, at once and then every minute.
-
-    Args:
-        path: of the lock file.
-        patience: seconds to wait for another holder; None: as long as it takes.
-        holder: what those who wait read of the holder, beside its process and since when it holds.
-
-    Raises:
-        TimeoutError: another process still holds it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        _acquire(descriptor, path, patience)
-        since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
-        who = ", ".join(filter(None, (f"process {os.getpid()} on {socket.gethostname()}", holder)))
-        _note(descriptor, f"{who}, since {since}")
-        yield
-        _note(descriptor, "")
-    finally:
-        os.close(descriptor)
-
-
-def _note(descriptor: int, text: str) -> None:
-    with suppress(OSError):  # a full disk costs the words, not the lock
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, text.encode(), 0)
-
-
-def _acquire(descriptor: int, path: Path, patience: float | None) -> None:
-    begun = time.monotonic()
-    tell = begun + _GRACE_SECONDS
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            now = time.monotonic()
-        by = os.pread(descriptor, _NOTE_BYTES, 0).decode(errors="replace") or "an unnamed process"
-        if patience is not None and now >= begun + patience:
-            raise TimeoutError(f"{path}: another process holds it ({by})") from None
-        if now >= tell:
-            _LOG.warning("waits for %s, held by %s", path, by)
-            tell = now + _TELL_SECONDS
-        time.sleep(_LOOK_SECONDS)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -12,21 +12,23 @@ from pathlib import Path
 from reconpatch.calibration.calibration import Calibration
 from reconpatch.errors import ModelError
 from reconpatch.storage.atomic_files import atomic_folder, sha256_file, sha256_json, write_json
-from reconpatch.storage.detector_folder import (
+from reconpatch.storage.detector_config import (
     CONFIG,
     ENSEMBLE,
     MEMBERS,
     SCHEMA_VERSION,
-    FittedParts,
     check_files,
     check_target,
-    model_settings,
-    read_calibration,
     read_config,
+)
+from reconpatch.storage.detector_folder import (
+    FittedParts,
+    read_calibration,
     read_model,
     write_calibration,
     write_model,
 )
+from reconpatch.storage.detector_settings import model_settings
 
 
 def write_ensemble(folder: Path, members: Sequence[FittedParts], calibration: Calibration) -> None:

@@ -1,4 +1,7 @@
-"""Bytes under keys at a place that every machine of a cluster reaches: a folder or an object store."""
+"""Bytes under keys at a place that every machine of a cluster reaches: a folder or an object store.
+
+fsspec does the transport. What it leaves open is added here: an object in a folder is complete or absent.
+"""
 
 import uuid
 from typing import Any

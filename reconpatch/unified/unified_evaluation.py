@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from reconpatch.data.manifest import join_manifests
+from reconpatch.data.reviews import contradicted
 from reconpatch.data.training_images import TrainingSet
-from reconpatch.data.verdicts import contradicted
 from reconpatch.evaluation.evaluate import evaluate
 from reconpatch.evaluation.evaluation_result import Evaluation
 from reconpatch.evaluation.leak_check import check_disjoint

@@ -8,7 +8,7 @@ import numpy as np
 
 from reconpatch.calibration.calibrate import check_false_reject_rate, score_nominal
 from reconpatch.calibration.calibration import Calibration, calibrate_scores
-from reconpatch.calibration.held_out_images import Looks
+from reconpatch.calibration.held_out_images import StatisticValues
 from reconpatch.calibration.self_check import SelfCheck
 from reconpatch.coreset.bank_selection import fit_bank, modulated, select_bank
 from reconpatch.coreset.k_center import coreset_size
@@ -19,7 +19,7 @@ from reconpatch.fit import NominalImages, fit_detector
 from reconpatch.model.memory_bank import MemoryBank
 from reconpatch.model.modulation import AnyModulation
 from reconpatch.settings import Settings
-from reconpatch.storage.detector_folder import BackboneReference
+from reconpatch.storage.detector_schema import BackboneReference
 from reconpatch.training.training_loop import TrainingRecord
 from reconpatch.unified.unified_parts import CategoryParts, UnifiedParts, together
 from reconpatch.unified.unified_training import train_on_all
@@ -44,7 +44,7 @@ def fit_categories(
     categories: Mapping[str, NominalImages],
     backbone: BackboneReference,
     settings: Settings,
-    looks: Mapping[str, Looks] | None = None,
+    statistics: Mapping[str, StatisticValues] | None = None,
 ) -> UnifiedFit:
     """Fit one model on the nominal images of several categories.
 
@@ -52,7 +52,7 @@ def fit_categories(
         categories: the images by category; the features all of one extractor.
         backbone: reference to it.
         settings: all parameters of the library.
-        looks: as for `fit.calibrate`.
+        statistics: as for `fit.calibrate`.
 
     Raises:
         DataError: there is but one category, one has no image, or two share an image.
@@ -74,7 +74,7 @@ def fit_categories(
             split=splits[name],
             modulation=modulation,
             bank=banks[name],
-            looks=looks,
+            statistics=statistics,
         )
         for name, images in categories.items()
     }

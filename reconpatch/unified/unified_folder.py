@@ -19,7 +19,7 @@ from reconpatch.model.memory_bank import MemoryBank
 from reconpatch.model.modulation import Modulation
 from reconpatch.settings import Settings
 from reconpatch.storage.atomic_files import atomic_folder, sha256_file, write_json
-from reconpatch.storage.detector_folder import (
+from reconpatch.storage.detector_config import (
     BANK,
     CALIBRATION,
     CATEGORIES,
@@ -29,20 +29,20 @@ from reconpatch.storage.detector_folder import (
     SCHEMA_VERSION,
     TRAINING_SET,
     UNIFIED,
-    BackboneReference,
-    carry_weights,
     check_files,
     check_target,
-    check_width,
-    model_settings,
-    read_calibration,
     read_config,
-    read_model_settings,
+)
+from reconpatch.storage.detector_folder import (
+    check_width,
+    read_calibration,
     read_modulation,
     read_region_file,
     read_training_set,
     write_calibration,
 )
+from reconpatch.storage.detector_schema import BackboneReference
+from reconpatch.storage.detector_settings import carry_weights, model_settings, read_model_settings
 from reconpatch.unified.unified_parts import CategoryParts, UnifiedParts, together
 
 
@@ -94,9 +94,9 @@ def read_unified(folder: Path) -> UnifiedParts:
         for i, name in enumerate(names)
     }
     banks = [one.bank for one in categories.values()]
-    modulation = read_modulation(folder, files, banks[0].dim)
     if len({bank.dim for bank in banks}) > 1:
         raise ModelError(f"{folder}: the categories' memory banks differ in width; fit it again")
+    modulation = read_modulation(folder, files, banks[0].dim)
     check_width(folder, modulation, banks[0])
     return UnifiedParts(
         settings,

@@ -11,7 +11,8 @@ from reconpatch.model.memory_bank import MemoryBank
 from reconpatch.model.modulation import AnyModulation
 from reconpatch.model.region import Region
 from reconpatch.settings import Settings
-from reconpatch.storage.detector_folder import BackboneReference, FittedParts
+from reconpatch.storage.detector_folder import FittedParts
+from reconpatch.storage.detector_schema import BackboneReference
 
 
 @dataclass(frozen=True)

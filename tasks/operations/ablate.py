@@ -7,24 +7,23 @@ It works in runs/<digest>/ablation. A cell that an earlier call finished, of equ
 code, is not computed again.
 """
 
-import argparse
 import json
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+import typer
 
 from reconpatch.data.manifest import build_manifest, manifest_digest
 from reconpatch.device import choose_device
 from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.features.feature_cache import FeatureCache
 from reconpatch.settings import Settings, load_settings
-from reconpatch.storage.atomic_files import file_lock, sha256_json, write_json
-from reconpatch.text.redaction import redact_process
+from reconpatch.storage.atomic_files import sha256_json, write_json
+from reconpatch.storage.file_locks import file_lock
 from studies.ablation_cell import METRICS, cell_settings, measure_cell
 from studies.ablation_grid import STUDIES, Cell, ablation_cells
 from studies.ablation_tables import markdown, write_tables
@@ -32,6 +31,14 @@ from tasks.operations.study_runs import detector_parameters, log_once, study_cod
 from tasks.registry.lineage_tags import lineage
 from tasks.registry.mlflow_store import Experiment, mlflow_errors, open_experiment
 from tasks.running.stage_folders import PARAMS, PROJECT, probe_cache
+from tasks.running.typer_commands import (
+    Categories,
+    Overrides,
+    Params,
+    Preset,
+    run_command,
+    show_progress,
+)
 
 EXPERIMENT = "reconpatch-ablation"
 
@@ -131,8 +138,10 @@ def _measured(
         table = build_manifest(images, work.settings.data, cache=probes)
         for seed in seeds:
             for cell in cells:
-                what = {"study": cell.study, "setting": cell.setting, "method": cell.method}
-                what |= {"category": category, "seed": seed}
+                what: dict[str, str | int] = {
+                    "study": cell.study, "setting": cell.setting, "method": cell.method,
+                    "category": category, "seed": seed,
+                }  # fmt: skip
                 try:
                     metrics = _measure(work, cell, table, category, seed)
                 except ReConPatchError as error:
@@ -178,33 +187,30 @@ def _figures(metrics: dict[str, Any]) -> str:
     return ", ".join(f"{name} {metrics[name]:.4f}" for name in METRICS if metrics.get(name) is not None)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; exit status 1 when a cell failed, 2 for wrong parameters."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tasks.operations.ablate", description="Run the ablations."
-    )
-    parser.add_argument("--params", type=Path, default=PROJECT / PARAMS)
-    parser.add_argument("--preset", help="named parameters, which go before the params file")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
-    parser.add_argument("--study", action="append", choices=list(STUDIES), help="repeatable; default: all")
-    parser.add_argument("--category", action="append", help="repeatable; default: pipeline.categories")
-    parser.add_argument("--seed", action="append", type=int, help="repeatable; default: the parameters' own")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    redact_process()
-    for name in ("tasks", "reconpatch"):
-        logging.getLogger(name).setLevel(logging.INFO)
-    try:
-        settings = load_settings(given.params, given.overrides, preset=given.preset)
-        found = run_ablation(settings, studies=given.study, categories=given.category, seeds=given.seed)
-    except SettingsError as error:
-        parser.error(str(error))
-    except ReConPatchError as error:
-        sys.exit(f"ablate failed: {error}")
+def main(
+    params: Params = None,
+    preset: Preset = None,
+    overrides: Overrides = None,
+    studies: Annotated[
+        list[str] | None,
+        typer.Option("--study", help=f"repeatable; default: all of {', '.join(STUDIES)}"),
+    ] = None,
+    categories: Categories = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", help="repeatable; default: the parameters' own")
+    ] = None,
+) -> None:
+    """Run the ablations of the paper's tables 1 to 4.
+
+    Exit status: 0 done, 1 a cell failed, 2 wrong usage.
+    """
+    show_progress()
+    settings = load_settings(params or PROJECT / PARAMS, overrides or (), preset=preset)
+    found = run_ablation(settings, studies=studies, categories=categories, seeds=seeds)
     for (study, category), table in found.tables.items():
         print(f"\n{study}, {category}\n\n{markdown(table)}")
     print(f"{found.computed} cells computed; tables and plots: {found.folder / 'tables'}")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "ablate")

@@ -16,7 +16,7 @@ from reconpatch.line.monitoring.prediction_recorder import row_of_file
 from reconpatch.prediction import Prediction, stream_readable
 from reconpatch.progress import track
 from reconpatch.settings import Settings
-from reconpatch.storage.atomic_files import file_lock
+from reconpatch.storage.file_locks import file_lock
 from reconpatch.unified.unified_detector import choose_category
 from tasks.operations.batch_table import (
     ScoredImage,

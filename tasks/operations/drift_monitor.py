@@ -14,12 +14,19 @@ import pandas as pd
 from reconpatch.errors import DataError, ReConPatchError
 from reconpatch.evaluation.report.figure_style import png_bytes
 from reconpatch.line.monitoring.drift import find_drift
-from reconpatch.line.monitoring.drift_checks import Look, append_look, next_level, read_looks
+from reconpatch.line.monitoring.drift_checks import (
+    DriftCheck,
+    append_drift_check,
+    next_level,
+    read_drift_checks,
+)
 from reconpatch.line.monitoring.drift_plots import drift_figure
 from reconpatch.line.monitoring.prediction_log import read_predictions
 from reconpatch.settings import Settings
-from reconpatch.storage.atomic_files import atomic_file, file_lock, write_json
-from reconpatch.storage.detector_folder import check_files, read_calibration, read_config
+from reconpatch.storage.atomic_files import atomic_file, write_json
+from reconpatch.storage.detector_config import check_files, read_config
+from reconpatch.storage.detector_folder import read_calibration
+from reconpatch.storage.file_locks import file_lock
 from tasks.registry.champion import Champion, champion_folder, find_champion
 from tasks.registry.mlflow_store import mlflow_errors, open_client
 
@@ -41,13 +48,13 @@ class Checked:
     Attributes:
         category: whose.
         note: the same for people.
-        look: the check; None where there was nothing to check.
+        check: the check; None where there was nothing to check.
         picture: its plots.
     """
 
     category: str
     note: str
-    look: Look | None = None
+    check: DriftCheck | None = None
     picture: Path | None = None
 
     def __str__(self) -> str:
@@ -99,10 +106,10 @@ def _check(
     announce: Callable[[Checked], None],
 ) -> Checked:
     category = champion.category
-    looks = [look for look in read_looks(folder / "looks.json") if look.time <= now + _AHEAD]
+    checks = [check for check in read_drift_checks(folder / "looks.json") if check.time <= now + _AHEAD]
     version = f"{champion.model}/{champion.version}"
-    own = [look for look in looks if look.model_version == version]
-    alarm = next((_end(look) for look in reversed(own) if look.alarm), None)
+    own = [check for check in checks if check.model_version == version]
+    alarm = next((_end(check) for check in reversed(own) if check.alarm), None)
     rows, aside = _rows(settings, champion, project, alarm, now)
     fresh = rows[rows["time"] > _end(own[-1])] if own else rows
     count, needed = fresh["group"].nunique(), settings.monitor.new_images
@@ -111,45 +118,57 @@ def _check(
             category,
             f"nothing to check: {count} new images of version {champion.version}, {needed} needed{aside}",
         )
-    level = next_level(settings.monitor.rate, looks, rows["time"].iloc[0].to_pydatetime(), now)
+    level = next_level(settings.monitor.rate, checks, rows["time"].iloc[0].to_pydatetime(), now)
     if level is None:
         return Checked(category, f"nothing to check: the last check was less than half an hour ago{aside}")
     reference, threshold = _reference(settings, champion, project)
-    seed = settings.seed + len(looks)
+    seed = settings.seed + len(checks)
     found = find_drift(reference, rows, level=level, seed=seed, latest=len(fresh))
     rejects = None if rows["is_anomalous"].isna().any() else float(rows["is_anomalous"].mean())
     since, until = (rows["time"].iloc[place].to_pydatetime() for place in (0, -1))
-    look = Look(
+    check = DriftCheck(
         now, since, until, version, found.reference, found.window, level, found.p_value, found.shifts, rejects
     )
-    name = "alarm" if look.alarm else "latest"
-    picture = folder / f"{name}-{now:%Y%m%dT%H%M%S}.png" if look.alarm else folder / "latest.png"
+    name = "alarm" if check.alarm else "latest"
+    picture = folder / f"{name}-{now:%Y%m%dT%H%M%S}.png" if check.alarm else folder / "latest.png"
     title = f"{settings.pipeline.dataset} {category}, version {champion.version}"
-    figure = drift_figure(reference, rows, [*looks[-_SHOWN:], look], threshold, title)
+    figure = drift_figure(reference, rows, [*checks[-_SHOWN:], check], threshold, title)
     with atomic_file(picture) as temporary:
         temporary.write_bytes(png_bytes(figure))
-    checked = Checked(category, _told(look, champion.version) + aside, look, picture)
-    if look.alarm:
+    checked = Checked(category, _told(check, champion.version) + aside, check, picture)
+    if check.alarm:
         announce(checked)
-        _leave_traces(checked, look, champion, settings, project)
-    append_look(folder / "looks.json", look)
+        _leave_traces(checked, check, champion, settings, project)
+    append_drift_check(folder / "looks.json", check)
     return checked
 
 
 def _leave_traces(
-    checked: Checked, look: Look, champion: Champion, settings: Settings, project: Path
+    checked: Checked, check: DriftCheck, champion: Champion, settings: Settings, project: Path
 ) -> None:
     """Of an alarm, where people look: the log, a file beside its picture, a tag of the version in MLflow."""
     assert checked.picture is not None  # noqa: S101 (for the reader: an alarm has one)
     _LOG.warning("drift alarm: %s; picture: %s", checked, checked.picture)
-    facts = {"note": checked.note, "model_version": look.model_version, "moved": look.moved}
-    facts |= {"time": look.time.isoformat(), "since": look.since.isoformat(), "until": look.until.isoformat()}
-    numbers = {"p_value": look.p_value, "level": look.level, "window": look.window, "rejects": look.rejects}
+    facts = {"note": checked.note, "model_version": check.model_version, "moved": check.moved}
+    facts |= {
+        "time": check.time.isoformat(),
+        "since": check.since.isoformat(),
+        "until": check.until.isoformat(),
+    }
+    numbers = {
+        "p_value": check.p_value,
+        "level": check.level,
+        "window": check.window,
+        "rejects": check.rejects,
+    }
     write_json(checked.picture.with_suffix(".json"), facts | numbers)
     try:
-        with mlflow_errors(f"the tag {ALARM_TAG} of {look.model_version}"):
+        with mlflow_errors(f"the tag {ALARM_TAG} of {check.model_version}"):
             open_client(settings, project).set_model_version_tag(
-                champion.model, champion.version, ALARM_TAG, f"{look.time:%Y-%m-%d %H:%M %Z}: {checked.note}"
+                champion.model,
+                champion.version,
+                ALARM_TAG,
+                f"{check.time:%Y-%m-%d %H:%M %Z}: {checked.note}",
             )
     except ReConPatchError as error:  # the alarm is given all the same
         _LOG.warning("%s", error)
@@ -187,16 +206,16 @@ def _rows(
     return rows[rows["time"] <= limit].tail(window).reset_index(drop=True), told
 
 
-def _end(look: Look) -> datetime:
+def _end(check: DriftCheck) -> datetime:
     """Where a check ended; one whose last image was of times to come compared what was there then."""
-    return min(look.until, look.time + _AHEAD)
+    return min(check.until, check.time + _AHEAD)
 
 
-def _told(look: Look, version: str) -> str:
-    found = f"drifted, most of all {look.moved}" if look.alarm else "no drift"
+def _told(check: DriftCheck, version: str) -> str:
+    found = f"drifted, most of all {check.moved}" if check.alarm else "no drift"
     return (
-        f"{found} (p = {look.p_value:.2g}, level {look.level:.2g}; {look.window} new groups of version "
-        f"{version} against {look.reference} held out)"
+        f"{found} (p = {check.p_value:.2g}, level {check.level:.2g}; {check.window} new groups of version "
+        f"{version} against {check.reference} held out)"
     )
 
 

@@ -23,7 +23,9 @@ from reconpatch.line.monitoring.prediction_log import old_days
 from reconpatch.model.patch_extractor import PatchExtractor
 from reconpatch.settings import Settings
 from reconpatch.settings.pipeline_sections import ALL
-from reconpatch.storage.detector_folder import member_folders, read_config, read_settings, read_training_set
+from reconpatch.storage.detector_config import read_config
+from reconpatch.storage.detector_folder import member_folders, read_training_set
+from reconpatch.storage.detector_settings import read_settings
 from tasks.operations.drift_monitor import FOLDER as DRIFT
 from tasks.registry.champion_change import hold_model
 from tasks.registry.finished_evaluation import registered_name

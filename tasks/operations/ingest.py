@@ -6,47 +6,35 @@ No stage: it changes the data set itself. What was begun is finished first, so i
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from reconpatch.calibration.calibration import Calibration
-from reconpatch.calibration.threshold import Threshold, groups_needed
 from reconpatch.data.batch_folders import name_in_inbox
 from reconpatch.data.file_listing import links_to_nothing, list_files
 from reconpatch.data.layouts import train_folder
 from reconpatch.data.manifest import build_manifest
 from reconpatch.data.nominal_split import lot_share
-from reconpatch.data.probe_cache import ProbeCache
-from reconpatch.data.reviews import read_reviews
-from reconpatch.data.verdicts import Verdict, are_written, verdicts_on
+from reconpatch.data.reviews import Review, are_written, read_reviews, reviews_of
 from reconpatch.errors import DataError
 from reconpatch.line.inbox.arrivals import (
     FLAGGED,
-    REJECTED,
-    SUSPICIOUS,
     Arrival,
     Refusal,
     draw_lot,
+    find_refusals,
     flag_arrivals,
-    judge_arrivals,
     read_inbox,
 )
-from reconpatch.line.inbox.joining import (
-    HEATMAPS,
-    Plan,
-    carry_out,
-    check_writable,
-    forget_record,
-    make_plan,
-    quarantine_name,
-    read_record,
-)
-from reconpatch.settings import IngestSettings, Settings
-from reconpatch.storage.atomic_files import file_lock, sha256_file
+from reconpatch.line.inbox.join_plan import JoinPlan, make_plan
+from reconpatch.line.inbox.joining import carry_out, check_writable
+from reconpatch.line.inbox.quarantine import HEATMAPS, quarantine_name
+from reconpatch.settings import Settings
+from reconpatch.storage.file_locks import file_lock
+from tasks.operations.arrival_scores import NO_CHAMPION, Scorer, score_by_champion
+from tasks.operations.quarantine_release import forget_accepted, released_images
 from tasks.registry.lineage_tags import data_hash, data_record
 from tasks.running.dvc_commit import run_dvc
 from tasks.running.git_commit import commit_files
@@ -55,33 +43,6 @@ from tasks.running.stage_folders import probe_cache
 _AHEAD = 60.0  # seconds that clocks differ anyway
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What the champion says of arrivals.
-
-    Attributes:
-        judge: its name; None when there is no champion.
-        held_out: content hashes that it was calibrated with.
-        suspicions: by content hash, why an image is suspicious.
-        heatmaps: by content hash, the file of every image's heat map.
-        puts_aside: content hashes of the suspicious that wait for a person unless they are of the calibration
-            lot; the others join, and a person is asked to look at them. None: all of them wait.
-    """
-
-    judge: str | None
-    held_out: frozenset[str]
-    suspicions: dict[str, Refusal]
-    heatmaps: dict[str, str] = field(default_factory=dict)
-    puts_aside: frozenset[str] | None = None
-
-    @property
-    def waiting(self) -> dict[str, Refusal]:
-        """The suspicions that keep an image outside the calibration lot waiting."""
-        if self.puts_aside is None:
-            return self.suspicions
-        return {digest: found for digest, found in self.suspicions.items() if digest in self.puts_aside}
 
 
 @dataclass(frozen=True)
@@ -144,17 +105,13 @@ class Places:
         )
 
 
-_NOBODY = Judged(None, frozenset(), {})
-Scorer = Callable[[Settings, str, Path, list[Path], Path], Judged]
-
-
 def ingest(
     settings: Settings,
     category: str,
     project: Path,
     *,
     announce: Callable[[Ingested], None] = lambda _: None,
-    judge: Scorer | None = None,
+    scorer: Scorer | None = None,
 ) -> list[Ingested]:
     """Bring the inbox of a category to its end: every image joined or put aside, the data set versioned.
 
@@ -163,7 +120,7 @@ def ingest(
         category: its name.
         project: root of the project.
         announce: told of each finished batch, once or (after a kill in the wrong moment) twice.
-        judge: asks the champion; by default the registry's.
+        scorer: asks the champion; by default the registry's.
 
     Returns:
         The batches that were finished: that of a killed ingest, then the new one; none for an empty inbox.
@@ -177,11 +134,11 @@ def ingest(
         raise DataError(f"{places.root}: no .dvc file records it; run `dvc add` on the data set first")
     done = []
     with file_lock(places.quarantine / ".lock"):  # one ingest of a category at a time
-        _forget_accepted(places.quarantine, read_reviews(project / settings.ingest.reviews))
-        for plan in (Plan.read(places.plan), None):
+        forget_accepted(places.quarantine, read_reviews(project / settings.ingest.reviews))
+        for plan in (JoinPlan.read(places.plan), None):
             if plan is not None:  # of a killed ingest
                 check_writable(plan, places.root, settings.data)
-            plan = plan or _plan(settings, category, project, places, judge or ask_champion)
+            plan = plan or _plan(settings, category, project, places, scorer or score_by_champion)
             if plan is not None:
                 done.append(_finish(plan, settings, category, project, places))
                 announce(done[-1])
@@ -197,76 +154,14 @@ def left_in_inbox(settings: Settings, category: str, project: Path) -> int:
     return sum(entry.is_image for entry in list_files(inbox)[0])
 
 
-def ask_champion(
-    settings: Settings, category: str, project: Path, images: list[Path], folder: Path
-) -> Judged:
-    """Score images with the champion, each with a heat map in ``folder``: any of them may be put aside."""
-    from reconpatch.evaluation.report.heatmaps import write_heatmap
-    from reconpatch.loading import load
-    from tasks.registry.champion import champion_folder, find_champion
-
-    champion = find_champion(settings, project, category)
-    if champion is None:
-        _LOG.warning("%s: no champion yet, so nobody looked for defects among the arrivals", category)
-        return Judged(None, frozenset(), {})
-    name = f"{champion.model}/{champion.version}"
-    with champion_folder(champion, settings, project) as model:
-        detector = load(model, device=settings.device, threads=settings.threads)
-        suspicions: dict[str, Refusal] = {}
-        heatmaps: dict[str, str] = {}
-        puts_aside: set[str] = set()
-        calibration = detector.calibration
-        limit = aside = None
-        if calibration is not None:
-            limit = calibration.review if settings.ingest.suspicious == "review" else calibration.threshold
-            aside = limit_to_wait(calibration, settings.ingest)
-        for prediction in detector.stream(images) if images else ():
-            digest = sha256_file(Path(str(prediction.path)))
-            if digest not in heatmaps:
-                heatmaps[digest] = write_heatmap(folder, prediction, detector).name
-            if limit is not None and prediction.score > limit.value:
-                detail = (
-                    f"score {prediction.score:.4g} above the nominal limit {limit.value:.4g} of "
-                    f"{name} (ingest.suspicious: {settings.ingest.suspicious})"
-                )
-                suspicions[digest] = Refusal(SUSPICIOUS, detail)
-            if aside is not None and prediction.score > aside.value:
-                puts_aside.add(digest)
-        if limit is not None and aside != limit and suspicions:
-            _LOG.warning("%s: %s", category, _too_coarse(name, limit, aside, settings.ingest))
-        held_out = frozenset(detector.training_set.holdout)
-        return Judged(name, held_out, suspicions, heatmaps, frozenset(puts_aside))
-
-
-def limit_to_wait(calibration: Calibration, ingest: IngestSettings) -> Threshold | None:
-    """The score above which an arrival waits for a person; None: no score is reason enough.
-
-    That of ``ingest.suspicious`` where at most ``ingest.most_false_rejects`` of the good images exceed it, or
-    else the threshold, if that holds for it.
-    """
-    limits = [calibration.review, calibration.threshold][ingest.suspicious == "reject" :]
-    return next((one for one in limits if one.false_reject_rate <= ingest.most_false_rejects), None)
-
-
-def _too_coarse(name: str, limit: Threshold, aside: Threshold | None, ingest: IngestSettings) -> str:
-    """Why fewer arrivals wait than ``ingest.suspicious`` says."""
-    # The limit for review is that of twice the smallest rate which the groups can promise.
-    rate = ingest.most_false_rejects / (1 if ingest.suspicious == "reject" else 2)
-    wait = "no arrival waits for its score" if aside is None else "only arrivals above its threshold wait"
-    return (
-        f"{name} is calibrated on {limit.n} groups, and {100 * limit.false_reject_rate:.2g} % of good images "
-        f"exceed its limit (ingest.suspicious: {ingest.suspicious}), more than ingest.most_false_rejects: "
-        f"{wait}, and the others above the limit join. Look at them with `reconpatch data quarantine`; "
-        f"{groups_needed(rate)} groups would do, so give more good images or raise calibrate.holdout"
-    )
-
-
-def _plan(settings: Settings, category: str, project: Path, places: Places, judge: Scorer) -> Plan | None:
-    verdicts = read_reviews(project / settings.ingest.reviews)
-    released = list(_released(places.quarantine, verdicts, settings.data.decode_seconds))
+def _plan(
+    settings: Settings, category: str, project: Path, places: Places, scorer: Scorer
+) -> JoinPlan | None:
+    reviews = read_reviews(project / settings.ingest.reviews)
+    released = list(released_images(places.quarantine, reviews, settings.data.decode_seconds))
     new = read_inbox(places.inbox, places.root, settings.data) if places.inbox.is_dir() else []
     arrivals = [*released, *(item for item in new if _is_settled(item.file, settings.ingest.settle_seconds))]
-    if not arrivals and verdicts.empty:
+    if not arrivals and reviews.empty:
         return None
     known = build_manifest(places.root, settings.data, cache=probe_cache(settings, category, project))
     if settings.ingest.keep_inbox:
@@ -275,24 +170,24 @@ def _plan(settings: Settings, category: str, project: Path, places: Places, judg
     # Before any score is looked at.
     lot = draw_lot(arrivals, known, lot_share(settings))
     files = [item.file for item in arrivals if item.probe.problem is None]
-    judged = judge(settings, category, project, files, places.heatmaps) if arrivals else _NOBODY
-    refusals = judge_arrivals(
+    scores = scorer(settings, category, project, files, places.heatmaps) if arrivals else NO_CHAMPION
+    refusals = find_refusals(
         arrivals,
         known,
-        judged.held_out,
-        verdicts,
-        judged.waiting,
+        scores.held_out,
+        reviews,
+        scores.waiting,
         settings.validate_.near_duplicate_bits,
         lot,
     )
-    flags = flag_arrivals(arrivals, refusals, verdicts, judged.suspicions)
-    shown = _with_heatmaps([*arrivals, *arrivals], [*refusals, *flags], judged.heatmaps, places.heatmaps)
+    flags = flag_arrivals(arrivals, refusals, reviews, scores.suspicions)
+    shown = _with_heatmaps([*arrivals, *arrivals], [*refusals, *flags], scores.heatmaps, places.heatmaps)
     train = train_folder(places.root, settings.data.layout)
     plan = make_plan(
-        arrivals, shown[: len(arrivals)], train, judged.judge, lot=lot, flags=shown[len(arrivals) :]
+        arrivals, shown[: len(arrivals)], train, scores.champion, lot=lot, flags=shown[len(arrivals) :]
     )
-    plan = replace(plan, verdicts=_new_verdicts(plan, known, verdicts, places.root))
-    if not plan.moves and plan.verdicts is None:
+    plan = replace(plan, reviews=_new_reviews(plan, known, reviews, places.root))
+    if not plan.moves and plan.reviews is None:
         return None
     _check_links(places.root, project)
     check_writable(plan, places.root, settings.data)
@@ -346,44 +241,18 @@ def _with_heatmaps(
     return shown
 
 
-def _new_verdicts(
-    plan: Plan, known: pd.DataFrame, reviews: pd.DataFrame, root: Path
-) -> tuple[Verdict, ...] | None:
-    """What people said of the category's images and of those that join; None where it is written down so.
+def _new_reviews(
+    plan: JoinPlan, known: pd.DataFrame, reviews: pd.DataFrame, root: Path
+) -> dict[str, Review] | None:
+    """The reviews of the category's images and of those that join; None where they are written down so.
 
     What an earlier release wrote otherwise is written anew.
     """
-    images = [(str(row.path), str(row.sha256)) for row in known.itertuples() if not pd.isna(row.sha256)]
+    hashed = known.dropna(subset="sha256")
+    images = [(str(path), str(digest)) for path, digest in zip(hashed["path"], hashed["sha256"], strict=True)]
     images += [(f"{plan.folder}/{move.target}", move.sha256) for move in plan.joining]
-    said = tuple(verdicts_on(images, reviews))
-    return None if are_written(root, said) else said
-
-
-def _released(quarantine: Path, verdicts: pd.DataFrame, seconds: float) -> Iterator[Arrival]:
-    """Images that the champion or a person refused, and that a person has judged good since."""
-    probes = ProbeCache(None, seconds)
-    for record, kept in _judged_good(quarantine, verdicts, (SUSPICIOUS, REJECTED)):
-        file = record.with_suffix("")
-        if file.is_file():
-            yield Arrival(file, kept["name"], kept["group"], probes.image(file), kept["reason"])
-
-
-def _forget_accepted(quarantine: Path, verdicts: pd.DataFrame) -> None:
-    """Remove what is kept of images that joined and that a person has found good since."""
-    for record, _ in _judged_good(quarantine, verdicts, (FLAGGED,)):
-        record.with_suffix("").unlink(missing_ok=True)
-        forget_record(record, quarantine)
-
-
-def _judged_good(
-    quarantine: Path, verdicts: pd.DataFrame, reasons: Sequence[str]
-) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Records of the quarantine for one of these reasons, of images that a person has judged good since."""
-    good = set(verdicts.loc[verdicts["verdict"] == "good", "image_sha256"])
-    for record in sorted(quarantine.glob("*.json")):
-        kept = read_record(record)
-        if kept is not None and kept["reason"] in reasons and kept["sha256"] in good:
-            yield record, kept
+    found = reviews_of(images, reviews)
+    return None if are_written(root, found) else found
 
 
 def _is_new(arrival: Arrival, known: pd.DataFrame, quarantine: Path) -> bool:
@@ -393,14 +262,14 @@ def _is_new(arrival: Arrival, known: pd.DataFrame, quarantine: Path) -> bool:
     return not joined and not (quarantine / quarantine_name(arrival)).exists()
 
 
-def _finish(plan: Plan, settings: Settings, category: str, project: Path, places: Places) -> Ingested:
+def _finish(plan: JoinPlan, settings: Settings, category: str, project: Path, places: Places) -> Ingested:
     carry_out(plan, places.root, places.quarantine, settings.data, keep=settings.ingest.keep_inbox)
     record, folder = data_record(places.root, project), places.root / plan.folder
     commit, joined = None, [move for move in plan.joining if (folder / move.target).is_file()]
-    if (joined or plan.verdicts is not None) and record is not None:
+    if (joined or plan.reviews is not None) and record is not None:
         run_dvc(project, "add", str(record.with_suffix("").relative_to(project)))
         if settings.ingest.git_commit:
-            what = f"{len(joined)} new images" if joined else "verdicts on images"
+            what = f"{len(joined)} new images" if joined else "reviews of images"
             message = f"{settings.pipeline.dataset}: {what} of {category}"
             commit = commit_files([str(record.relative_to(project))], message, project)
     kept = Counter(

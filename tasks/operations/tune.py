@@ -8,24 +8,25 @@ The objective is measured on held-out nominal groups with seeded synthetic defec
 them. It works in runs/<digest>/tuning; complete trials of an earlier call count.
 """
 
-import argparse
 import json
 import logging
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
+import numpy as np
 import pandas as pd
+import typer
 
 from reconpatch.data.manifest import build_manifest, manifest_digest
-from reconpatch.errors import ReConPatchError, SettingsError
+from reconpatch.errors import SettingsError
 from reconpatch.evaluation.report.figure_style import png_bytes
 from reconpatch.features.feature_cache import FeatureCache
 from reconpatch.settings import Settings, load_settings
-from reconpatch.storage.atomic_files import atomic_file, file_lock, sha256_json, write_json
+from reconpatch.storage.atomic_files import atomic_file, sha256_json, write_json
+from reconpatch.storage.file_locks import file_lock
 from reconpatch.text.csv_files import write_frame
-from reconpatch.text.redaction import redact_process
 from studies.nominal_objective import OBJECTIVES, Bench, judge, prepare_bench
 from studies.ranking import Ranking, rank, ranking_figure
 from studies.tuning_search import TUNED, search
@@ -33,6 +34,7 @@ from tasks.operations.study_runs import log_once, study_code, study_folder, stud
 from tasks.registry.lineage_tags import lineage
 from tasks.registry.mlflow_store import mlflow_errors, open_experiment
 from tasks.running.stage_folders import PARAMS, PROJECT, probe_cache
+from tasks.running.typer_commands import Overrides, Params, Preset, run_command, show_progress
 
 EXPERIMENT = "reconpatch-tuning"
 
@@ -145,7 +147,7 @@ def _write(
     parent: str,
 ) -> Tuning:
     target = folder / "results"
-    best = trials.loc[trials[objective].idxmax()]
+    best = trials.iloc[int(np.nanargmax(trials[objective].to_numpy(float)))]
     write_frame(target / "trials.csv", trials)
     parameters = {name: None if pd.isna(best[name]) else float(best[name]) for name in TUNED}
     write_json(target / "best.json", {"objective": objective, "value": float(best[objective]), **parameters})
@@ -158,47 +160,43 @@ def _write(
     return Tuning(target, trials, best, patchcore, ranking, parent)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; exit status 1 when a trial failed, 2 for wrong parameters."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tasks.operations.tune", description="Tune f's parameters."
-    )
-    parser.add_argument("--category", required=True)
-    parser.add_argument("--trials", type=int, default=20)
-    parser.add_argument("--objective", choices=OBJECTIVES, default=OBJECTIVES[0])
-    parser.add_argument("--rank", action="store_true", help="score the test images too, for the report alone")
-    parser.add_argument("--params", type=Path, default=PROJECT / PARAMS)
-    parser.add_argument("--preset", help="named parameters, which go before the params file")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    redact_process()
-    for name in ("tasks", "reconpatch"):
-        logging.getLogger(name).setLevel(logging.INFO)
-    try:
-        settings = load_settings(given.params, given.overrides, preset=given.preset)
-        found = run_tuning(
-            settings, given.category, trials=given.trials, objective=given.objective, ranked=given.rank
-        )
-    except SettingsError as error:
-        parser.error(str(error))
-    except ReConPatchError as error:
-        sys.exit(f"tune failed: {error}")
-    print(found.trials.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
-    print(f"PatchCore: {_in_words(found.patchcore)}")
-    number = int(found.best["number"])
-    print(f"best by {given.objective}: trial {number}: {_in_words(found.best.drop('number'))}")
-    for name, one in (found.ranking or {}).items():
-        rho = "not defined" if one.rho is None else f"{one.rho:+.2f} (p {one.p:.2f})"
-        print(f"{name}: Spearman with the test image AUROC {rho}, regret {one.regret:.4f}")
-    print(f"results: {found.folder}")
-
-
 def _in_words(figures: Mapping[str, float] | pd.Series) -> str:
     return ", ".join(
         f"{name} {'automatic' if pd.isna(value) else f'{value:.4g}'}" for name, value in figures.items()
     )
 
 
+def main(
+    category: Annotated[str, typer.Option(help="folder of the category under pipeline.root")],
+    trials: Annotated[int, typer.Option(help="complete trials wanted, those of earlier calls included")] = 20,
+    objective: Annotated[str, typer.Option(help=f"what is maximised: {', '.join(OBJECTIVES)}")] = OBJECTIVES[
+        0
+    ],
+    ranked: Annotated[
+        bool, typer.Option("--rank", help="score the test images too, for the report alone")
+    ] = False,
+    params: Params = None,
+    preset: Preset = None,
+    overrides: Overrides = None,
+) -> None:
+    """Tune f's parameters by nominal images alone.
+
+    Exit status: 0 done, 1 a trial failed, 2 wrong usage.
+    """
+    if objective not in OBJECTIVES:
+        raise typer.BadParameter(f"{objective}: is none of {', '.join(OBJECTIVES)}", param_hint="--objective")
+    show_progress()
+    settings = load_settings(params or PROJECT / PARAMS, overrides or (), preset=preset)
+    found = run_tuning(settings, category, trials=trials, objective=objective, ranked=ranked)
+    print(found.trials.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    print(f"PatchCore: {_in_words(found.patchcore)}")
+    number = int(found.best["number"])
+    print(f"best by {objective}: trial {number}: {_in_words(found.best.drop('number'))}")
+    for name, one in (found.ranking or {}).items():
+        rho = "not defined" if one.rho is None else f"{one.rho:+.2f} (p {one.p:.2f})"
+        print(f"{name}: Spearman with the test image AUROC {rho}, regret {one.regret:.4f}")
+    print(f"results: {found.folder}")
+
+
 if __name__ == "__main__":
-    main()
+    run_command(main, "tune")

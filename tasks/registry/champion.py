@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reconpatch.errors import ModelError
 from reconpatch.settings import Settings
-from reconpatch.storage.detector_folder import ENSEMBLE
+from reconpatch.storage.detector_config import ENSEMBLE
 from tasks.registry.finished_evaluation import registered_name
 from tasks.registry.mlflow_store import CHAMPION, OUTPUT_DIGEST, fetch_detector, mlflow_errors, open_client
 

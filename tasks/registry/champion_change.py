@@ -14,25 +14,14 @@ from mlflow.exceptions import MlflowException
 
 from reconpatch.errors import ModelError, ReConPatchError
 from reconpatch.settings import Settings
-from reconpatch.storage.atomic_files import file_lock
-from tasks.registry.gate_check import judge_version
+from reconpatch.storage.file_locks import file_lock
+from tasks.registry.champion_history import champion_of, former_champions, reference_champions
+from tasks.registry.gate_check import run_gate
 from tasks.registry.gate_policy import Policy, load_policy
 from tasks.registry.gate_rules import REFUSED, GateReport
 from tasks.registry.mlflow_store import CHAMPION, PREVIOUS, mlflow_errors, open_experiment
-from tasks.registry.promotion_log import (
-    BREAKS,
-    EXPERIMENT,
-    MEND,
-    NOBODY,
-    SEEN,
-    UNDO,
-    Entry,
-    Event,
-    PromotionLog,
-    champion_of,
-    former_champions,
-    reference_champions,
-)
+from tasks.registry.promotion_event import BREAKS, MEND, NOBODY, SEEN, UNDO, Entry, Event
+from tasks.registry.promotion_log import EXPERIMENT, PromotionLog
 
 BY_HAND, BY_POLICY = "unknown (UI)", "policy"
 WAIT_SECONDS = 5.0
@@ -118,7 +107,7 @@ class HeldModel:
         try:
             there = self.versions()
             former = [number for number in reference_champions(self.entries) if number in there]
-            report = judge_version(
+            report = run_gate(
                 self.client, self.model, version, champion, self.policy, self.settings, self.project, former
             )
         except (ReConPatchError, KeyError) as error:

@@ -7,7 +7,8 @@ from typing import Any
 
 from mlflow.entities import Metric
 
-from reconpatch.storage.atomic_files import file_lock, sha256_json
+from reconpatch.storage.atomic_files import sha256_json
+from reconpatch.storage.file_locks import file_lock
 from tasks.registry.lineage_tags import data_hash
 from tasks.registry.mlflow_store import Experiment, mlflow_errors, open_experiment, tracking_uri
 from tasks.running.stage_folders import Job

@@ -7,7 +7,7 @@ from typing import Any
 
 from reconpatch.settings import Settings
 from reconpatch.storage.atomic_files import sha256_file, sha256_json
-from reconpatch.storage.detector_folder import CONFIG, UNIFIED
+from reconpatch.storage.detector_config import CONFIG, UNIFIED
 from tasks.registry.lineage_tags import data_record
 from tasks.running.run_stage import TIMINGS, Finished
 from tasks.running.stage_record import read_record

@@ -39,7 +39,7 @@ from reconpatch.text.csv_files import read_frame
 from tasks.registry.finished_evaluation import METRICS, images_of
 from tasks.registry.former_champions import FormerChampions, is_stricter
 from tasks.registry.gate_policy import Policy
-from tasks.registry.gate_rules import Evidence, GateReport, judge
+from tasks.registry.gate_rules import Evidence, GateReport, apply_rules
 from tasks.registry.mlflow_store import fetch_detector, tracking_uri
 
 _TIMED, _ROUNDS = 6, 5  # images, and how often the two detectors take turns on them
@@ -63,7 +63,7 @@ class _Evaluated:
         return evaluation_set_digest(self.manifest, self.scores["path"])
 
 
-def judge_version(
+def run_gate(
     client: MlflowClient,
     name: str,
     version: str,
@@ -113,7 +113,7 @@ def judge_version(
         evidence = Evidence(**_own(candidate), **held)
         best = {metric: str(champion) for metric in evidence.comparisons or {}}
         best |= {metric: number for metric, (number, _) in evidence.best_former.items()}
-        return GateReport(judge(rules, evidence), champion, test_set, policy.digest, best)
+        return GateReport(apply_rules(rules, evidence), champion, test_set, policy.digest, best)
 
 
 def _fetch(
@@ -228,8 +228,10 @@ class _Pair:
             _LOG.info("gate: %s of both versions is compared on %d images", metric, len(new))
             try:
                 if metric == "image_auroc":
-                    scores = (one["score"].to_numpy(float) for one in (new, old))
-                    found[metric] = compare_auroc(labels, *scores, groups, margin=margin, seed=settings.seed)
+                    first, second = (one["score"].to_numpy(float) for one in (new, old))
+                    found[metric] = compare_auroc(
+                        labels, first, second, groups, margin=margin, seed=settings.seed
+                    )
                 elif new_pixels is None or old_pixels is None:
                     raise DataError("a version without pixel histograms; register it again")
                 else:

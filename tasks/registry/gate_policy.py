@@ -15,6 +15,10 @@ POLICY = Path("mlflow") / "gate.yaml"
 Compared = Literal["image_auroc", "pixel_auroc", "aupro"]
 
 
+def _image_auroc_alone() -> dict[Compared, float]:
+    return {"image_auroc": MARGIN}
+
+
 class Rules(BaseModel):
     """What a candidate must show.
 
@@ -32,7 +36,7 @@ class Rules(BaseModel):
 
     minimum: dict[str, float] = Field(default_factory=dict)
     maximum: dict[str, float] = Field(default_factory=dict)
-    not_worse: dict[Compared, float] = Field(default_factory=lambda: {"image_auroc": MARGIN})
+    not_worse: dict[Compared, float] = Field(default_factory=_image_auroc_alone)
     latency_ratio: float | None = Field(None, gt=0)
     model_mib: float | None = Field(None, gt=0)
     data_checks: bool = True

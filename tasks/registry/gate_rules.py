@@ -149,7 +149,7 @@ class GateReport:
             return None
 
 
-def judge(rules: Rules, evidence: Evidence) -> tuple[RuleResult, ...]:
+def apply_rules(rules: Rules, evidence: Evidence) -> tuple[RuleResult, ...]:
     """Every rule of a policy against the evidence, in the policy's order."""
     return tuple(_results(rules, evidence))
 

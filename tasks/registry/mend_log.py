@@ -5,19 +5,12 @@ from pathlib import Path
 from reconpatch.errors import ModelError
 from reconpatch.settings import Settings
 from tasks.registry.champion_change import alias_of, lock_model
+from tasks.registry.champion_history import champion_of
 from tasks.registry.mlflow_store import CHAMPION, mlflow_errors, open_experiment
 from tasks.registry.promotion import account
-from tasks.registry.promotion_log import (
-    EXPERIMENT,
-    MEND,
-    NOBODY,
-    PromotionLog,
-    chain_problem,
-    champion_of,
-    faults_to_mend,
-    seal,
-    tip,
-)
+from tasks.registry.promotion_chain import chain_problem, faults_to_mend, seal, tip
+from tasks.registry.promotion_event import MEND, NOBODY
+from tasks.registry.promotion_log import EXPERIMENT, PromotionLog
 
 _LONGEST_WHY = 3000
 

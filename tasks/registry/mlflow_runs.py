@@ -43,7 +43,7 @@ def log_parent(
         table = pd.DataFrame(rows)
         figures = table.drop(columns=["category", "backbone"]).astype("float64").mean().dropna()
         # Not again what a unified model says of each category.
-        means = {f"mean_{key}": value for key, value in figures.items() if not _is_of_some(key)}
+        means = {f"mean_{key}": value for key, value in figures.items() if not _is_of_some(str(key))}
         log_metrics(experiment, run_id, means)
         experiment.client.log_table(run_id, table, "detectors.json")
 

@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from reconpatch.errors import ModelError, SettingsError
 from reconpatch.settings import Settings
 from tasks.registry.champion_change import BY_POLICY, Promotion, alias_of, hold_model, versions_of
+from tasks.registry.champion_history import champions, former_champions
 from tasks.registry.gate_rules import PASSED, REFUSED, GateReport
 from tasks.registry.mlflow_store import (
     CHALLENGER,
@@ -18,17 +19,8 @@ from tasks.registry.mlflow_store import (
     open_client,
     open_experiment,
 )
-from tasks.registry.promotion_log import (
-    EXPERIMENT,
-    FIRST,
-    NOBODY,
-    PROMOTION,
-    ROLLBACK,
-    Entry,
-    PromotionLog,
-    champions,
-    former_champions,
-)
+from tasks.registry.promotion_event import FIRST, NOBODY, PROMOTION, ROLLBACK, Entry
+from tasks.registry.promotion_log import EXPERIMENT, PromotionLog
 
 _LONGEST_REASON = 1000
 

@@ -14,7 +14,9 @@ from packaging.requirements import Requirement
 
 import reconpatch
 from reconpatch.integrations.mlflow_uri import ARTIFACT
-from reconpatch.storage.detector_folder import WEIGHTS, add_weights, member_folders, read_config
+from reconpatch.storage.detector_config import WEIGHTS, read_config
+from reconpatch.storage.detector_folder import member_folders
+from reconpatch.storage.detector_settings import add_weights
 from tasks.running.stage_folders import PROJECT
 
 SCRIPT = PROJECT / "mlflow" / "pyfunc_model.py"

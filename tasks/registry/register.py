@@ -5,85 +5,58 @@ python -m tasks.registry.register [--params FILE]
 It is no DVC stage: DVC would skip its effects whenever it restores cached outputs.
 """
 
-import argparse
 import logging
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from reconpatch.errors import DataError, ReConPatchError
+from reconpatch.errors import DataError
 from reconpatch.progress import track
 from reconpatch.settings import Settings, load_settings
-from reconpatch.storage.atomic_files import file_lock
-from reconpatch.text.redaction import redact_process
+from reconpatch.storage.file_locks import file_lock
+from tasks.registry.candidates import nominate_candidates
 from tasks.registry.finished_evaluation import METRICS, FinishedEvaluation
-from tasks.registry.gate_rules import GateReport
 from tasks.registry.lineage_tags import lineage
 from tasks.registry.mlflow_runs import log_detector, log_parent
-from tasks.registry.mlflow_store import CHAMPION, OUTPUT_DIGEST, Experiment, mlflow_errors, open_experiment
-from tasks.registry.promotion import nominate
-from tasks.registry.runs_view import publish_view, view_link
+from tasks.registry.mlflow_store import OUTPUT_DIGEST, Experiment, mlflow_errors, open_experiment
+from tasks.registry.registered_model import RegisteredModel
 from tasks.registry.version_overview import publish_overview
 from tasks.running.run_stage import Finished
 from tasks.running.stage_folders import PARAMS, PROJECT, is_recorded, jobs_of, outputs_folder
 from tasks.running.stage_table import EVALUATIONS
+from tasks.running.typer_commands import Params, run_command, show_progress
 
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class RegisteredModel:
-    """A version in the registry.
-
-    Attributes:
-        name: of the registered model, such as ``reconpatch-demo-brick``.
-        version: its number.
-        category: what the detector inspects.
-        backbone: timm model name.
-        run_id: the MLflow run that explains it.
-        created: False when an equal detector with equal figures was registered before.
-        aliases: what this run named it: ``challenger``, ``champion``, both or neither.
-        gate: the gate's verdict on the run's candidate; None for other versions.
-        heat_maps: the picture of its evaluation; None without test images.
-    """
-
-    name: str
-    version: str
-    category: str
-    backbone: str
-    run_id: str
-    created: bool
-    aliases: tuple[str, ...] = ()
-    gate: GateReport | None = None
-    heat_maps: Path | None = None
-
-    @property
-    def uri(self) -> str:
-        """``models:/NAME/VERSION``."""
-        return f"models:/{self.name}/{self.version}"
-
-
 def register_run(
-    settings: Settings,
-    finished: Sequence[Finished],
-    *,
-    flow_run_id: str | None = None,
-    candidates: bool | None = None,
+    settings: Settings, finished: Sequence[Finished], *, flow_run_id: str | None = None
 ) -> list[RegisteredModel]:
-    """Register the detectors of one pipeline run.
+    """Register the detectors of one pipeline run, and put its candidates through the gate.
 
-    What an earlier call registered is found by its digest and not logged again. Of each category
-    exactly one version is the candidate (`choose_candidates`): it gets the alias ``challenger`` unless the
-    gate refuses it, and ``champion`` too when the category has none yet. A champion that is there is moved
-    only where the policy in mlflow/gate.yaml promotes by itself. A run beside params.yaml, with
-    its outputs in ``runs/``, gets versions and no alias: it is a try, and no candidate.
+    A run beside params.yaml, with its outputs in ``runs/``, gets versions and no alias: it is a try, and no
+    candidate.
+
+    Raises:
+        ReConPatchError: as `register_detectors` and `nominate_candidates`.
+    """
+    models = register_detectors(settings, finished, flow_run_id=flow_run_id)
+    if finished and is_recorded(finished[0].job.outputs, finished[0].job.project):
+        return nominate_candidates(settings, finished, models)
+    return models
+
+
+def register_detectors(
+    settings: Settings, finished: Sequence[Finished], *, flow_run_id: str | None = None
+) -> list[RegisteredModel]:
+    """Register the detectors of one pipeline run; no alias moves.
+
+    What an earlier call registered is found by its digest and not logged again.
 
     Args:
         settings: parameters of the run.
-        finished: its finished stages ``evaluate``.
+        finished: its finished evaluations.
         flow_run_id: of the Prefect flow run, for lineage.
-        candidates: whether the run's best are candidates; None: where they are params.yaml's outputs.
 
     Returns:
         One entry an evaluation, in their order.
@@ -99,35 +72,11 @@ def register_run(
     with mlflow_errors("a registration"), file_lock(project / ".cache" / "register.lock"):
         experiment = open_experiment(settings.register_.experiment, settings, project)
         models = _register(experiment, evaluations, settings, project, flow_run_id)
-        if candidates is None:
-            candidates = is_recorded(finished[0].job.outputs, project)
-        chosen = choose_candidates(evaluations, settings.register_.candidate_metric) if candidates else []
-        named = [
-            _name_candidate(model, settings, project) if evaluation in chosen else model
-            for evaluation, model in zip(evaluations, models, strict=True)
-        ]
-        for name in sorted({model.name for model in named}):
-            publish_overview(experiment.client, name, view_link(experiment.id))
-        publish_view(experiment, settings.register_.candidate_metric)
+        publish_overview(experiment, [model.name for model in models], settings.register_.candidate_metric)
     return [
         replace(model, heat_maps=evaluation.heat_maps)
-        for evaluation, model in zip(evaluations, named, strict=True)
+        for evaluation, model in zip(evaluations, models, strict=True)
     ]
-
-
-def choose_candidates(evaluations: Sequence[FinishedEvaluation], metric: str) -> list[FinishedEvaluation]:
-    """One evaluation a category: the best by a metric, the earlier one of equals.
-
-    An evaluation without the metric (no labelled defects) stands behind all that have it, so that a
-    category without labels still gets a candidate: that of the first backbone in the parameters.
-    """
-    best: dict[str, tuple[float, FinishedEvaluation]] = {}
-    for evaluation in evaluations:
-        value = evaluation.metrics().get(metric)
-        rank = float("-inf") if value is None else value
-        if evaluation.category not in best or rank > best[evaluation.category][0]:
-            best[evaluation.category] = (rank, evaluation)
-    return [evaluation for _, evaluation in best.values()]
 
 
 def finished_evaluations(settings: Settings, project: Path) -> list[Finished]:
@@ -190,44 +139,24 @@ def _find(experiment: Experiment, evaluation: FinishedEvaluation) -> RegisteredM
     )
 
 
-def _name_candidate(model: RegisteredModel, settings: Settings, project: Path) -> RegisteredModel:
-    gate, aliases = nominate(model.name, model.version, settings=settings, project=project)
-    if gate is not None:
-        _LOG.info("%s: gate: %s", model.uri, _told(gate, aliases))
-    return replace(model, aliases=aliases, gate=gate)
-
-
-def _told(gate: GateReport, aliases: Sequence[str]) -> str:
-    """The outcome, what is behind it, and whether the version is champion now."""
-    findings = gate.broken() or gate.undecided()
-    told = gate.outcome + (f" ({findings})" if findings else "")
-    return f"{told}; it is champion now" if CHAMPION in aliases else told
-
-
 def _verdict(model: RegisteredModel) -> list[str]:
     return [] if model.gate is None else [f"(gate: {model.gate.outcome})"]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Register what `dvc repro` finished; exit status 1 when there is nothing or MLflow refuses."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tasks.registry.register", description="Register finished detectors."
-    )
-    parser.add_argument("--params", type=Path, default=PROJECT / PARAMS)
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    redact_process()
-    try:
-        settings = load_settings(given.params)
-        finished = finished_evaluations(settings, PROJECT)
-        if not finished:
-            raise DataError("no finished evaluation; run `python -m flows.train` or `dvc repro` first")
-        for model in register_run(settings, finished):
-            state = "registered" if model.created else "registered before"
-            print(f"{model.uri} ({model.backbone}): {state}", *model.aliases, *_verdict(model))
-    except ReConPatchError as error:
-        sys.exit(f"register failed: {error}")
+def main(params: Params = None) -> None:
+    """Register the detectors whose evaluation is finished, such as by `dvc repro`.
+
+    Exit status: 0 done, 1 there is none or MLflow refuses, 2 wrong usage.
+    """
+    show_progress()
+    settings = load_settings(params or PROJECT / PARAMS)
+    finished = finished_evaluations(settings, PROJECT)
+    if not finished:
+        raise DataError("no finished evaluation; run `python -m flows.train` or `dvc repro` first")
+    for model in register_run(settings, finished):
+        state = "registered" if model.created else "registered before"
+        print(f"{model.uri} ({model.backbone}): {state}", *model.aliases, *_verdict(model))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "register")

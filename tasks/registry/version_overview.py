@@ -1,26 +1,40 @@
 """The page of a registered model in the MLflow UI: its versions, best first."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from urllib.parse import quote, urlencode
 
-from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from reconpatch.text.markdown import plain_markdown
+from tasks.registry.mlflow_store import Experiment
 
 METRIC = "image_auroc"  # tag of a version, by which they are ordered
 _SHOWN = 10
 _COLUMNS = ("figures", "expected false-reject rate", "seconds an image", "gate", "backbone", "parameters")
 
 
-def publish_overview(client: MlflowClient, model: str, runs: str) -> None:
-    """Write the description of a registered model anew.
+def publish_overview(experiment: Experiment, models: Iterable[str], metric: str) -> None:
+    """Write the descriptions of registered models anew.
 
     Args:
-        client: of the registry.
-        model: its name.
-        runs: link to the runs of all categories.
+        experiment: that holds the runs of all categories.
+        models: their names; each is written once.
+        metric: by which the linked runs are ordered.
     """
-    client.update_registered_model(model, overview(client.search_model_versions(f"name = '{model}'"), runs))
+    client, runs = experiment.client, runs_link(experiment.id, metric)
+    for model in sorted(set(models)):
+        versions = client.search_model_versions(f"name = '{model}'")
+        client.update_registered_model(model, overview(versions, runs))
+
+
+def runs_link(experiment_id: str, metric: str) -> str:
+    """A search of the MLflow UI, relative to the server's address: all detectors, the best first."""
+    search = {
+        "searchFilter": "tags.category != ''",  # detectors, not the parents that hold a pipeline run together
+        "orderByKey": f"metrics.`{metric}`",
+        "orderByAsc": "false",
+    }
+    return f"#/experiments/{experiment_id}/runs?{urlencode(search, quote_via=quote)}"
 
 
 def overview(versions: Sequence[ModelVersion], runs: str) -> str:
@@ -31,7 +45,7 @@ def overview(versions: Sequence[ModelVersion], runs: str) -> str:
     ]
     lines = [
         "Versions, the best image AUROC first [95 % interval by group]. Near figures may be noise: the gate "
-        f"of each says what can be told apart. [Runs of all categories, the best of each first]({runs})",
+        f"of each says what can be told apart. [Runs of all categories, the best first]({runs})",
         "",
         f"| version | {' | '.join(_COLUMNS)} |",
         f"|---{'|---' * len(_COLUMNS)}|",

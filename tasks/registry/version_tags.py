@@ -7,7 +7,8 @@ from typing import Any
 from reconpatch.data.manifest import read_manifest
 from reconpatch.evaluation.evaluation_result import SCORES
 from reconpatch.evaluation.evaluation_set import evaluation_set_digest
-from reconpatch.storage.detector_folder import CALIBRATION, read_training_set
+from reconpatch.storage.detector_config import CALIBRATION
+from reconpatch.storage.detector_folder import read_training_set
 from reconpatch.text.csv_files import read_frame
 from tasks.registry.finished_evaluation import FinishedEvaluation
 from tasks.registry.version_overview import METRIC

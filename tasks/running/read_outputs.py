@@ -16,7 +16,7 @@ from reconpatch.model.modulation import AnyModulation, Identity, Modulation
 from reconpatch.model.patch_extractor import extractor_digest
 from reconpatch.model.weights import find_weights
 from reconpatch.settings import FeatureSettings
-from reconpatch.storage.detector_folder import BackboneReference
+from reconpatch.storage.detector_schema import BackboneReference
 from tasks.running.stage_folders import Job
 
 HEAD = "head.safetensors"

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconpatch.errors import DataError
-from reconpatch.storage.atomic_files import atomic_folder, file_lock, remove_abandoned, write_json
+from reconpatch.storage.atomic_files import atomic_folder, remove_abandoned, write_json
+from reconpatch.storage.file_locks import file_lock
 from tasks.running.content_hashes import hasher_of
 from tasks.running.full_disk import told_of_a_full_disk
 from tasks.running.source_code import refuse_changed_code

@@ -86,9 +86,10 @@ def is_done(folder: Path, stage: Stage, inputs: Inputs, hasher: Hasher) -> bool:
     if record is None or record["digest"] != sha256_json(inputs):
         return False
     try:
-        return hash_outputs(folder, stage, hasher) == record["outputs"]
+        unaltered: bool = hash_outputs(folder, stage, hasher) == record["outputs"]
     except FileNotFoundError:
         return False
+    return unaltered
 
 
 def changed_inputs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reconpatch.calibration.held_out_images import looks_of
+from reconpatch.calibration.held_out_images import image_statistics_of
 from reconpatch.calibration.self_check import warn_of_suspects
 from reconpatch.device import choose_device
 from reconpatch.fit import fit_detector
@@ -34,7 +34,7 @@ def run(job: Job, folder: Path) -> dict[str, float]:
         split=load_split(job),
         modulation=load_modulation(job, bank.dim),
         bank=bank,
-        looks=looks_of(load_manifest(job)),
+        statistics=image_statistics_of(load_manifest(job)),
     )
     write_model(folder / "model", fitted.parts)
     paths = [path.relative_to(job.images).as_posix() for path in images.features.paths]

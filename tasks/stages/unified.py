@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reconpatch.calibration.held_out_images import looks_of
+from reconpatch.calibration.held_out_images import image_statistics_of
 from reconpatch.data.manifest import join_manifests, write_manifest
 from reconpatch.device import limit_threads
 from reconpatch.evaluation.report.figure_style import png_bytes
@@ -32,8 +32,10 @@ def run(job: Job, folder: Path) -> dict[str, float | None]:
     tables = {one.category: load_manifest(one) for one in jobs}
     images = {one.category: load_images(one) for one in jobs}
     backbone = load_backbone_reference(next(iter(images.values())).features, settings.features)
-    looks = {digest: look for table in tables.values() for digest, look in looks_of(table).items()}
-    fitted = fit_categories(images, backbone, settings, looks)
+    statistics = {
+        digest: look for table in tables.values() for digest, look in image_statistics_of(table).items()
+    }
+    fitted = fit_categories(images, backbone, settings, statistics)
     history = fitted.history
     write_unified(folder / "model", fitted.parts)
     _write_data(job, folder / "data")

@@ -17,7 +17,7 @@ from reconpatch import ReConPatch
 from reconpatch.data.probe_cache import ProbeCache
 from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.line.monitoring.prediction_log import read_predictions
-from reconpatch.storage.atomic_files import file_lock
+from reconpatch.storage.file_locks import file_lock
 from reconpatch.unified.unified_detector import fit_unified
 from tasks.operations import batch_scoring as tasks_batch
 from tasks.operations.batch_scoring import Request, score_folder

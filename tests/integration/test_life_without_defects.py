@@ -89,8 +89,8 @@ def test_a_line_of_good_images_alone_is_trained_retrained_promoted_rolled_back_a
         noon = datetime.now(UTC) + timedelta(days=day)
         monkeypatch.setattr("flows.monitor.datetime", _Clock(noon))
         (checked,) = monitor(project=root)
-        assert checked.look is not None
-        assert checked.look.alarm is (day == 2)
+        assert checked.check is not None
+        assert checked.check.alarm is (day == 2)
     assert client.get_model_version(NAME, "1").tags["drift_alarm"].endswith(checked.note)
     assert len(list((root / "drift/line3/line3").glob("alarm-*.json"))) == 1
 

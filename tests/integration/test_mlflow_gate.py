@@ -20,7 +20,8 @@ from tasks.registry.champion_change import hold_model
 from tasks.registry.gate_policy import POLICY
 from tasks.registry.gate_rules import CANNOT_TELL, FAILED, PASSED, REFUSED, UNDECIDED
 from tasks.registry.promotion import read_log, roll_back
-from tasks.registry.register import RegisteredModel, register_run
+from tasks.registry.register import register_run
+from tasks.registry.registered_model import RegisteredModel
 from tasks.stages.evaluate import write_evaluation
 
 NAME = "reconpatch-tiny-nut"

@@ -11,7 +11,7 @@ from waiting import PATIENCE
 from flows.promote import watch_once
 from reconpatch.errors import ModelError, ReConPatchError, SettingsError
 from reconpatch.settings import Settings
-from reconpatch.storage.atomic_files import file_lock
+from reconpatch.storage.file_locks import file_lock
 from tasks.registry import champion_change, promotion
 from tasks.registry.gate_policy import load_policy
 from tasks.registry.gate_rules import FAILED, PASSED, GateReport, RuleResult

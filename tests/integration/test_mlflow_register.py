@@ -12,8 +12,9 @@ from reconpatch.errors import ReConPatchError
 from reconpatch.settings import load_settings
 from reconpatch.storage.atomic_files import sha256_json
 from tasks.registry import mlflow_runs
+from tasks.registry.candidates import choose_candidates
 from tasks.registry.finished_evaluation import FinishedEvaluation
-from tasks.registry.register import choose_candidates, register_run
+from tasks.registry.register import register_run
 
 NAME = "reconpatch-tiny-nut"
 

@@ -12,13 +12,13 @@ import tasks.operations.drift_monitor
 from flows import monitor as flow
 from flows.support.flow_failures import FlowFailedError
 from reconpatch.errors import DataError
-from reconpatch.line.monitoring.drift_checks import Look
+from reconpatch.line.monitoring.drift_checks import DriftCheck
 from reconpatch.settings import Settings
 from tasks.operations.drift_monitor import Checked
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("prefect_server")]
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
-LOOK = Look(
+CHECK = DriftCheck(
     NOW, NOW - timedelta(hours=2), NOW, "reconpatch-demo-nut/3", 40, 90, 0.01, 0.001, {"score": 0.002}, 0.1
 )
 
@@ -48,8 +48,8 @@ def test_an_alarm_is_an_event_and_by_policy_starts_a_retrain(project, monkeypatc
     def check(_settings, category, _project, *, now, announce):
         assert now.tzinfo is not None
         if category == "bolt":
-            return Checked(category, "no drift", replace(LOOK, p_value=0.5), project / "picture.png")
-        found = Checked(category, "drifted", LOOK, project / "picture.png")
+            return Checked(category, "no drift", replace(CHECK, p_value=0.5), project / "picture.png")
+        found = Checked(category, "drifted", CHECK, project / "picture.png")
         announce(found)
         return found
 

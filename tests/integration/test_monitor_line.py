@@ -58,11 +58,11 @@ def test_the_champions_predictions_are_compared_with_what_it_said_of_its_held_ou
     now = datetime.now(UTC)
     predict("monday", 110)
     first = check_drift(run.settings(), "nut", project, now=now + timedelta(days=1))
-    assert first.look is not None
-    assert (first.look.reference, first.look.window, first.look.alarm) == (20, 30, False)
+    assert first.check is not None
+    assert (first.check.reference, first.check.window, first.check.alarm) == (20, 30, False)
     predict("tuesday", 150)
     second = check_drift(run.settings(), "nut", project, now=now + timedelta(days=2))
-    assert second.look is not None
-    assert second.look.alarm
+    assert second.check is not None
+    assert second.check.alarm
     assert second.picture is not None
     assert second.picture.read_bytes().startswith(b"\x89PNG")

@@ -16,9 +16,9 @@ from mlflow import MlflowClient
 
 from reconpatch import ReConPatch
 from reconpatch.settings import Settings
+from tasks.registry.champion_history import champion_of, former_champions
 from tasks.registry.gate_policy import POLICY
 from tasks.registry.promotion import read_log, reconcile
-from tasks.registry.promotion_log import champion_of, former_champions
 from tasks.running.stage_folders import PROJECT
 
 NAME = "reconpatch-tiny-nut"

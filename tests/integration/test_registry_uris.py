@@ -14,7 +14,7 @@ from reconpatch import ReConPatch
 from reconpatch.cli import app
 from reconpatch.data.manifest import build_manifest
 from reconpatch.evaluation.evaluate import evaluate
-from reconpatch.storage import detector_folder
+from reconpatch.storage import detector_config
 from tasks.operations.batch_scoring import Request, score_folder
 from tasks.registry.register import register_run
 
@@ -35,7 +35,7 @@ def registered(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) 
         other = shutil.copytree(detector, root / "other")
         config = json.loads((other / "config.json").read_text())
         (other / "config.json").write_text(json.dumps(config | {"schema_version": 99}))
-        patched.setattr(detector_folder, "SCHEMA_VERSION", 99)  # as the library that wrote it has it
+        patched.setattr(detector_config, "SCHEMA_VERSION", 99)  # as the library that wrote it has it
         later = PipelineRun(root, other, images)
         assert register_run(run.settings(), [later.finish()])[0].version == "2"
         patched.undo()

@@ -24,7 +24,7 @@ from processes import free_port
 from waiting import wait_for
 
 from reconpatch.settings import load_settings
-from reconpatch.storage.atomic_files import file_lock
+from reconpatch.storage.file_locks import file_lock
 from tasks.registry.champion import champion_folder, find_champion
 from tasks.registry.lineage_tags import data_hash
 from tasks.running.content_hashes import Hasher

@@ -82,7 +82,8 @@ def test_a_change_during_the_flow_makes_the_commit_refuse(
             shutil.copy(image.with_name("001.png"), image)
         return []
 
-    monkeypatch.setattr("tasks.registry.register.register_run", edit)
+    monkeypatch.setattr("tasks.registry.register.register_detectors", edit)
+    monkeypatch.setattr("tasks.registry.candidates.nominate_candidates", lambda *_: [])
     named = {"parameter": "modulation.alpha", "source file": "reconpatch/training", "image": "data"}
     with pytest.raises(FlowFailedError, match="nothing was recorded with DVC") as caught:
         train(project=project.root)
@@ -145,7 +146,8 @@ def test_the_results_go_to_git_after_dvc_when_asked_for(
     finished.folder.mkdir(parents=True)
     (finished.folder / "metrics.json").write_text("{}")
     monkeypatch.setattr("flows.train.run_stages", lambda *_: ([finished], []))
-    monkeypatch.setattr("tasks.registry.register.register_run", lambda *_, **__: [])
+    monkeypatch.setattr("tasks.registry.register.register_detectors", lambda *_, **__: [])
+    monkeypatch.setattr("tasks.registry.candidates.nominate_candidates", lambda *_: [])
     monkeypatch.setattr(
         "flows.support.register_and_commit.commit_stages",
         lambda _, root: (root / "dvc.lock").write_text("stages: {}"),

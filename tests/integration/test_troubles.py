@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 import flows.support.register_and_commit as closing
-from flows.retrain import look, retrain
+from flows.retrain import image_changes, retrain
 from flows.train import train
 
 NAME = "reconpatch-tiny-plain"
@@ -28,7 +28,7 @@ def _versions(root: Path) -> list[str]:
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries without their waits."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    for one in (closing.register, closing.commit, look):
+    for one in (closing.register, closing.commit, image_changes):
         monkeypatch.setattr(one, "retry_delay_seconds", 0)
 
 
@@ -57,14 +57,14 @@ def test_an_mlflow_that_is_away_a_locked_dvc_a_lost_file_and_a_full_disk(
 
     import tasks.registry.register as registration
 
-    register_run, commit_stages = registration.register_run, closing.commit_stages
+    register_detectors, commit_stages = registration.register_detectors, closing.commit_stages
 
     def register_late(*given, **named):
         tries["register"] += 1
         with pytest.MonkeyPatch.context() as away:
             if tries["register"] == 1:
                 away.setenv("MLFLOW_TRACKING_URI", NOWHERE)
-            return register_run(*given, **named)
+            return register_detectors(*given, **named)
 
     def commit_late(*given):
         tries["commit"] += 1
@@ -76,7 +76,7 @@ def test_an_mlflow_that_is_away_a_locked_dvc_a_lost_file_and_a_full_disk(
         finally:
             lock.unlink(missing_ok=True)
 
-    monkeypatch.setattr(registration, "register_run", register_late)
+    monkeypatch.setattr(registration, "register_detectors", register_late)
     monkeypatch.setattr(closing, "commit_stages", commit_late)
     (outcome,) = retrain(project=root)
     assert tries == {"register": 2, "commit": 2}

@@ -15,8 +15,10 @@ from tasks.registry import promotion_log
 from tasks.registry.champion_change import HeldModel
 from tasks.registry.mend_log import mend_log
 from tasks.registry.promotion import promote_version, read_log, reconcile, roll_back
-from tasks.registry.promotion_log import EXPERIMENT, Entry, PromotionLog
+from tasks.registry.promotion_event import Entry
+from tasks.registry.promotion_log import EXPERIMENT, PromotionLog
 from tasks.running.stage_folders import PROJECT
+from tasks.running.typer_commands import run_command
 
 NAME = "reconpatch-tiny-nut"
 
@@ -172,19 +174,19 @@ def test_a_forked_log_is_mended_by_one_more_event_and_nothing_is_rewritten(
     assert len(before) == 2
 
     monkeypatch.setattr(command, "PROJECT", copies.one["project"])
-    monkeypatch.setattr(command, "read_params", lambda _: copies.one["settings"])
-    command.main(["--model", NAME, "--mend-log", "--dry-run"])
+    monkeypatch.setattr(command, "read_params", lambda: copies.one["settings"])
+    run_command(command.main, "promote", ["--model", NAME, "--mend-log", "--dry-run"])
     said = capsys.readouterr().out
     assert "event 1 is there 2 times" in said
     assert "without --dry-run" in said
     assert copies.runs == before
-    command.main(["--model", NAME, "--mend-log"])
+    run_command(command.main, "promote", ["--model", NAME, "--mend-log"])
     assert "mend: 1 to 1" in capsys.readouterr().out
     after = copies.runs
     assert {run: after[run] for run in before} == before
     assert len(after) == 3
     assert mend_log(NAME, dry_run=False, **copies.two) == []
-    command.main(["--model", NAME, "--mend-log"])
+    run_command(command.main, "promote", ["--model", NAME, "--mend-log"])
     assert "nothing to mend" in capsys.readouterr().out
 
     promote_version(NAME, "2", "goes on", **copies.two)

@@ -15,7 +15,7 @@ from reconpatch import load
 from reconpatch.integrations.mlflow_lineage import trace
 from reconpatch.settings import load_settings
 from reconpatch.unified.unified_detector import Unified
-from tasks.registry.gate_check import judge_version
+from tasks.registry.gate_check import run_gate
 from tasks.registry.gate_policy import load_policy
 from tasks.registry.reevaluate import reevaluate
 
@@ -97,7 +97,7 @@ def test_one_model_of_all_is_fitted_evaluated_recorded_registered_and_used(
     assert json.loads(done.stdout.splitlines()[-1]) == pytest.approx(scores, abs=1e-4)
 
     settings = load_settings(project.root / "params.yaml")
-    report = judge_version(client, NAME, "1", "1", load_policy(project.root), settings, project.root)
+    report = run_gate(client, NAME, "1", "1", load_policy(project.root), settings, project.root)
     findings = {result.rule: result.finding for result in report.results}
     assert not any("not comparable" in finding for finding in findings.values()), findings
     assert any("times the champion's" in rule and " s and " in finding for rule, finding in findings.items())

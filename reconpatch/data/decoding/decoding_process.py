@@ -3,7 +3,6 @@
 It imports little, so that it starts quickly, and it does not outlive the process that started it.
 """
 
-import fcntl
 import json
 import os
 import resource
@@ -101,6 +100,10 @@ def main(descriptor: int) -> None:
 
 def _die_with_parent() -> None:
     """Let the kernel end this process when the parent is gone, whatever library it is in at that time."""
+    try:
+        import fcntl
+    except ImportError:  # without it the process ends when it asks for its next job
+        return
     for number in (signal.SIGPROF, signal.SIGIO):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGPROF, signal.SIGIO))

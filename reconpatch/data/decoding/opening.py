@@ -6,7 +6,6 @@ its kind, place and size are those of the held file. A FIFO is never waited for.
 """
 
 import errno
-import fcntl
 import os
 import stat
 import sys
@@ -67,6 +66,7 @@ def read_below(root: Path, path: Path, admit: Callable[[int], None]) -> bytes:
 
 
 if sys.platform == "darwin":
+    import fcntl
 
     @contextmanager
     def _held(path: Path) -> Iterator[int]:

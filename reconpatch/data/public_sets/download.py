@@ -13,7 +13,8 @@ from urllib.request import Request, urlopen
 
 from reconpatch.errors import DataError
 from reconpatch.progress import track
-from reconpatch.storage.atomic_files import file_lock, sha256_file
+from reconpatch.storage.atomic_files import sha256_file
+from reconpatch.storage.file_locks import file_lock
 
 _CHUNK = 1 << 20
 _MOST_BYTES = 64 << 30

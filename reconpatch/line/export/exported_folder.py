@@ -24,7 +24,7 @@ from reconpatch.line.export.formats.format_registry import find_format
 from reconpatch.line.export.parity import Parity, compare
 from reconpatch.model.preprocess import prepare_image
 from reconpatch.storage.atomic_files import atomic_folder, write_json
-from reconpatch.storage.detector_folder import model_settings
+from reconpatch.storage.detector_settings import model_settings
 
 DETECTOR, PARITY = "detector.json", "parity.json"
 # Of the threshold: what float arithmetic in another order may change a score by.

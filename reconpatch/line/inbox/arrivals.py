@@ -21,7 +21,7 @@ from reconpatch.storage.atomic_files import sha256_json
 _LOG = logging.getLogger(__name__)
 UNREADABLE, DUPLICATE, SUSPICIOUS, REJECTED = "unreadable", "duplicate", "suspicious", "rejected"
 FLAGGED = "flagged"  # it joined, and a person should look at it
-AWAITS_VERDICT = (SUSPICIOUS, FLAGGED)
+AWAITS_REVIEW = (SUSPICIOUS, FLAGGED)
 EVALUATION, CALIBRATION = "evaluation", "calibration"
 
 
@@ -138,18 +138,18 @@ def draw_lot(arrivals: Sequence[Arrival], known: pd.DataFrame, share: float) -> 
     return drawn
 
 
-def judge_arrivals(
+def find_refusals(
     arrivals: Sequence[Arrival],
     known: pd.DataFrame,
     held_out: Set[str],
-    verdicts: pd.DataFrame,
+    reviews: pd.DataFrame,
     suspicions: Mapping[str, Refusal],
     bits: int,
     lot: Sequence[bool],
 ) -> list[Refusal | None]:
-    """Decide about each arrival; the first reason that applies, None where it may join.
+    """Why each arrival may not join: the first reason that applies; None where it may join.
 
-    A person's verdict ``good`` overrules a suspicion and nothing else: what is evaluated or calibrated with
+    A person's review ``good`` overrules a suspicion and nothing else: what is evaluated or calibrated with
     is never trained on. No suspicion keeps an image out of the calibration lot: good parts that score high
     would be missed there, and the threshold would reject more good parts than it promises.
 
@@ -157,7 +157,7 @@ def judge_arrivals(
         arrivals: what lies in the inbox.
         known: manifest of the category as it is.
         held_out: content hashes of the images that the champion was calibrated with.
-        verdicts: what `read_reviews` returned.
+        reviews: what `read_reviews` returned.
         suspicions: by content hash, why the champion finds an image suspicious.
         bits: the most that perceptual hashes of near copies differ in.
         lot: (N,) whether each is of the calibration lot, as `draw_lot` says.
@@ -169,7 +169,7 @@ def judge_arrivals(
         name: _Reserved.of(rows, arrivals, bits)
         for name, rows in ((EVALUATION, kept[~train]), (CALIBRATION, kept[train & calibrates]))
     }
-    said = {row.image_sha256: (str(row.verdict), str(row.who)) for row in verdicts.itertuples()}
+    said = {row.image_sha256: (str(row.verdict), str(row.who)) for row in reviews.itertuples()}
     paths = dict(zip(kept.loc[train, "sha256"], kept.loc[train, "path"], strict=True))
     refusals: list[Refusal | None] = []
     for place, arrival in enumerate(arrivals):
@@ -191,18 +191,18 @@ def judge_arrivals(
 def flag_arrivals(
     arrivals: Sequence[Arrival],
     refusals: Sequence[Refusal | None],
-    verdicts: pd.DataFrame,
+    reviews: pd.DataFrame,
     suspicions: Mapping[str, Refusal],
 ) -> list[Refusal | None]:
     """Why a person should look at arrivals that join although they were found suspicious; else None.
 
     Args:
         arrivals: what lies in the inbox.
-        refusals: (N,) what `judge_arrivals` returned.
-        verdicts: what `read_reviews` returned; what is judged already needs no look.
+        refusals: (N,) what `find_refusals` returned.
+        reviews: what `read_reviews` returned; what was reviewed needs no second look.
         suspicions: by content hash, why the champion finds an image suspicious.
     """
-    judged = set(verdicts["image_sha256"])
+    judged = set(reviews["image_sha256"])
     flags: list[Refusal | None] = []
     for arrival, refusal in zip(arrivals, refusals, strict=True):
         digest = str(arrival.probe.sha256)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 from sklearn.covariance import ledoit_wolf_shrinkage
 
-from reconpatch.calibration.held_out_images import LOOKS, with_looks
+from reconpatch.calibration.held_out_images import IMAGE_STATISTICS, with_image_statistics
 from reconpatch.errors import DataError
 
 _FIRST = 999  # deals of a first look, which spares the many where nothing stands out
@@ -83,8 +83,8 @@ def find_drift(
     before, after = _one_a_group(reference, seed), _one_a_group(timed, seed).sort_values("latest")
     if min(len(before), len(after)) < _FEWEST:
         raise DataError(
-            f"drift: {len(before)} held-out and {len(after)} new groups of known {', '.join(LOOKS)}; each "
-            f"side needs {_FEWEST}"
+            f"drift: {len(before)} held-out and {len(after)} new groups of known "
+            f"{', '.join(IMAGE_STATISTICS)}; each side needs {_FEWEST}"
         )
     statistics = _statistics(pd.concat([before, after], ignore_index=True))
     ends = [len(after)]
@@ -98,8 +98,8 @@ def find_drift(
 
 
 def _one_a_group(table: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """One image a group, of known looks: a mean over a larger group would vary less, which is no drift."""
-    return with_looks(table).sample(frac=1, random_state=seed).drop_duplicates("group")
+    """One image a group: a mean over a larger group would vary less, which is no drift."""
+    return with_image_statistics(table).sample(frac=1, random_state=seed).drop_duplicates("group")
 
 
 def _statistics(rows: pd.DataFrame) -> dict[str, _Statistic]:
@@ -121,7 +121,7 @@ def _statistics(rows: pd.DataFrame) -> dict[str, _Statistic]:
         "highest scores": _Statistic(_far_out(score), "upper"),
         "oddest images": _Statistic(_far_out(_shares(odd)), "upper"),
         "embedding": _Statistic(embedding.main()),
-        **{name: _Statistic(norm.ppf(_shares(rows[name]))[:, None]) for name in LOOKS},
+        **{name: _Statistic(norm.ppf(_shares(rows[name]))[:, None]) for name in IMAGE_STATISTICS},
     }
     if rows["is_anomalous"].notna().all():
         found["rejects"] = _Statistic(rows["is_anomalous"].to_numpy(float)[:, None], "upper")

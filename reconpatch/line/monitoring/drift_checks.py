@@ -3,13 +3,16 @@
 Checks share a week's false-alarm rate by time: one that comes h hours after the one before spends h of the
 week's 168. However many there are, and whether they overlap or not, their levels add up to the rate a week.
 A line with few images is checked rarely and at a high level, one with many every hour at a low one.
+Libraries weighed: evidently gives each report its own level, so false alarms grow with the number of reports;
+alibi-detect states a run length in single images, and its licence (BSL 1.1) is not open.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from reconpatch.errors import DataError
 from reconpatch.storage.atomic_files import write_json
@@ -20,7 +23,7 @@ _KEPT = 5_000  # half a year of hourly checks
 
 
 @dataclass(frozen=True)
-class Look:
+class DriftCheck:
     """One check.
 
     Attributes:
@@ -58,51 +61,45 @@ class Look:
         return min(self.shifts, key=self.shifts.__getitem__)
 
 
-def next_level(rate: float, looks: Sequence[Look], first: datetime, now: datetime) -> float | None:
+_CHECKS = TypeAdapter(list[DriftCheck])
+
+
+def next_level(rate: float, checks: Sequence[DriftCheck], first: datetime, now: datetime) -> float | None:
     """The level of a check that is made now.
 
     Args:
         rate: false alarms a week, in (0, 1).
-        looks: the checks so far, oldest first.
+        checks: the checks so far, oldest first.
         first: time of the first image ever compared, which the first check counts from.
         now: time with its zone.
 
     Returns:
         At most ``rate``; None where it is too early for another check.
     """
-    if not looks:
+    if not checks:
         return rate * (min(max(now - first, timedelta(hours=1)), WEEK) / WEEK)
-    passed = now - looks[-1].time
+    passed = now - checks[-1].time
     return None if passed < CLOSEST else rate * (min(passed, WEEK) / WEEK)
 
 
-def read_looks(path: Path) -> list[Look]:
+def read_drift_checks(path: Path) -> list[DriftCheck]:
     """The checks so far, oldest first; none where there is no file.
 
     Raises:
         DataError: the file holds something else.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return [
-            Look(
-                **{**one, **{name: datetime.fromisoformat(one[name]) for name in ("time", "since", "until")}}
-            )
-            for one in values
-        ]
+        return _CHECKS.validate_json(path.read_bytes())
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]  # pydantic's has several lines
         raise DataError(
-            f"{path}: holds no checks for drift ({error}); move it away, and the checks begin anew"
+            f"{path}: holds no checks for drift ({reason}); move it away, and the checks begin anew"
         ) from None
 
 
-def append_look(path: Path, look: Look) -> None:
+def append_drift_check(path: Path, check: DriftCheck) -> None:
     """Add a check; the latest 5,000 are kept."""
-    kept = [*read_looks(path), look][-_KEPT:]
-    values = [
-        {**asdict(one), **{name: getattr(one, name).isoformat() for name in ("time", "since", "until")}}
-        for one in kept
-    ]
-    write_json(path, values)
+    kept = [*read_drift_checks(path), check][-_KEPT:]
+    write_json(path, _CHECKS.dump_python(kept, mode="json"))

@@ -10,7 +10,7 @@ from reconpatch.errors import ModelError, SettingsError
 from reconpatch.fitted_detector import FittedDetector
 from reconpatch.loading import load
 from reconpatch.storage.atomic_files import sha256_file
-from reconpatch.storage.detector_folder import CONFIG
+from reconpatch.storage.detector_config import CONFIG
 
 _SCHEME = "models:/"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")

@@ -24,7 +24,7 @@ class Metrics:
         )
         self.waiting = Gauge("reconpatch_waiting_images", "Images that wait", registry=registry)
         self.reviews = Counter(
-            "reconpatch_reviews", "Verdicts of people", ("category", "verdict"), registry=registry
+            "reconpatch_reviews", "Reviews of people", ("category", "verdict"), registry=registry
         )
         self.model = Gauge(
             "reconpatch_model_info", "1: the detector in use", ("category", "version"), registry=registry

@@ -13,7 +13,15 @@ from reconpatch.line.server.image_intake import TooLargeError, Upload
 from reconpatch.line.server.multipart_form import read_form
 from reconpatch.line.server.prediction_queue import OverloadedError
 from reconpatch.line.server.recent_images import RecentImage
-from reconpatch.line.server.schemas import Categories, Category, ImageResult, Paths, Results, Status, Verdict
+from reconpatch.line.server.schemas import (
+    Categories,
+    Category,
+    ImageResult,
+    Paths,
+    Results,
+    ReviewRequest,
+    Status,
+)
 from reconpatch.line.server.served_category import Slot
 from reconpatch.line.server.server_state import ServerState
 
@@ -104,22 +112,22 @@ def make_router(state: ServerState) -> APIRouter:
         return _file(await asyncio.to_thread(found.map_npy), "application/octet-stream")
 
     @router.post("/api/images/{identifier}/review")
-    async def review(identifier: str, verdict: Verdict) -> ImageResult:
-        """Append a person's verdict to the review table."""
+    async def review(identifier: str, request: ReviewRequest) -> ImageResult:
+        """Append a person's review to the review table."""
         result = _recent(state, identifier).result
         row = Review(
             image_sha256=result.sha256,
-            verdict=verdict.verdict,
-            who=verdict.who.strip(),
+            verdict=request.verdict,
+            who=request.who.strip(),
             model_version=result.model_version,
         )
         try:
             await asyncio.to_thread(append_review, state.options.reviews, row)
         except DataError as error:
             raise HTTPException(507, str(error)) from None
-        state.recent.review(identifier, verdict.verdict)
-        state.metrics.reviews.labels(result.category, verdict.verdict).inc()
-        return result.model_copy(update={"review": verdict.verdict})
+        state.recent.review(identifier, request.verdict)
+        state.metrics.reviews.labels(result.category, request.verdict).inc()
+        return result.model_copy(update={"review": request.verdict})
 
     @router.get("/health")
     async def health(response: Response) -> Status:

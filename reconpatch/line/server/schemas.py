@@ -97,8 +97,8 @@ def _check_name(who: str) -> str:
     return who
 
 
-class Verdict(_Request):
-    """What a person says of an image."""
+class ReviewRequest(_Request):
+    """A person's review of an image."""
 
     verdict: Literal["good", "bad"] = Field(description="of the part, not of the picture")
     who: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S"), AfterValidator(_check_name)]

@@ -64,7 +64,7 @@ class ServerOptions:
         port: 0 takes a free one.
         api_key: what requests must carry; None asks for none.
         allowed_root: folder that images may be named in by path; None: paths are refused.
-        reviews: the review table that verdicts are appended to, by default the one that ingest reads.
+        reviews: the review table that people's reviews are appended to, by default the one that ingest reads.
         log: folder of the prediction log; None: predictions are not logged.
         recent: images that are kept in memory to be looked at and judged.
         batch: most images that the detector is given at once.

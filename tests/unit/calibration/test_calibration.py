@@ -1,12 +1,8 @@
-import json
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from reconpatch.calibration.calibration import Calibration, calibrate_scores
+from reconpatch.calibration.calibration import calibrate_scores
 from reconpatch.errors import DataError, SettingsError
-from reconpatch.storage.atomic_files import dump_json
 
 
 def _scores(n, seed=0):
@@ -49,13 +45,6 @@ def test_a_wide_rate_is_never_above_the_review_rate():
 def test_default_rate():
     assert calibrate_scores(_scores(20), _scores(50), _scores(20)).threshold.false_reject_rate == 1 / 21
     assert calibrate_scores(_scores(300), _scores(50), _scores(300)).threshold.false_reject_rate == 0.01
-
-
-@pytest.mark.parametrize("carried_over", [False, True])
-def test_json_round_trip_is_exact(carried_over):
-    made = calibrate_scores(_scores(33), _scores(400, seed=1), _scores(33, seed=2), false_reject_rate=0.1)
-    calibration = replace(made, carried_over=carried_over)
-    assert Calibration.from_dict(json.loads(dump_json(calibration.to_dict()))) == calibration
 
 
 @pytest.mark.parametrize(

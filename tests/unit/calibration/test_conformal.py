@@ -1,13 +1,11 @@
 """Conformal prediction by groups against the definition, one image at a time."""
 
-import json
-
 import numpy as np
 import pytest
 
 from reconpatch.calibration.conformal import NominalScores
 from reconpatch.calibration.threshold import conformal_threshold
-from reconpatch.errors import DataError, ModelError, SettingsError
+from reconpatch.errors import DataError, SettingsError
 
 SCORES = [1.0, 4.0, 2.0, 6.0, 5.0, 3.0]
 GROUPS = ["a", "a", "b", "b", "b", "c"]
@@ -91,22 +89,6 @@ def test_a_rate_counts_groups_and_not_images():
     with pytest.raises(SettingsError, match=r"20 held-out groups .* hold out 99 or more"):
         conformal_threshold(NominalScores.from_scores(scores, groups), 0.01)
     assert conformal_threshold(NominalScores.from_scores(scores, groups)).n == 20
-
-
-def test_json_round_trip_is_exact():
-    nominal = NominalScores.from_scores(np.random.default_rng(3).random(20), ["a", "b"] * 10)
-    assert NominalScores.from_dict(json.loads(json.dumps(nominal.to_dict()))) == nominal
-
-
-@pytest.mark.parametrize(
-    "values",
-    [{}, {"values": [1.0], "weights": []}, {"values": [2.0, 1.0], "weights": [1.0, 1.0]},
-     {"values": [], "weights": []}, {"values": [1.0], "weights": [0.0]}, {"values": "x", "weights": [1.0]},
-     {"values": [float("nan")], "weights": [1.0]}],
-)  # fmt: skip
-def test_wrong_json(values):
-    with pytest.raises(ModelError, match="nominal scores"):
-        NominalScores.from_dict(values)
 
 
 def test_groups_must_be_one_each():

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from reconpatch import ReConPatch, fit
-from reconpatch.calibration.calibration import Calibration
 from reconpatch.errors import SettingsError
 
 PARAMS = {
@@ -52,7 +51,6 @@ def test_every_image_is_scored_once_by_a_detector_that_does_not_know_it(folder, 
     assert min(detector.calibration.nominal.values) > 0.01
     calibration = detector.calibration
     assert (calibration.method, calibration.threshold.n) == ("crossfit", 20)
-    assert Calibration.from_dict(calibration.to_dict()) == calibration
     assert len(detector.parts.bank) == round(0.2 * 20 * 64)
 
 

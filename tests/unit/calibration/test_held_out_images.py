@@ -6,10 +6,10 @@ from PIL import Image
 
 from reconpatch import ReConPatch
 from reconpatch.calibration import held_out_images
-from reconpatch.calibration.held_out_images import held_out_table, looks_of, read_held_out
+from reconpatch.calibration.held_out_images import held_out_table, image_statistics_of, read_held_out
 from reconpatch.data.images import probe_image
 from reconpatch.errors import ModelError
-from reconpatch.storage.detector_folder import HELD_OUT
+from reconpatch.storage.detector_config import HELD_OUT
 
 PARAMS = {
     "features.image_size": 64,
@@ -49,7 +49,8 @@ def test_they_are_those_that_fit_nothing_scored_by_the_detector_that_ships(
         assert row["score"] == pytest.approx(seen.score)
         np.testing.assert_array_equal(row["embedding"], seen.embedding)
         probe = probe_image(paths[row["image_sha256"]])
-        assert tuple(row[list(held_out_images.LOOKS)]) == (probe.brightness, probe.contrast, probe.sharpness)
+        statistics = tuple(row[list(held_out_images.IMAGE_STATISTICS)])
+        assert statistics == (probe.brightness, probe.contrast, probe.sharpness)
 
 
 def test_an_update_that_cannot_calibrate_anew_has_none_and_says_of_whom_the_old_ones_were(
@@ -64,7 +65,7 @@ def test_an_update_that_cannot_calibrate_anew_has_none_and_says_of_whom_the_old_
     again = ReConPatch.of_parts(detector.parts, device="cpu", threads=1)
     again.update([new], earlier=images)
     assert set(again.calibration.held_out["image_sha256"]) == set(again.training_set.holdout)
-    assert again.calibration.held_out[list(held_out_images.LOOKS)].notna().all(axis=None)
+    assert again.calibration.held_out[list(held_out_images.IMAGE_STATISTICS)].notna().all(axis=None)
 
 
 def test_crossfitted_scores_are_none_of_the_detector_that_ships(images) -> None:
@@ -80,7 +81,7 @@ def test_of_very_many_a_sample_that_no_order_changes(monkeypatch) -> None:
     turned = held_out_table(*(one[::-1] for one in given[:4]), given[4])
     assert list(table["image_sha256"]) == list(turned["image_sha256"]) == ["a", "b", "c"]
     assert list(table["score"]) == [4.0, 3.0, 2.0]
-    assert looks_of(table) == {"a": (1.0, 2.0, 3.0)}
+    assert image_statistics_of(table) == {"a": (1.0, 2.0, 3.0)}
 
 
 def test_a_damaged_table_is_one_clear_error(detector, tmp_path) -> None:

@@ -1,11 +1,9 @@
-import json
-
 import numpy as np
 import pytest
 from scipy.stats import beta
 
-from reconpatch.calibration.threshold import Threshold, conformal_threshold
-from reconpatch.errors import DataError, ModelError, SettingsError
+from reconpatch.calibration.threshold import conformal_threshold
+from reconpatch.errors import DataError, SettingsError
 
 
 @pytest.mark.parametrize(
@@ -81,18 +79,6 @@ def test_rate_out_of_range(rate):
         conformal_threshold(np.arange(10), rate)
 
 
-def test_json_keeps_every_digit():
-    threshold = conformal_threshold(np.random.default_rng(0).random(37))
-    assert Threshold.from_dict(json.loads(json.dumps(threshold.to_dict()))) == threshold
-
-
-@pytest.mark.parametrize("change", [{"value": None}, {"interval": [0.1]}, {"interval": 3}, {"n": "many"}])
-def test_wrong_json(change):
-    values = conformal_threshold(np.arange(5)).to_dict() | change
-    with pytest.raises(ModelError, match="threshold"):
-        Threshold.from_dict(values)
-
-
 def test_least_rate_takes_the_largest_score_for_every_n():
     for n in range(1, 400):
         assert conformal_threshold(np.arange(n), 1 / (n + 1)).value == n - 1
@@ -145,11 +131,3 @@ def test_ties_only_lower_the_rate():
 def test_order_and_shape_of_the_scores_do_not_matter():
     scores = np.random.default_rng(1).normal(size=40).astype(np.float32)
     assert conformal_threshold(scores.reshape(8, 5), 0.1) == conformal_threshold(np.sort(scores)[::-1], 0.1)
-
-
-@pytest.mark.parametrize("absent", ["value", "false_reject_rate", "n", "interval"])
-def test_each_missing_value_is_named(absent):
-    values = conformal_threshold(np.arange(5)).to_dict()
-    del values[absent]
-    with pytest.raises(ModelError, match=f"KeyError.*{absent}"):
-        Threshold.from_dict(values)

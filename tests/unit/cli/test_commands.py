@@ -130,7 +130,7 @@ def test_data_check(run, category, spoiled, tmp_path):
     assert done.out.splitlines()[-1] == "spoiled: 12 images, 1 problem, FAILED"
 
 
-def test_verdicts_on_images_and_what_waits_for_them(run, model, category, tmp_path):
+def test_reviews_of_images_and_what_waits_for_them(run, model, category, tmp_path):
     from reconpatch.data.reviews import read_reviews
 
     table, image, defect = tmp_path / "r.jsonl", category / "test/good/0.png", category / "test/hole/1.png"
@@ -139,7 +139,7 @@ def test_verdicts_on_images_and_what_waits_for_them(run, model, category, tmp_pa
     done = run("data", "review", "bad", image, defect, "--who", "Ann", "--reviews", table)
     assert done.status == 0
     assert done.out.splitlines() == [
-        f"{image}: bad", f"{defect}: bad", f"2 verdicts in {table}; the next ingest acts on them",
+        f"{image}: bad", f"{defect}: bad", f"2 reviews in {table}; the next ingest acts on them",
     ]  # fmt: skip
     assert read_reviews(table)["who"].tolist() == ["Ann", "Ann"]
     assert run("data", "review", "fine", image, "--reviews", table).status == 2
@@ -189,7 +189,7 @@ def test_one_look_judges_all_that_waits_but_what_is_named(run, tmp_path):
         (aside / f"{name}.png.json").write_text(json.dumps(record))
     append_review(table, Review(image_sha256=digests["e"], verdict="bad", who="Bob"))
     listed = run("data", "quarantine", tmp_path / "aside", "--reviews", table)
-    assert "3 of them wait for a verdict" in listed.out
+    assert "3 of them wait for a review" in listed.out
     assert len(read_reviews(table)) == 1
 
     judged = ("data", "quarantine", aside, "--judge", "good", "--who", "Ann", "--reviews", table)
@@ -197,7 +197,7 @@ def test_one_look_judges_all_that_waits_but_what_is_named(run, tmp_path):
     assert len(read_reviews(table)) == 1
     done = run(*judged, "--but", aside / "b.png")
     assert done.status == 0
-    assert done.out.splitlines()[-1] == f"2 verdicts by Ann in {table}; the next ingest acts on them"
+    assert done.out.splitlines()[-1] == f"2 reviews by Ann in {table}; the next ingest acts on them"
     said = read_reviews(table).set_index("image_sha256")
     assert said[["verdict", "who"]].T.to_dict("list") == {
         digests["a"]: ["good", "Ann"], digests["c"]: ["good", "Ann"], digests["e"]: ["bad", "Bob"],
@@ -205,7 +205,7 @@ def test_one_look_judges_all_that_waits_but_what_is_named(run, tmp_path):
     assert said.loc[digests["a"], "model_version"] == "m/1"
     assert said["when"].notna().all()
     done = run(*judged)
-    assert done.out.splitlines()[-1].startswith("1 verdict by Ann")
+    assert done.out.splitlines()[-1].startswith("1 review by Ann")
 
 
 def test_check_and_fit_say_first_how_many_images_a_promise_needs(run, category, tmp_path):

@@ -11,7 +11,7 @@ import yaml
 from flows.serve import read_deployments
 from flows.support.heartbeats import KILLED, note_process
 from flows.support.retries import may_pass
-from flows.support.stage_tasks import LIMITS
+from flows.support.stage_tasks import TRY_LIMITS
 from reconpatch.errors import DataError
 from tasks.running.stage_folders import PROJECT
 from tasks.running.stage_table import STAGES, VARIANTS
@@ -64,7 +64,7 @@ def test_every_flow_says_which_process_runs_it() -> None:
 
 
 def test_every_stage_has_limits() -> None:
-    assert set(LIMITS) == {*STAGES, *VARIANTS}
+    assert set(TRY_LIMITS) == {*STAGES, *VARIANTS}
 
 
 def test_a_file_server_that_is_away_is_tried_again_and_a_full_disk_is_not() -> None:

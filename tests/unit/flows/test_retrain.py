@@ -9,9 +9,9 @@ from flows import retrain
 from flows.support.flow_failures import FlowFailedError
 from flows.support.retrain_notice import Outcome
 from reconpatch.errors import ModelError
-from tasks.operations.new_images import Arrivals
+from tasks.operations.image_changes import ImageChanges
 
-NEW = Arrivals("nut", None, 5, 0)
+NEW = ImageChanges("nut", None, 5, 0)
 
 
 class _Line:
@@ -20,14 +20,14 @@ class _Line:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, project: Path) -> None:
         (project / "params.yaml").write_text("pipeline:\n  categories: [brick, nut]\n  commit: false\n")
         self._project = project
-        self.looks: dict[str, list[Arrivals | str]] = {}
+        self.looks: dict[str, list[ImageChanges | str]] = {}
         self.worked: list[str] = []
         self.told: list[Outcome] = []
         self.failures: list[str] = []
         monkeypatch.setattr(retrain, "note_code", lambda _: None)
         monkeypatch.setattr(retrain, "_occupy", lambda *_: True)
-        monkeypatch.setattr(retrain, "look", self._look)
-        monkeypatch.setattr(retrain, "_work", self._work)
+        monkeypatch.setattr(retrain, "image_changes", self._look)
+        monkeypatch.setattr(retrain, "_make_candidates", self._make)
         monkeypatch.setattr(retrain, "publish", self._publish)
 
     def _look(self, _, __, category: str, *, return_state: bool = False):
@@ -38,7 +38,7 @@ class _Line:
             return Failed(data=ModelError(found))
         return Completed(data=found)
 
-    def _work(self, _, __, todo):
+    def _make(self, _, __, todo):
         self.worked = [one.category for one in todo]
         return [Outcome.of(one, []) for one in todo], ["fit nut: no memory"] if todo else []
 
@@ -55,12 +55,14 @@ def line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> _Line:
 
 
 @pytest.mark.parametrize(
-    "looks", [["no tag 'backbone'"], [Arrivals("brick", None, 1, 0), "no tag 'backbone'"]], ids=["1st", "2nd"]
+    "looks",
+    [["no tag 'backbone'"], [ImageChanges("brick", None, 1, 0), "no tag 'backbone'"]],
+    ids=["1st", "2nd"],
 )
 def test_a_failed_look_is_told_with_all_that_was_done(line: _Line, looks: list) -> None:
     line.looks = {"brick": looks, "nut": [NEW, NEW]}
-    with pytest.raises(FlowFailedError, match=r"arrivals brick: no tag 'backbone'\nfit nut: no memory"):
+    with pytest.raises(FlowFailedError, match=r"image changes brick: no tag 'backbone'\nfit nut: no memory"):
         line.run()
     assert line.worked == ["nut"]
     assert [(one.category, one.decision) for one in line.told] == [("brick", "failed"), ("nut", "failed")]
-    assert line.failures == ["arrivals brick: no tag 'backbone'", "fit nut: no memory"]
+    assert line.failures == ["image changes brick: no tag 'backbone'", "fit nut: no memory"]

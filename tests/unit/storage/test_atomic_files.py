@@ -1,11 +1,6 @@
-import fcntl
 import json
 import multiprocessing
 import os
-import re
-import subprocess
-import sys
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +13,6 @@ from reconpatch.storage.atomic_files import (
     atomic_file,
     atomic_folder,
     dump_json,
-    file_lock,
     remove_abandoned,
     sha256_file,
     sha256_json,
@@ -158,74 +152,3 @@ def test_json_refuses_nan_and_round_trips(tmp_path):
         dump_json({"a": float("nan")})
     write_json(tmp_path / "a.json", {"ü": [1, None]})
     assert json.loads((tmp_path / "a.json").read_text()) == {"ü": [1, None]}
-
-
-def test_a_lock_keeps_others_out_for_the_block_alone(tmp_path):
-    path = tmp_path / "deep" / "a.lock"
-    with file_lock(path), path.open("w") as other, pytest.raises(BlockingIOError):
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    with path.open("w") as other:
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-# Holds a lock until its standard input ends.
-_HOLDER = """
-import sys
-from pathlib import Path
-from reconpatch.storage.atomic_files import file_lock
-
-with file_lock(Path(sys.argv[1]), holder="flow run 7"):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-@contextmanager
-def _holder(path):
-    with subprocess.Popen(
-        [sys.executable, "-c", _HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout.readline() == b"held\n"
-        yield process
-
-
-def test_who_waits_for_a_lock_says_who_holds_it_since_when_and_again(tmp_path, caplog, monkeypatch):
-    path = tmp_path / "a.lock"
-    monkeypatch.setattr(atomic_files, "_GRACE_SECONDS", 0.0)
-    monkeypatch.setattr(atomic_files, "_TELL_SECONDS", 0.0)
-    with _holder(path) as holder:
-
-        def let_go(_):
-            if len(caplog.records) == 2:
-                holder.stdin.close()
-
-        monkeypatch.setattr(atomic_files.time, "sleep", let_go)
-        with file_lock(path):
-            pass
-        told = rf"waits for {path}, held by process {holder.pid} on .*, flow run 7, since 2\d\d\d-\d\d-\d\d "
-        assert re.match(told, caplog.messages[0])
-        assert re.match(told, caplog.messages[1])
-    assert path.read_text() == ""
-
-
-def test_the_lock_of_a_killed_process_is_free(tmp_path):
-    path = tmp_path / "a.lock"
-    with _holder(path) as holder:
-        with pytest.raises(TimeoutError, match=rf"holds it \(process {holder.pid} on "):
-            file_lock(path, 0).__enter__()
-        holder.kill()
-        holder.wait()
-        with file_lock(path, 0):
-            assert f"process {os.getpid()} on" in path.read_text()
-
-
-def test_an_impatient_lock_is_refused_while_another_holds_it(tmp_path):
-    path = tmp_path / "a.lock"
-    with (
-        file_lock(path),
-        pytest.raises(TimeoutError, match=r"a\.lock: another process"),
-        file_lock(path, 0.1),
-    ):
-        pass
-    with file_lock(path, 0.1):
-        pass

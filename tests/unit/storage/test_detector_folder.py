@@ -9,13 +9,9 @@ from reconpatch.data.training_images import TrainingSet
 from reconpatch.errors import ModelError
 from reconpatch.model.memory_bank import MemoryBank
 from reconpatch.settings import load_settings
-from reconpatch.storage.detector_folder import (
-    BackboneReference,
-    FittedParts,
-    add_weights,
-    read_model,
-    write_model,
-)
+from reconpatch.storage.detector_folder import FittedParts, read_model, write_model
+from reconpatch.storage.detector_schema import BackboneReference
+from reconpatch.storage.detector_settings import add_weights
 from reconpatch.training.training_loop import train_modulation
 
 _TRAINING_SET = TrainingSet(

@@ -27,12 +27,8 @@ from reconpatch.model.memory_bank import MemoryBank
 from reconpatch.model.region import Region
 from reconpatch.settings import load_settings
 from reconpatch.storage.atomic_files import sha256_file
-from reconpatch.storage.detector_folder import (
-    BackboneReference,
-    FittedParts,
-    read_training_set,
-    write_model,
-)
+from reconpatch.storage.detector_folder import FittedParts, read_training_set, write_model
+from reconpatch.storage.detector_schema import BackboneReference
 from reconpatch.storage.ensemble_folder import write_ensemble
 from reconpatch.training.training_loop import train_modulation
 from reconpatch.unified.unified_folder import write_unified

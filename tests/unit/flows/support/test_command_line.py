@@ -5,46 +5,77 @@ from types import ModuleType
 
 import pytest
 
-from flows import batch, housekeeping, promote
-from flows.support.command_line import run_by_category, run_with_params
+from flows import batch, evaluate, housekeeping, ingest, monitor, promote, retrain, train
 from flows.support.flow_failures import FlowFailedError, raise_failures
 from reconpatch.errors import ReConPatchError, SettingsError
 from reconpatch.settings import load_settings
 from tasks.running.stage_folders import PARAMS, PROJECT
+from tasks.running.typer_commands import run_command
+
+FLOWS = {
+    batch: "batch",
+    evaluate: "evaluate",
+    housekeeping: "housekeeping",
+    ingest: "ingest_all",
+    monitor: "monitor",
+    promote: "promote",
+    retrain: "retrain",
+    train: "train",
+}
 
 
-def test_the_command_prints_a_line_an_outcome_and_tells_failures_by_its_status(capsys) -> None:
+@pytest.fixture(autouse=True)
+def _no_flow_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, flow in FLOWS.items():
+        monkeypatch.setattr(module, flow, lambda *_: pytest.fail("a flow starts a server"))
+
+
+def test_a_line_is_printed_for_each_outcome(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     name = load_settings(PROJECT / PARAMS).pipeline.categories[0]
-    run_by_category("toy", "A toy.", lambda wanted: [*wanted, "x"], ["--category", name], show=str.upper)
-    assert capsys.readouterr().out == f"{name.upper()}\nX\n"
+    monkeypatch.setattr(retrain, "retrain", lambda wanted: [*wanted, "x"])
+    run_command(retrain.main, "retrain", ["--category", name])
+    assert capsys.readouterr().out == f"{name}\nx\n"
 
-    def broken(_: object) -> list[str]:
-        raise ReConPatchError("no disk")
 
-    with pytest.raises(SystemExit, match="toy failed: no disk"):
-        run_by_category("toy", "A toy.", broken, [])
+@pytest.mark.parametrize("command", [evaluate, monitor, retrain])
+def test_a_category_that_is_not_there_is_wrong_usage_and_starts_no_flow(capsys, command: ModuleType) -> None:
     with pytest.raises(SystemExit) as wrong:
-        run_by_category("toy", "A toy.", broken, ["--category", "nope"])
+        run_command(command.main, "toy", ["--category", "nope"])
     assert wrong.value.code == 2
     assert "category nope" in capsys.readouterr().err
 
 
-def test_parameters_are_checked_before_the_flow_and_every_failure_is_told(capsys, tmp_path: Path) -> None:
+def test_the_options_of_training_reach_the_flow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     file.write_text("seed: 3\n")
     asked = []
-    flow = lambda *given, **named: asked.append((given, named)) or "done"  # noqa: E731
-    assert run_with_params("toy", "A toy.", flow, ["--params", str(file), "--set", "seed=4"]) == "done"
-    assert run_with_params("toy", "A toy.", flow, ["--preset", "lite0"], presets=True) == "done"
-    assert asked == [((file, ["seed=4"]), {}), ((None, []), {"preset": "lite0"})]
+    monkeypatch.setattr(train, "train", lambda *given, **named: asked.append((given, named)))
+    run_command(train.main, "train", ["--params", str(file), "--set", "seed=4", "--set", "threads=1"])
+    run_command(train.main, "train", ["--preset", "lite0"])
+    assert asked == [((file, ["seed=4", "threads=1"]), {"preset": None}), ((None, ()), {"preset": "lite0"})]
 
-    with pytest.raises(SystemExit) as wrong:
-        run_with_params("toy", "A toy.", flow, ["--set", "sed=4"])
-    assert wrong.value.code == 2
-    assert "did you mean `seed`" in capsys.readouterr().err
-    assert len(asked) == 2
+
+def test_the_options_of_a_batch_reach_the_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def score(*given: object) -> None:
+        asked.append(given)
+        raise ReConPatchError("seen")
+
+    monkeypatch.setattr(batch, "batch", score)
+    for more in ([], ["--maps", "--no-log", "--output", "out", "--category", "nut"]):
+        with pytest.raises(SystemExit, match="batch failed: seen"):
+            run_command(batch.main, "batch", ["images", "--model", "model", *more])
+    assert asked == [
+        ("model", Path("images"), None, None, False, True),
+        ("model", Path("images"), Path("out"), "nut", True, False),
+    ]
+
+
+def test_every_failure_of_a_flow_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "ingest_all", lambda *_: raise_failures(["brick: no disk", "grass: no disk"]))
     with pytest.raises(SystemExit, match="did not finish:\nbrick: no disk\ngrass: no disk"):
-        run_with_params("toy", "A toy.", lambda *_: raise_failures(["brick: no disk", "grass: no disk"]), [])
+        run_command(ingest.main, "ingest", [])
 
 
 def test_a_flow_without_failures_goes_on() -> None:
@@ -61,6 +92,9 @@ def test_a_flow_without_failures_goes_on() -> None:
         (promote, ["--model", "reconpatch-demo-nut", "--version", "1", "--why", "better"]),
         (batch, ["images", "--model", "model"]),
         (housekeeping, []),
+        (train, []),
+        (ingest, ["--set", "seed=1"]),
+        (monitor, []),
     ],
 )
 def test_wrong_parameters_are_wrong_usage_and_start_no_flow(
@@ -68,12 +102,27 @@ def test_wrong_parameters_are_wrong_usage_and_start_no_flow(
 ) -> None:
     (tmp_path / PARAMS).write_text("sed: 3\n")
     monkeypatch.setattr("flows.support.command_line.PROJECT", tmp_path)
-    for flow in {"promote", "batch", "housekeeping"} & vars(command).keys():
-        monkeypatch.setattr(command, flow, lambda *_: pytest.fail("a flow starts a server"))
     with pytest.raises(SystemExit) as wrong:
-        command.main(arguments)
+        run_command(command.main, "toy", arguments)
     assert wrong.value.code == 2
     assert "did you mean `seed`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--model", "nut"],
+        ["--model", "nut", "--version", "1"],
+        ["--model", "nut", "--why", "better"],
+        ["--model", "nut", "--why", "better", "--version", "1", "--rollback"],
+    ],
+)
+def test_a_promotion_that_is_not_said_in_full_is_wrong_usage(capsys, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as wrong:
+        run_command(promote.main, "promote", arguments)
+    assert wrong.value.code == 2
+    assert "give --" in capsys.readouterr().err
 
 
 def test_an_error_that_a_flow_did_not_collect_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +130,16 @@ def test_an_error_that_a_flow_did_not_collect_is_told_in_a_line(monkeypatch: pyt
         raise SettingsError("params changed meanwhile")
 
     monkeypatch.setattr(batch, "batch", broken)
+    monkeypatch.setattr(ingest, "ingest_all", broken)
     with pytest.raises(SystemExit, match="batch failed: params changed meanwhile"):
-        batch.main(["images", "--model", "model"])
-    with pytest.raises(SystemExit, match="toy failed: params changed meanwhile"):
-        run_with_params("toy", "A toy.", broken, [])
+        run_command(batch.main, "batch", ["images", "--model", "model"])
+    with pytest.raises(SystemExit, match="ingest failed: params changed meanwhile"):
+        run_command(ingest.main, "ingest", [])
+
+
+@pytest.mark.parametrize("command", list(FLOWS))
+def test_help_says_what_the_command_does_and_how_it_ends(capsys, command: ModuleType) -> None:
+    run_command(command.main, "toy", ["--help"])
+    said = capsys.readouterr().out
+    assert command.main.__doc__.splitlines()[0] in " ".join(said.split())
+    assert "Exit status: 0 done, 1" in said

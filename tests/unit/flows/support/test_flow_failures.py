@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State, StateType
 from flows.support import flow_failures, stage_tasks
 from flows.support.flow_failures import OneMessage, told
 from flows.support.retries import is_busy, retry
-from flows.support.stage_tasks import LIMITS, Limits, stage_task
+from flows.support.stage_tasks import TRY_LIMITS, TryLimits, stage_task
 from reconpatch.errors import DataError, ReConPatchError
 from reconpatch.settings import Settings
 from tasks.running.dvc_commit import DvcBusyError
@@ -68,7 +68,7 @@ def test_an_unexpected_error_that_is_not_tried_again_leaves_its_traceback(condit
 
 
 def test_a_stage_that_takes_too_long_is_ended_and_says_so(tmp_path, monkeypatch) -> None:
-    monkeypatch.setitem(LIMITS, "validate", Limits(0, 0.05 / 3600))
+    monkeypatch.setitem(TRY_LIMITS, "validate", TryLimits(0, 0.05 / 3600))
 
     def hang(*_: object, **__: object) -> None:
         while True:

@@ -16,7 +16,8 @@ from reconpatch.data.manifest import build_manifest
 from reconpatch.errors import DataError
 from reconpatch.line.inbox import joining
 from reconpatch.line.inbox.arrivals import read_inbox
-from reconpatch.line.inbox.joining import Plan, carry_out, check_writable, make_plan
+from reconpatch.line.inbox.join_plan import JoinPlan, make_plan
+from reconpatch.line.inbox.joining import carry_out, check_writable
 from reconpatch.settings import DataSettings
 
 
@@ -37,7 +38,7 @@ def read_groups(root: Path) -> list[list[str]]:
         return list(csv.reader(stream))
 
 
-def plan_of(inbox: Path, root: Path, settings: DataSettings) -> Plan:
+def plan_of(inbox: Path, root: Path, settings: DataSettings) -> JoinPlan:
     arrivals = read_inbox(inbox, root, settings)
     return make_plan(arrivals, [None] * len(arrivals), ("train", "good"), None)
 
@@ -210,7 +211,7 @@ def _refuse(*_: object) -> None:
     raise OSError("no")
 
 
-def _carry_out_until_killed(plan: Plan, root: Path, quarantine: Path) -> None:
+def _carry_out_until_killed(plan: JoinPlan, root: Path, quarantine: Path) -> None:
     Path.rename = lambda *_: os._exit(0)  # in a process of its own
     carry_out(plan, root, quarantine)
 

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from reconpatch.evaluation.report.figure_style import png_bytes
-from reconpatch.line.monitoring.drift_checks import Look
+from reconpatch.line.monitoring.drift_checks import DriftCheck
 from reconpatch.line.monitoring.drift_plots import drift_figure
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
-LOOK = Look(NOW, NOW, NOW, "v/1", 40, 60, 3e-4, 1e-4, {"score": 0.2, "brightness": 1e-4}, 0.0)
+CHECK = DriftCheck(NOW, NOW, NOW, "v/1", 40, 60, 3e-4, 1e-4, {"score": 0.2, "brightness": 1e-4}, 0.0)
 
 
 def _images(count: int, brightness: float) -> pd.DataFrame:
@@ -21,8 +21,8 @@ def _images(count: int, brightness: float) -> pd.DataFrame:
 
 
 def test_an_alarm_is_named_and_earlier_checks_are_shown() -> None:
-    looks = [replace(LOOK, time=NOW - timedelta(hours=i), p_value=0.5) for i in range(5, 0, -1)] + [LOOK]
-    figure = drift_figure(_images(40, 120), _images(60, 130), looks, 42.0, "demo nut, version 3")
+    checks = [replace(CHECK, time=NOW - timedelta(hours=i), p_value=0.5) for i in range(5, 0, -1)] + [CHECK]
+    figure = drift_figure(_images(40, 120), _images(60, 130), checks, 42.0, "demo nut, version 3")
     assert figure.get_suptitle() == "demo nut, version 3: ALARM: brightness   p = 0.0001, level 0.0003"
     titles = [axis.get_title(loc="left") for axis in figure.axes]
     assert titles[:4] == ["score", "brightness", "contrast", "sharpness"]
@@ -34,12 +34,12 @@ def test_an_alarm_is_named_and_earlier_checks_are_shown() -> None:
 def test_images_of_unknown_looks_are_not_drawn() -> None:
     reference = _images(40, 120)
     reference.loc[3, "brightness"] = np.nan
-    told = drift_figure(reference, _images(60, 130), [LOOK], None, "nut").axes[0].get_legend().get_texts()
+    told = drift_figure(reference, _images(60, 130), [CHECK], None, "nut").axes[0].get_legend().get_texts()
     assert [text.get_text() for text in told] == ["held out (n = 39)", "new (n = 60)"]
 
 
 def test_a_first_check_of_an_uncalibrated_detector_can_be_drawn() -> None:
-    quiet = replace(LOOK, p_value=0.5)
+    quiet = replace(CHECK, p_value=0.5)
     figure = drift_figure(_images(40, 120), _images(60, 120), [quiet], None, r"$\nut$")
     assert figure.get_suptitle().startswith(r"$\nut$: no alarm")
     assert png_bytes(figure)

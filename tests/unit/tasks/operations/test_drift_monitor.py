@@ -14,11 +14,12 @@ from reconpatch.calibration.calibration import calibrate_scores
 from reconpatch.calibration.held_out_images import held_out_table
 from reconpatch.errors import DataError
 from reconpatch.line.monitoring import prediction_log
-from reconpatch.line.monitoring.drift_checks import append_look, read_looks
+from reconpatch.line.monitoring.drift_checks import append_drift_check, read_drift_checks
 from reconpatch.line.monitoring.prediction_log import LoggedPrediction, write_predictions
 from reconpatch.settings import load_settings
 from reconpatch.storage.atomic_files import sha256_file, write_json
-from reconpatch.storage.detector_folder import CONFIG, SCHEMA_VERSION, write_calibration
+from reconpatch.storage.detector_config import CONFIG, SCHEMA_VERSION
+from reconpatch.storage.detector_folder import write_calibration
 from tasks.operations import drift_monitor
 from tasks.registry.champion import Champion
 
@@ -38,11 +39,11 @@ def _seen(random: np.random.Generator, count: int, darker: float) -> list[tuple]
 def _champion_folder(folder: Path, *, held_out: bool = True) -> None:
     """What the check reads of a detector."""
     random = np.random.default_rng(0)
-    scores, *looks, embeddings = map(np.array, zip(*_seen(random, 60, 0), strict=True))
+    scores, *statistics, embeddings = map(np.array, zip(*_seen(random, 60, 0), strict=True))
     digests = [f"{i:064}" for i in range(60)]
     found = calibrate_scores(scores, random.random(300), scores)
     if held_out:
-        known = dict(zip(digests, zip(*looks, strict=True), strict=True))
+        known = dict(zip(digests, zip(*statistics, strict=True), strict=True))
         table = held_out_table(digests, digests, scores, embeddings, known)
         object.__setattr__(found, "held_out", table)
     folder.mkdir()
@@ -116,7 +117,7 @@ def test_without_anything_new_nothing_is_done_and_the_note_says_why(check, monke
     assert "24 new images" in check(MONDAY + 2 * hour).note
     log(check.project, 6, MONDAY + 2 * hour)
     first = check(MONDAY + 3 * hour)
-    assert first.look is not None
+    assert first.check is not None
     log(check.project, 30, MONDAY + 3 * hour)
     assert "less than half an hour" in check(MONDAY + 3 * hour + timedelta(minutes=10)).note
     monkeypatch.setattr(drift_monitor, "find_champion", lambda *_: None)
@@ -130,21 +131,21 @@ def test_nominal_images_raise_no_alarm_and_darker_ones_do_once_until_they_go_on(
     quiet = check(MONDAY + day)
     assert quiet.note.startswith("no drift")
     assert quiet.picture.name == "latest.png"
-    assert quiet.look.level == pytest.approx(0.05 / 7)
-    assert (quiet.look.reference, quiet.look.window) == (60, 60)
+    assert quiet.check.level == pytest.approx(0.05 / 7)
+    assert (quiet.check.reference, quiet.check.window) == (60, 60)
     log(check.project, 60, MONDAY + day, darker=2)
     alarm = check(MONDAY + 2 * day)
-    assert alarm.look.alarm
-    assert alarm.look.moved.startswith("brightness")
+    assert alarm.check.alarm
+    assert alarm.check.moved.startswith("brightness")
     assert "drifted, most of all brightness" in alarm.note
     assert [one.category for one in check.alarms] == ["nut"]
     assert alarm.picture.read_bytes().startswith(b"demo nut, version 3: ALARM: brightness")
     log(check.project, 60, MONDAY + 2 * day)  # mended: what alarmed is not compared again
     mended = check(MONDAY + 3 * day)
-    assert (mended.look.window, mended.look.alarm) == (60, False)
-    looks = read_looks(check.project / "drift/demo/nut/looks.json")
-    assert [look.alarm for look in looks] == [False, True, False]
-    assert all(look.rejects is not None for look in looks)
+    assert (mended.check.window, mended.check.alarm) == (60, False)
+    checks = read_drift_checks(check.project / "drift/demo/nut/looks.json")
+    assert [found.alarm for found in checks] == [False, True, False]
+    assert all(found.rejects is not None for found in checks)
 
 
 def test_an_alarm_is_a_line_of_the_log_a_file_and_a_tag_of_the_version(check, caplog, monkeypatch) -> None:
@@ -157,7 +158,11 @@ def test_an_alarm_is_a_line_of_the_log_a_file_and_a_tag_of_the_version(check, ca
     (warned,) = caplog.records
     assert (warned.levelname, str(alarm) in warned.getMessage()) == ("WARNING", True)
     kept = json.loads((folder / "alarm-20261125T060000.json").read_text())
-    assert (kept["note"], kept["moved"], kept["window"]) == (alarm.note, alarm.look.moved, alarm.look.window)
+    assert (kept["note"], kept["moved"], kept["window"]) == (
+        alarm.note,
+        alarm.check.moved,
+        alarm.check.window,
+    )
     assert alarm.picture == folder / "alarm-20261125T060000.png"
     assert check.tags == {("reconpatch-demo-nut", "3", "drift_alarm"): f"2026-11-25 06:00 UTC: {alarm.note}"}
 
@@ -167,8 +172,8 @@ def test_an_alarm_is_a_line_of_the_log_a_file_and_a_tag_of_the_version(check, ca
     monkeypatch.setattr(drift_monitor, "open_client", away)
     log(check.project, 60, MONDAY + 2 * day, darker=3)
     again = check(MONDAY + 3 * day)
-    assert again.look.alarm
-    assert len(read_looks(folder / "looks.json")) == 3
+    assert again.check.alarm
+    assert len(read_drift_checks(folder / "looks.json")) == 3
     assert "the server is away" in caplog.text
 
 
@@ -177,25 +182,25 @@ def test_predictions_of_times_to_come_are_told_and_hide_nothing(check) -> None:
     log(check.project, 60, MONDAY)
     log(check.project, 600, MONDAY + 365 * day)  # more than a window, by a clock that was a year ahead
     quiet = check(MONDAY + day)
-    assert (quiet.look.window, quiet.look.alarm) == (60, False)
-    assert quiet.look.until < MONDAY + day
+    assert (quiet.check.window, quiet.check.alarm) == (60, False)
+    assert quiet.check.until < MONDAY + day
     assert "600 predictions are left out, dated in times to come (up to 2027-11-23 06:09)" in quiet.note
     log(check.project, 60, MONDAY + day, darker=2)
     alarm = check(MONDAY + 2 * day)
-    assert alarm.look.alarm
+    assert alarm.check.alarm
     assert "600 predictions are left out" in check(MONDAY + 2 * day + timedelta(hours=1)).note
 
 
 def test_a_check_that_took_times_to_come_for_its_end_is_got_over(check) -> None:
     day = timedelta(days=1)
     log(check.project, 60, MONDAY)
-    look = check(MONDAY + day).look
-    looks = check.project / "drift/demo/nut/looks.json"
-    looks.unlink()
-    append_look(looks, replace(look, until=MONDAY + 365 * day))
-    append_look(looks, replace(look, time=MONDAY + 300 * day, until=MONDAY + 365 * day))
+    found = check(MONDAY + day).check
+    path = check.project / "drift/demo/nut/looks.json"
+    path.unlink()
+    append_drift_check(path, replace(found, until=MONDAY + 365 * day))
+    append_drift_check(path, replace(found, time=MONDAY + 300 * day, until=MONDAY + 365 * day))
     log(check.project, 60, MONDAY + day + timedelta(hours=1), darker=2)
-    assert check(MONDAY + 2 * day).look.alarm
+    assert check(MONDAY + 2 * day).check.alarm
 
 
 @pytest.mark.parametrize(("created", "opened"), [(MONDAY, 2), (None, 30), (MONDAY + timedelta(days=99), 30)])
@@ -221,11 +226,11 @@ def test_a_killed_check_announces_again_rather_than_never(check, monkeypatch) ->
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(drift_monitor, "append_look", killed)
+        patched.setattr(drift_monitor, "append_drift_check", killed)
         with pytest.raises(KeyboardInterrupt):
             check(MONDAY + timedelta(days=1))
     again = check(MONDAY + timedelta(days=1))
-    assert [one.look.until for one in check.alarms] == [again.look.until] * 2
+    assert [one.check.until for one in check.alarms] == [again.check.until] * 2
 
 
 def test_a_champion_without_held_out_images_is_an_error_that_says_what_to_do(check, tmp_path) -> None:
@@ -240,8 +245,8 @@ def test_a_champion_without_held_out_images_is_an_error_that_says_what_to_do(che
 
 def test_scores_rejects_embedding_and_image_statistics_are_compared(check) -> None:
     log(check.project, 60, MONDAY)
-    look = check(MONDAY + timedelta(days=1)).look
-    assert set(look.shifts) == {
+    found = check(MONDAY + timedelta(days=1)).check
+    assert set(found.shifts) == {
         "score", "highest scores", "oddest images", "rejects", "embedding",
         "brightness", "contrast", "sharpness",
     }  # fmt: skip

@@ -12,7 +12,7 @@ from tasks.registry.gate_rules import (
     UNDECIDED,
     Evidence,
     GateReport,
-    judge,
+    apply_rules,
 )
 
 RULES = Rules(
@@ -42,11 +42,11 @@ def compared(verdict: Verdict) -> Comparison:
 
 
 def verdicts(**changed) -> list[str]:
-    return [result.verdict for result in judge(RULES, evidence(**changed))]
+    return [result.verdict for result in apply_rules(RULES, evidence(**changed))]
 
 
 def outcome(**changed) -> str:
-    return GateReport(judge(RULES, evidence(**changed)), "1", "set", "policy").outcome
+    return GateReport(apply_rules(RULES, evidence(**changed)), "1", "set", "policy").outcome
 
 
 def test_a_good_candidate_passes_every_rule():
@@ -69,7 +69,7 @@ def test_one_rule_that_fails_refuses_and_is_named(place, changed):
     found = verdicts(**changed)
     assert found.pop(place) == FAILED
     assert found == [PASSED] * 6
-    report = GateReport(judge(RULES, evidence(**changed)), "1", "set", "policy")
+    report = GateReport(apply_rules(RULES, evidence(**changed)), "1", "set", "policy")
     assert report.outcome == REFUSED
     assert report.broken().startswith(report.results[place].rule)
 
@@ -91,7 +91,7 @@ def test_one_rule_that_fails_refuses_and_is_named(place, changed):
     ],
 )
 def test_what_is_not_known_never_passes(place, changed, told):
-    result = judge(RULES, evidence(**changed))[place]
+    result = apply_rules(RULES, evidence(**changed))[place]
     assert result.verdict == CANNOT_TELL
     assert told in result.finding
     assert outcome(**changed) == UNDECIDED
@@ -99,18 +99,18 @@ def test_what_is_not_known_never_passes(place, changed, told):
 
 def test_without_a_champion_there_is_nothing_to_be_worse_than():
     assert outcome(comparisons=None, seconds=None) == PASSED
-    found = judge(RULES, evidence(comparisons=None, seconds=None))
+    found = apply_rules(RULES, evidence(comparisons=None, seconds=None))
     assert [found[2].finding, found[3].finding] == ["there is no champion yet"] * 2
 
 
 def test_better_passes_and_says_so():
-    (result,) = (one for one in judge(RULES, evidence(comparisons={"image_auroc": compared(Verdict.BETTER)}))
-                 if "not worse" in one.rule)  # fmt: skip
+    better = evidence(comparisons={"image_auroc": compared(Verdict.BETTER)})
+    (result,) = (one for one in apply_rules(RULES, better) if "not worse" in one.rule)
     assert (result.verdict, result.finding) == (PASSED, "better: told")
 
 
 def test_the_verdict_survives_the_registry():
-    report = GateReport(judge(RULES, evidence()), None, "set", "policy")
+    report = GateReport(apply_rules(RULES, evidence()), None, "set", "policy")
     assert GateReport.from_tags(report.to_tags()) == report
     assert json.loads(report.to_tags()["gate_table"]) == report.table
     assert GateReport.from_tags({}) is None
@@ -135,7 +135,7 @@ def test_a_verdict_that_cannot_be_read_is_none(kept: str) -> None:
 
 def test_the_rules_name_the_versions_that_they_compare_with() -> None:
     worse = {"image_auroc": ("2", compared(Verdict.WORSE))}
-    champion, former = judge(RULES, evidence(champion="7", best_former=worse))[2:4]
+    champion, former = apply_rules(RULES, evidence(champion="7", best_former=worse))[2:4]
     assert champion.rule == "image_auroc not worse than the champion's (version 7) by 0.01"
     assert former.rule == "image_auroc not worse than the best former champion's (version 2) by 0.01"
     assert (champion.verdict, former.verdict) == (PASSED, FAILED)

@@ -13,7 +13,7 @@ from tasks.running.stage_folders import Job
 
 
 @dataclass(frozen=True)
-class Arrivals:
+class ImageChanges:
     """Nominal images against those that the champion knows.
 
     Attributes:
@@ -34,7 +34,7 @@ class Arrivals:
         return self.champion is None or self.new + self.gone > 0
 
 
-def find_arrivals(settings: Settings, project: Path, category: str) -> Arrivals:
+def find_image_changes(settings: Settings, project: Path, category: str) -> ImageChanges:
     """Compare by content; files that were hashed before are not read again.
 
     Raises:
@@ -46,10 +46,10 @@ def find_arrivals(settings: Settings, project: Path, category: str) -> Arrivals:
     digests = [hasher.file(path) for path in training_images(images, settings.data).paths]
     hasher.remember()
     if champion is None:
-        return Arrivals(category, None, len(set(digests)), 0)
+        return ImageChanges(category, None, len(set(digests)), 0)
     if sha256_json(sorted(digests)) == champion.training_set_sha256:
-        return Arrivals(category, champion, 0, 0)
+        return ImageChanges(category, champion, 0, 0)
     with champion_folder(champion, settings, project) as folder:
         known = read_training_set(folder)
     before, now = {*known.fit, *known.holdout}, set(digests)
-    return Arrivals(category, champion, len(now - before), len(before - now))
+    return ImageChanges(category, champion, len(now - before), len(before - now))

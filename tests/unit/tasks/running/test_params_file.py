@@ -7,10 +7,11 @@ import yaml
 
 from reconpatch.errors import SettingsError
 from reconpatch.settings import describe, list_sections, load_settings
-from reconpatch.settings.params_file import PAGE, PARAMS, parameters_page, params_text, yaml_value
-from tasks.running.stage_folders import PROJECT
+from reconpatch.settings.parameter_table import yaml_value
+from tasks.running.params_file import PAGE, parameters_page, params_text
+from tasks.running.stage_folders import PARAMS, PROJECT
 
-_WRITE = "run: python -m reconpatch.settings.params_file"
+_WRITE = "run: python -m tasks.running.params_file"
 _ALL = [parameter for section in list_sections() for parameter in section.parameters]
 
 

@@ -1,31 +1,29 @@
-"""``python -m reconpatch.settings.params_file`` writes the comments of params.yaml, and docs/parameters.md.
+"""``python -m tasks.running.params_file`` writes the comments of params.yaml, and docs/parameters.md.
 
-Run it in the project's root after a change of a parameter. The values that params.yaml states stay;
-comments, order and new parameters come from the sections.
+Run it after a change of a parameter. The values that params.yaml states stay; comments, order and new
+parameters come from the sections in reconpatch/settings/.
 """
 
 import textwrap
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from reconpatch.settings.all_parameters import Settings
-from reconpatch.settings.parameter_table import Parameter, list_sections
+from reconpatch.settings.parameter_table import Parameter, list_sections, yaml_value
 from reconpatch.settings.parsing import load_settings
 from reconpatch.storage.atomic_files import atomic_file
+from tasks.running.stage_folders import PARAMS, PROJECT
 
-PARAMS, PAGE = Path("params.yaml"), Path("docs/parameters.md")
+PAGE = "docs/parameters.md"
 _WIDTH = 120
 _HEAD = """\
 # Every parameter of the library and the pipeline. An unknown key is an error. Overrides
 # (`--set section.key=value`) run in runs/<digest>/. Change values here; the comments come from the
-# descriptions in reconpatch/settings/ by `python -m reconpatch.settings.params_file`.
+# descriptions in reconpatch/settings/ by `python -m tasks.running.params_file`.
 """
 _PAGE_HEAD = """\
 # Parameters
 
-Written by `python -m reconpatch.settings.params_file`; do not edit it by hand. The defaults are those of the
+Written by `python -m tasks.running.params_file`; do not edit it by hand. The defaults are those of the
 library without a params file. [params.yaml](../params.yaml) states a value for every parameter, and
 `--set section.key=value` overrides it for one command. `reconpatch params [SECTION]` prints these tables.
 """
@@ -61,12 +59,6 @@ def parameters_page() -> str:
     return "\n".join(blocks)
 
 
-def yaml_value(value: Any) -> str:
-    """A value as params.yaml states it, on one line."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
-    return text.removesuffix("...\n").strip()
-
-
 def _lines(parameter: Parameter, value: Any, indent: str) -> list[str]:
     stated = f"{indent}{parameter.key}: {yaml_value(value)}"
     beside = f"{stated}  # {parameter.text}"
@@ -76,13 +68,10 @@ def _lines(parameter: Parameter, value: Any, indent: str) -> list[str]:
     return [*textwrap.wrap(parameter.text, _WIDTH, initial_indent=prefix, subsequent_indent=prefix), stated]
 
 
-def main() -> None:
-    """Write both files of the project in the working folder."""
-    settings = load_settings(PARAMS)
-    for path, text in ((PARAMS, params_text(settings)), (PAGE, parameters_page())):
+if __name__ == "__main__":
+    for path, text in (
+        (PROJECT / PARAMS, params_text(load_settings(PROJECT / PARAMS))),
+        (PROJECT / PAGE, parameters_page()),
+    ):
         with atomic_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

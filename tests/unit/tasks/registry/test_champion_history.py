@@ -1,56 +1,12 @@
+"""Who is and who was champion, by the log."""
+
 from dataclasses import replace
 
 import pytest
+from champion_moves import MOVES, chain
 
-from tasks.registry.promotion_log import (
-    BREAKS,
-    Entry,
-    Event,
-    chain_problem,
-    champion_of,
-    champions,
-    former_champions,
-    reference_champions,
-)
-
-
-def chain(*moves: tuple[str, str, str], gate: str = "passed") -> list[Entry]:
-    """(kind, from, to), ...; all done."""
-    entries: list[Entry] = []
-    for number, (kind, old, new) in enumerate(moves, start=1):
-        last = entries[-1] if entries else None
-        event = Event(
-            "m", kind, old, new, "ada", "why", gate, (), "set", number,
-            "0" * 64 if last is None else last.event.hash, "none" if last is None else last.status, "now",
-        )  # fmt: skip
-        entries.append(Entry(event, f"run {number}", "FINISHED", None))
-    return entries
-
-
-MOVES = (("first", "none", "1"), ("promotion", "1", "2"), ("ui", "2", "3"))
-
-
-def test_an_untouched_chain_verifies_with_or_without_its_head():
-    entries = chain(*MOVES)
-    assert chain_problem(entries, entries[-1].event.hash) is None
-    assert chain_problem(entries, entries[-2].event.hash) is None  # a crash before the head was kept
-    assert chain_problem(entries, None) is None
-    assert chain_problem([], None) is None
-
-
-def test_every_tampering_is_found():
-    entries = chain(*MOVES)
-    head = entries[-1].event.hash
-    edited = replace(entries[1], event=replace(entries[1].event, who="eve"))
-    assert "event 3 does not continue event 2" in chain_problem([entries[0], edited, entries[2]], head)
-    assert "event 2 is missing" in chain_problem([entries[0], entries[2]], head)
-    assert "last events are missing" in chain_problem(entries[:1], head)
-    assert "last events are missing" in chain_problem([], head)
-    assert "is missing" in chain_problem(entries[1:], head)
-    assert "there twice" in chain_problem([*entries[:2], entries[1], entries[2]], head)
-    ending = replace(entries[0], status="FAILED")
-    assert "event 1 ended as FAILED" in chain_problem([ending, *entries[1:]], head)
-    assert chain_problem([replace(entries[0], problem="event 1 was edited")], None) == "event 1 was edited"
+from tasks.registry.champion_history import champion_of, champions, former_champions, reference_champions
+from tasks.registry.promotion_event import BREAKS
 
 
 @pytest.mark.parametrize(
