@@ -1,5 +1,6 @@
 """From a grid of patch scores to a map of the image's size."""
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -61,7 +62,7 @@ class AnomalyMap(nn.Module):
         """(B, P) patch scores row by row, or those of the K patches in the region, to (B, S, S) maps."""
         if self.places is not None:
             scores = torch.cat([scores, torch.zeros_like(scores[:, :1])], dim=1)[:, self.places]
-        maps: Tensor = self.rows @ (scores.reshape(-1, *self.grid) @ self.columns.T)
+        maps: Tensor = self.rows @ (scores.reshape(scores.shape[0], *self.grid) @ self.columns.T)
         return maps if self.gain is None else maps * self.gain
 
 
@@ -81,7 +82,9 @@ def anomaly_maps(scores: NDArray[np.float32], size: int, blur_sigma: float) -> N
     """
     if scores.ndim != 3 or 0 in scores.shape[1:]:
         raise DataError(f"patch scores have shape {scores.shape}; must be (B, h, w) with h and w above 0")
-    flat = torch.from_numpy(np.ascontiguousarray(scores, dtype=np.float32).reshape(len(scores), -1))
+    flat = torch.from_numpy(
+        np.ascontiguousarray(scores, dtype=np.float32).reshape(len(scores), math.prod(scores.shape[1:]))
+    )
     maps: NDArray[np.float32] = AnomalyMap(scores.shape[1:], size, blur_sigma)(flat).numpy()
     return maps
 

@@ -76,10 +76,12 @@ class PatchExtractor:
                 f"images of shape {images.shape} and type {images.dtype}: "
                 f"must be (B, {side}, {side}, 3) uint8 from prepare_image"
             )
-        given, tiling = torch.from_numpy(images), self.network.tiling
+        given, tiling = torch.from_numpy(np.ascontiguousarray(images)), self.network.tiling
+        features = np.empty((len(images), self.grid[0] * self.grid[1], self.dim), np.float16)
+        if not len(images):
+            return features
         if tiling is None:
             return self._squares(given).flatten(1, 2).numpy()
-        features = np.empty((len(images), self.grid[0] * self.grid[1], self.dim), np.float16)
         for image, block in zip(given, features, strict=True):
             # A row of tiles at a time bounds the memory.
             rows = (self._squares(row[0])[None] for row in tiling.rows(image[None]))

@@ -32,7 +32,8 @@ def fuse(members: Sequence[Scores], statistics: Sequence[RobustStatistics]) -> S
     Raises:
         DataError: there are no members, not one statistics each, or arrays of different shapes.
     """
-    shapes = {tuple(member.shape) for member in members}
+    # Tensors are one model's own; a graph for another runtime takes any number of images and compares none.
+    shapes = {member.shape if isinstance(member, np.ndarray) else () for member in members}
     if len(members) != len(statistics) or len(shapes) != 1:
         raise DataError(
             f"{len(members)} members of shapes {sorted(shapes)} and {len(statistics)} statistics; an "

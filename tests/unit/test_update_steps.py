@@ -210,18 +210,18 @@ def test_the_training_set_grows_by_both_parts():
 
 def test_a_threshold_is_replaced_only_by_one_that_promises_no_less(make_features, blocks):
     bank = fit_bank(make_features(blocks[:6]), Identity(_DIM), SETTINGS)
-    old = calibrate(make_features(blocks[6:9]), list("abc"), None, bank, SETTINGS)
+    old = calibrate(make_features(blocks[6:9]), list("abc"), Identity(_DIM), bank, SETTINGS)
     few, enough, none = (make_features(part) for part in (blocks[9:11], blocks[9:12], blocks[:0]))
     groups = [], ["d", "e"], ["d", "d", "e"], ["d", "e", "f"]
     assert [can_recalibrate(old, held) for held in groups] == [False, False, False, True]
     assert [can_recalibrate(None, held) for held in groups[:2]] == [False, True]
-    carried = recalibrate(old, few, ["d", "e"], None, bank, SETTINGS)
+    carried = recalibrate(old, few, ["d", "e"], Identity(_DIM), bank, SETTINGS)
     assert carried.carried_over
     assert carried.threshold == old.threshold
-    anew = recalibrate(old, enough, list("def"), None, bank, SETTINGS)
-    assert anew == calibrate(enough, list("def"), None, bank, SETTINGS)
+    anew = recalibrate(old, enough, list("def"), Identity(_DIM), bank, SETTINGS)
+    assert anew == calibrate(enough, list("def"), Identity(_DIM), bank, SETTINGS)
     assert not anew.carried_over
-    assert recalibrate(None, none, [], None, bank, SETTINGS) is None
+    assert recalibrate(None, none, [], Identity(_DIM), bank, SETTINGS) is None
 
 
 @pytest.mark.parametrize(
