@@ -9,7 +9,7 @@ from pydantic import FiniteFloat
 from reconpatch.errors import DataError
 from reconpatch.storage.bounded_types import CountFromOne, NonNegative
 
-_NORMAL_CONSISTENCY = 1.4826
+NORMAL_CONSISTENCY = 1.4826  # MAD times this is the standard deviation of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class RobustStatistics:
         mean absolute deviation takes its place (Iglewicz and Hoaglin, How to Detect and Handle
         Outliers, 1993); where all are equal there is no spread, and 1 leaves differences as they are.
         """
-        return _NORMAL_CONSISTENCY * self.mad or float(np.sqrt(np.pi / 2)) * self.mean_deviation or 1.0
+        return NORMAL_CONSISTENCY * self.mad or float(np.sqrt(np.pi / 2)) * self.mean_deviation or 1.0
 
     def modified_z(self, scores: ArrayLike) -> NDArray[np.floating]:
         """(s - median) / scale in the shape of ``scores``; float32 stays float32, else float64."""

@@ -12,16 +12,22 @@ import typer
 from rich.text import Text
 
 from reconpatch.cli import (
+    bench_command,
     data_commands,
-    detector_commands,
     embedding_command,
+    evaluate_command,
     export_command,
-    fit_commands,
+    fit_command,
     init_command,
     lineage_command,
-    preset_commands,
+    params_command,
+    predict_command,
+    presets_command,
+    reproduce_command,
     review_commands,
+    robustness_command,
     serve_command,
+    update_command,
 )
 from reconpatch.cli.shared_options import err
 from reconpatch.errors import ReConPatchError, SettingsError
@@ -33,16 +39,17 @@ data_commands.app.command()(review_commands.quarantine)
 app.add_typer(data_commands.app, name="data")
 for _command in (
     init_command.init,
-    fit_commands.fit,
-    fit_commands.update,
-    detector_commands.evaluate,
-    detector_commands.robustness,
+    fit_command.fit,
+    update_command.update,
+    evaluate_command.evaluate,
+    robustness_command.robustness,
     embedding_command.embedding,
-    detector_commands.predict,
-    detector_commands.bench,
+    predict_command.predict,
+    bench_command.bench,
     lineage_command.lineage,
-    preset_commands.presets,
-    preset_commands.reproduce,
+    params_command.params,
+    presets_command.presets,
+    reproduce_command.reproduce,
     serve_command.serve,
     export_command.export,
 ):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reconpatch.cli.shared_options import Json, Overrides, Params, count, write
+from reconpatch.data.layouts.layout_registry import LAYOUT_HELP
+from reconpatch.data.public_sets.catalogue import PUBLIC_SETS
 
 if TYPE_CHECKING:
     from reconpatch.integrations.check_report import CheckReport
@@ -28,7 +30,7 @@ def data_demo(
 
 @app.command("get")
 def data_get(
-    name: Annotated[str, typer.Argument(help="mvtec or btad")],
+    name: Annotated[str, typer.Argument(help=" or ".join(PUBLIC_SETS))],
     out: Annotated[Path | None, typer.Option("--out", help="folder to write; default: data/NAME")] = None,
     url: Annotated[str | None, typer.Option("--url", help="address of the archive, such as a mirror")] = None,
     archive: Annotated[Path | None, typer.Option("--archive", help="the archive, where you have it")] = None,
@@ -41,7 +43,6 @@ def data_get(
     ),
 ) -> None:
     """Fetch a public data set; a download that broke off goes on. Mind its licence, which is shown."""
-    from reconpatch.data.public_sets.catalogue import PUBLIC_SETS
     from reconpatch.data.public_sets.public_dataset import fetch_dataset
 
     source = PUBLIC_SETS.get(name)
@@ -65,7 +66,7 @@ def data_get(
 
 @app.command("check")
 def data_check(
-    folder: Annotated[Path, typer.Argument(help="a data set or one category of it")],
+    folder: Annotated[Path, typer.Argument(help=f"a data set or one category of it; layouts: {LAYOUT_HELP}")],
     params: Params = None,
     overrides: Overrides = None,
     docs: Annotated[Path | None, typer.Option("--docs", help="also write Data Docs (HTML) there")] = None,

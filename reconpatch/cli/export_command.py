@@ -1,17 +1,20 @@
 """`reconpatch export`: a detector as a graph for other runtimes, proven equal."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from reconpatch.cli.shared_options import Json, Model, write
+from reconpatch.line.export.formats.format_registry import FORMATS, FormatName
+
+_FORMATS = ", ".join(one.title for one in FORMATS.values())
 
 
 def export(
     model: Model,
     out: Annotated[Path, typer.Option("--out", help="folder to write; complete and proven, or absent")],
-    form: Annotated[Literal["onnx", "openvino"], typer.Option("--format")] = "onnx",
+    form: Annotated[FormatName, typer.Option("--format", help=_FORMATS)] = "onnx",
     images: Annotated[
         list[Path] | None,
         typer.Option("--images", help="images of the category, or folders of them, to prove on; repeatable"),
@@ -22,7 +25,7 @@ def export(
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: every core")] = 0,
     json_file: Json = None,
 ) -> None:
-    """Export a detector as ONNX or OpenVINO; it fails where the graph does not say what the detector says."""
+    """Export a detector as a graph; it fails where the graph does not say what the detector says."""
     from reconpatch.data.file_listing import expand_images
     from reconpatch.line.export.exported_folder import export_detector
     from reconpatch.loading import load
@@ -30,7 +33,7 @@ def export(
     detector = load(model, device="cpu", threads=threads)
     chosen = expand_images(images) if images else []
     parity = export_detector(detector, form, out, chosen, tolerance=tolerance)
-    where = "" if chosen else " (of other things: give the category's by --images)"
+    where = "" if chosen else " (generic photos; pass --images to verify on your own)"
     typer.echo(
         f"{out}: {form}, equal on {parity.images} images{where} and {parity.blends} blends at thresholds, "
         f"{parity.near} of them near one: scores differ by at most {parity.score_difference:.2g} "

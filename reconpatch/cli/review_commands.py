@@ -9,10 +9,10 @@ import typer
 from rich.table import Table
 
 from reconpatch.cli.shared_options import Images, Json, console, count, write
-from reconpatch.settings import IngestSettings
+from reconpatch.settings import IngestSettings, describe
 
 _DEFAULTS = IngestSettings()
-Reviews = Annotated[Path, typer.Option("--reviews", help="the review table")]
+Reviews = Annotated[Path, typer.Option("--reviews", help=describe("ingest.reviews"))]
 
 
 def review(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from reconpatch.cli.shared_options import Device, Log
+from reconpatch.settings import IngestSettings, describe
 
 
 def serve(
@@ -39,7 +40,7 @@ def serve(
     ] = 64,
     timeout: Annotated[float, typer.Option(min=0.1, help="seconds that a request may take")] = 60.0,
     decode_seconds: Annotated[
-        float | None, typer.Option(min=0.1, help="processor seconds that one image may take to decode")
+        float | None, typer.Option(min=0.1, help=describe("data.decode_seconds"))
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: every core")] = 0,
     device: Device = "auto",
@@ -52,7 +53,6 @@ def serve(
     from reconpatch.integrations.optional_packages import import_extra
     from reconpatch.line.server.model_source import parse_sources
     from reconpatch.line.server.server_options import API_KEY, ServerLimits, ServerOptions
-    from reconpatch.settings import IngestSettings
 
     for package in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "fastapi_offline"):
         import_extra(package, "reconpatch serve", extra="serve")

@@ -10,7 +10,10 @@ Params = Annotated[Path | None, typer.Option("--params", help="params file; defa
 Preset = Annotated[
     str | None, typer.Option("--preset", help="named parameters; `reconpatch presets` lists them")
 ]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=value, repeatable")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="section.key=value, repeatable; `reconpatch params` lists them"),
+]
 Json = Annotated[Path | None, typer.Option("--json", help="also write the result as JSON")]
 Model = Annotated[str, typer.Argument(help="detector folder or MLflow URI (models:/name@alias)")]
 Images = Annotated[list[Path], typer.Argument(help="images, or folders of images")]

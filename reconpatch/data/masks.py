@@ -1,7 +1,7 @@
 """Which ground-truth mask belongs to which image, by names alone."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 MASK_FOLDERS = ("ground_truth", "masks")
@@ -15,12 +15,12 @@ def masks_beside(paths: Sequence[str]) -> set[str]:
     return {path for path in paths if any(owner in known for owner in _owners(path))}
 
 
-def match_masks(images: Iterable[str], masks: Iterable[str]) -> dict[str, str]:
+def match_masks(images: Iterable[str], masks: Mapping[str, str]) -> dict[str, str]:
     """Find each image's mask.
 
     Args:
         images: posix paths relative to the category root.
-        masks: the same, below one of `MASK_FOLDERS` (for images below ``test``) or beside an image.
+        masks: of each mask's path the path that it would have beside its image.
 
     Returns:
         image path -> mask path, for the images that have one; of several, the first by suffix, then by path.
@@ -29,8 +29,7 @@ def match_masks(images: Iterable[str], masks: Iterable[str]) -> dict[str, str]:
     """
     index: dict[tuple[str, str], list[str]] = {}
     for mask in sorted(masks):
-        first, _, rest = mask.partition("/")
-        index.setdefault(_key(f"test/{rest}" if first in MASK_FOLDERS else mask), []).append(mask)
+        index.setdefault(_key(masks[mask]), []).append(mask)
     matches: dict[str, str] = {}
     alike: dict[str, list[str]] = {}
     for image in images:

@@ -1,7 +1,8 @@
 """What a manifest says about its images taken together: twins, near copies, and what is out of the ordinary.
 
 One fault is one fact. An unreadable image has no others, an image that is stored unlike the rest is not
-compared with them for its looks, and an image in both splits is not told a second time through its group.
+compared with them by its image statistics, and an image in both splits is not reported again through its
+group.
 """
 
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from reconpatch.calibration.normalisation import NORMAL_CONSISTENCY
 from reconpatch.data.batch_folders import has_arrived
 from reconpatch.data.near_duplicates import near_copy_of
 from reconpatch.data.reviews import BAD, contradicted
@@ -19,7 +21,6 @@ _MAJORITY = 0.5  # a size that fewer images have is no rule that the others brea
 _FEW = 5  # nominal images: fewer have no distribution
 # The least robust deviations believed: brightness in grey values, sharpness as a factor of about 5 %.
 _LEAST_DEVIATION = {"brightness": 1.0, "sharpness": 0.05}
-_TO_SIGMA = 1.4826
 
 
 def derive_facts(table: pd.DataFrame, settings: ValidateSettings) -> pd.DataFrame:
@@ -38,7 +39,8 @@ def derive_facts(table: pd.DataFrame, settings: ValidateSettings) -> pd.DataFram
           image of the same split, bytes and label; ``twin_otherwise``: one of the same bytes, another label;
         - ``group_elsewhere`` on the first test row of a group: a train image of that group;
         - ``near`` and ``bits``: the image it is a near copy of, as `near_copy_of`;
-        - ``blank``: of one colour; ``looks_off``: brightness or sharpness unlike the other images', in words;
+        - ``blank``: of one colour; ``unusual_statistics``: brightness or sharpness unlike the
+          other images', in words;
         - ``misfit``: the mask's size where it is not the image's;
         - ``withdrawn`` on training rows: an arrival that a person judged bad since, which no fit takes;
         - ``contradicted`` on test rows: the verdict of a person that contradicts the label;
@@ -71,7 +73,7 @@ def derive_facts(table: pd.DataFrame, settings: ValidateSettings) -> pd.DataFram
     blank = readable["contrast"] < _BLANK_CONTRAST
     add("blank", readable["brightness"].where(blank).map("{:.0f}".format, na_action="ignore"))
     ordinary = readable[~blank & ~_unusual(facts).reindex(readable.index)]
-    add("looks_off", _looks_off(ordinary, settings.outlier_z))
+    add("unusual_statistics", _unusual_statistics(ordinary, settings.outlier_z))
     masks = readable[(readable["label"] == 1) & readable["mask_sha256"].notna() & (readable["mask_area"] > 0)]
     first = masks.groupby("mask_sha256")["path"].transform("first")
     arrived = facts["path"].map(has_arrived).astype(bool) & (facts["split"] == "train")
@@ -104,7 +106,7 @@ def _unusual(facts: pd.DataFrame) -> pd.Series:
     return unusual.astype(bool)
 
 
-def _looks_off(rows: pd.DataFrame, limit: float) -> pd.Series:
+def _unusual_statistics(rows: pd.DataFrame, limit: float) -> pd.Series:
     """In words what is unlike the nominal training images; the first of brightness and sharpness."""
     words = pd.Series(pd.NA, index=rows.index, dtype=object)
     for column in ("sharpness", "brightness"):
@@ -115,7 +117,7 @@ def _looks_off(rows: pd.DataFrame, limit: float) -> pd.Series:
             continue
         scale = values if column == "brightness" else _log(values)
         known = scale[usual.index]
-        deviation = _TO_SIGMA * (known - known.median()).abs().median()
+        deviation = NORMAL_CONSISTENCY * (known - known.median()).abs().median()
         z = (scale - known.median()) / max(deviation, _LEAST_DEVIATION[column])
         for index in z.index[z.abs() > limit]:
             words[index] = (

@@ -136,7 +136,7 @@ def build_suite(facts: pd.DataFrame, settings: ValidateSettings) -> Any:
             "one group and one split",
         ),
         absent("blank", "warning", "not_blank", "is all of one colour (grey value {blank})"),
-        absent("looks_off", "warning", "looks_usual", "{looks_off} (validate.outlier_z)"),
+        absent("unusual_statistics", "warning", "looks_usual", "{unusual_statistics} (validate.outlier_z)"),
         absent(
             "turned", "warning", "one_orientation",
             "is turned by its EXIF orientation {turned} as most images are not; save it upright",

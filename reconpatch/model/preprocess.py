@@ -13,7 +13,7 @@ from reconpatch.errors import DataError
 from reconpatch.settings import FeatureSettings
 
 _T = TypeVar("_T", bound=np.generic)
-_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 
 def prepare_image(image: NDArray[np.uint8], settings: FeatureSettings) -> NDArray[np.uint8]:
@@ -68,7 +68,7 @@ def prepare_mask(mask: NDArray[np.bool_], settings: FeatureSettings) -> NDArray[
 
 def _keep_small_defects(mask: NDArray[np.bool_], moved: NDArray[np.bool_]) -> None:
     """Set in ``moved`` one pixel for each region of ``mask`` of which it shows nothing."""
-    regions, count = ndimage.label(mask, _EIGHT_NEIGHBOURS)
+    regions, count = ndimage.label(mask, EIGHT_CONNECTED)
     rows, columns = np.nonzero(mask)
     # Where the centre of each defective pixel comes to lie, and the region that it belongs to.
     target = (2 * rows + 1) * moved.shape[0] // (2 * mask.shape[0]) * moved.shape[1]

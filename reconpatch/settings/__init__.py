@@ -1,7 +1,8 @@
 """Every parameter, typed, frozen and parsed once from params.yaml.
 
-A section belongs to one room of the library or one stage of the pipeline. Unknown keys are errors
-that suggest the right one. The defaults here are the ones that params.yaml states.
+A section belongs to one package of the library or one stage of the pipeline. Unknown keys are errors
+that suggest the right one. Each parameter is declared and described once, in its section; params.yaml,
+docs/parameters.md and `reconpatch params` show that text.
 """
 
 from reconpatch.settings.all_parameters import Settings
@@ -15,7 +16,8 @@ from reconpatch.settings.library_sections import (
     ScoringSettings,
     UnifiedSettings,
 )
-from reconpatch.settings.parsing import all_parameters, load_settings, parse_settings
+from reconpatch.settings.parameter_table import describe, list_sections, parameter_names
+from reconpatch.settings.parsing import load_settings, parse_settings
 from reconpatch.settings.pipeline_sections import (
     HousekeepingSettings,
     IngestSettings,
@@ -42,10 +44,12 @@ __all__ = [
     "Settings",
     "UnifiedSettings",
     "ValidateSettings",
-    "all_parameters",
+    "describe",
     "describe_preset",
+    "list_sections",
     "load_settings",
     "paper_figures",
+    "parameter_names",
     "parse_settings",
     "preset_names",
 ]

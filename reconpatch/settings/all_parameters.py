@@ -31,9 +31,17 @@ _SECRET = {"register_": {"tracking_uri"}, "retrain": {"webhook"}}
 class Settings(Section):
     """All parameters of the library and the pipeline."""
 
-    seed: int = Field(0, ge=0, lt=2**31)
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    threads: int = Field(0, ge=0, description="CPU threads of one fit; 0: every core")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of every random choice")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto (CUDA if there is one), cpu, cuda or cuda:N",
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        description="CPU threads of one fit or stage; 0: every core; results depend on it in their last bits",
+    )
     data: DataSettings = DataSettings()
     validate_: ValidateSettings = Field(ValidateSettings(), alias="validate")
     features: FeatureSettings = FeatureSettings()

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from reconpatch.errors import SettingsError
 from reconpatch.settings.all_parameters import Settings
+from reconpatch.settings.parameter_table import parameter_names
 from reconpatch.settings.presets import merge, read_preset
 
 _SHOWN = 20  # problems that a message names; a stranger's file may have a million
@@ -111,18 +112,7 @@ def _explain(item: dict[str, Any]) -> str:
     if item["type"] != "extra_forbidden":
         # What concerns several sections names its parameters itself.
         return (f"{name}: " if name else "") + str(item["msg"]).removeprefix("Value error, ")
-    known = all_parameters()
+    known = parameter_names()
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     near = near or [full for full in known if full.split(".")[-1] == location[-1]][:1]
     return f"unknown parameter `{name}`" + (f"; did you mean `{near[0]}`?" if near else "")
-
-
-def all_parameters() -> list[str]:
-    """Every parameter's full name, such as ``features.backbone``, and every section's."""
-    names: list[str] = []
-    for name, field in Settings.model_fields.items():
-        public = field.alias or name
-        names.append(public)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            names += [f"{public}.{key}" for key in field.annotation.model_fields]
-    return names

@@ -1,4 +1,4 @@
-"""Sections that the stages and flows read."""
+"""Sections that the stages and flows read; a description here is shown everywhere."""
 
 import re
 from pathlib import Path
@@ -28,63 +28,93 @@ Category = Annotated[str, AfterValidator(_check_category)]
 class ValidateSettings(Section):
     """What the data checks demand of a category."""
 
-    min_train_images: int = Field(10, ge=1)
-    same_size: bool = Field(True, description="whether all images of a category should have one size")
-    same_mode: bool = Field(True, description="whether they should have one mode and bit depth")
+    min_train_images: int = Field(
+        10,
+        ge=1,
+        description="minimum number of nominal training images; a category with fewer fails the check",
+    )
+    same_size: bool = Field(True, description="report images of another size than most of the category")
+    same_mode: bool = Field(
+        True, description="report images of another mode or bit depth than most of the category"
+    )
     near_duplicate_bits: int = Field(
-        12,
-        ge=0,
-        le=64,
-        description="hashes of near copies differ in so many of 256 bits or fewer",
+        12, ge=0, le=64, description="maximum Hamming distance (of 256 bits) between near duplicates"
     )
     outlier_z: float = Field(
-        8.0, gt=0, description="brightness and sharpness this many robust deviations off are reported"
+        8.0,
+        gt=0,
+        description="report images whose brightness or sharpness is more than this many robust "
+        "standard deviations from the rest",
     )
 
 
 class HousekeepingSettings(Section):
-    """What `flows.housekeeping` throws away; whatever this says, what a champion ever needed stays."""
+    """What `python -m flows.housekeeping --no-dry-run` deletes; nothing that a champion needs."""
 
-    keep_versions: int = Field(5, ge=1, description="so many newest versions of each model stay")
-    version_days: float = Field(90.0, ge=0, description="and those that are younger")
-    runs_days: float = Field(30.0, ge=0, description="folders under runs/ that were untouched for so long go")
-    cache_days: float = Field(90.0, ge=0, description="features and chunks that were not used for so long go")
+    keep_versions: int = Field(5, ge=1, description="number of newest versions of each model that stay")
+    version_days: float = Field(
+        90.0,
+        ge=0,
+        description="versions younger than this stay too, as do those pinned (tag `pinned`), with an "
+        "alias, or once champion",
+    )
+    runs_days: float = Field(
+        30.0, ge=0, description="delete folders under runs/ that were untouched for this many days"
+    )
+    cache_days: float = Field(
+        90.0,
+        ge=0,
+        description="delete features unused for this many days, unless a kept version knows their image",
+    )
     log_days: float = Field(
-        365.0, ge=0, description="days of the prediction log and pictures of drift alarms that are older go"
+        365.0,
+        ge=0,
+        description="delete days of the prediction log and drift plots older than this; days that a "
+        "kept version's drift check compares stay",
     )
 
 
 class IngestSettings(Section):
     """Where new nominal images come from and go to."""
 
-    inbox: Path = Field(Path("inbox"), description="new images, a subfolder a category")
-    quarantine: Path = Field(Path("quarantine"), description="what may not join, and why")
-    reviews: Path = Field(Path("reviews.jsonl"), description="verdicts of people on images")
-    keep_inbox: bool = Field(False, description="copy and leave the inbox as it is, such as a camera share")
+    inbox: Path = Field(Path("inbox"), description="folder of new nominal images, one subfolder per category")
+    quarantine: Path = Field(
+        Path("quarantine"), description="folder of images that may not join, with the reason"
+    )
+    reviews: Path = Field(
+        Path("reviews.jsonl"), description="table of reviews (verdicts of people on images)"
+    )
+    keep_inbox: bool = Field(
+        False, description="copy the images and leave the inbox unchanged, such as a camera share"
+    )
     settle_seconds: float = Field(
-        10.0, ge=0, description="a younger file may still be being written and waits for the next ingest"
+        10.0,
+        ge=0,
+        description="a file younger than this may still be being written; it waits for the next ingest",
     )
     suspicious: Literal["review", "reject"] = Field(
-        "review", description="the champion's band from which on an image is put aside"
+        "review", description="the champion's band from which an image is put aside"
     )
     most_false_rejects: float = Field(
         0.1,
         gt=0,
         le=1,
-        description="a limit of the champion that a larger share of good images exceeds puts nothing aside",
+        description="maximum share of good images above a limit for the limit to be used; 1: always used",
     )
-    git_commit: bool = Field(True, description="commit the .dvc file, and it alone, to git")
+    git_commit: bool = Field(True, description="commit the .dvc file, and only that file, to git")
 
 
 class RegisterSettings(Section):
     """Where finished evaluations are logged, and which of them becomes the candidate."""
 
     tracking_uri: str | None = Field(
-        None, description="MLflow; MLFLOW_TRACKING_URI goes before it; None: mlflow.db under the project"
+        None,
+        description="MLflow server; MLFLOW_TRACKING_URI, the place for passwords, overrides it; null: "
+        "the project's mlflow.db",
     )
-    experiment: str = Field("reconpatch", min_length=1)
+    experiment: str = Field("reconpatch", min_length=1, description="MLflow experiment")
     candidate_metric: Literal["image_auroc", "pixel_auroc", "aupro", "image_f1_max"] = Field(
-        "image_auroc", description="of several backbones, the best by this becomes `challenger`"
+        "image_auroc", description="with several backbones, the best one by this metric becomes `challenger`"
     )
 
 
@@ -92,18 +122,19 @@ class RetrainSettings(Section):
     """How new nominal images become a candidate."""
 
     mode: Literal["full", "update"] = Field(
-        "full", description="full: every stage again; update: the champion learns the new images alone"
+        "full", description="full: run every stage again; update: the champion learns only the new images"
     )
     update_mode: Literal["frozen", "fine-tune"] = Field(
-        "frozen", description="of an update: frozen keeps f, fine-tune trains it a little further"
+        "frozen", description="frozen: an update keeps f; fine-tune: it trains f a little further"
     )
     when_busy: Literal["wait", "skip"] = Field(
-        "wait", description="what a retrain does while another one of the same category runs"
+        "wait", description="what to do while another retrain of the same category runs"
     )
     webhook: str | None = Field(
         None,
         pattern=r"^https?://",
-        description="URL that is told how a retrain ended; RECONPATCH_WEBHOOK goes before it; None: nobody",
+        description="URL that receives the outcome of a retrain as JSON; RECONPATCH_WEBHOOK, the "
+        "place for a secret URL, overrides it; null: none",
     )
 
 
@@ -112,15 +143,18 @@ class MonitorSettings(Section):
 
     log: Path | None = Field(
         Path("predictions"),
-        description="prediction log of `serve --log` and `predict --log`; None: no checks",
+        description="prediction log written by `serve --log` and `predict --log`; null: no drift checks",
     )
-    rate: float = Field(0.05, gt=0, lt=1, description="false alarms a week, in the long run, of a category")
+    rate: float = Field(
+        0.05, gt=0, lt=1, description="long-run rate of false drift alarms per category and week"
+    )
     new_images: int = Field(
-        25, ge=5, description="a check waits for so many groups of images since the one before"
+        25, ge=5, description="number of new groups of images before the next drift check"
     )
-    window: int = Field(500, ge=25, description="most images that are compared, the latest ones")
+    window: int = Field(500, ge=25, description="maximum number of images compared, the latest ones")
     on_alarm: Literal["tell", "retrain"] = Field(
-        "tell", description="retrain: an alarm also starts a retrain, which learns what arrived since"
+        "tell",
+        description="tell: report the alarm; retrain: also start a retrain, which learns what arrived since",
     )
 
     @model_validator(mode="after")
@@ -131,36 +165,47 @@ class MonitorSettings(Section):
 
 
 class PipelineSettings(Section):
-    """What the flows and dvc.yaml run; of it the library alone reads ``cache_max_gib``."""
+    """What the flows and dvc.yaml run; the only field the library reads is ``cache_max_gib``."""
 
     dataset: str = Field("demo", pattern=r"^[a-z0-9][a-z0-9_-]*$", description="name of the data set")
-    root: Path = Path("data/demo")
-    categories: tuple[Category, ...] = ("brick", "grass", "gravel")
-    backbones: tuple[str, ...] = ("tf_efficientnet_lite0",)
+    root: Path = Field(Path("data/demo"), description="folder of the categories")
+    categories: tuple[Category, ...] = Field(
+        ("brick", "grass", "gravel"), description="categories to run, each a subfolder of root"
+    )
+    backbones: tuple[str, ...] = Field(
+        ("tf_efficientnet_lite0",), description="timm models to run, one detector each"
+    )
     fuse: tuple[Literal["modified_z"], ...] = Field(
-        (), max_length=1, description="how the backbones' detectors are fused to one more; empty: not at all"
+        (),
+        max_length=1,
+        description="how the backbones' detectors are fused into one more (stage `ensemble`); []: no fusion",
     )
     unify: tuple[str, ...] = Field(
-        (), description="backbones that get one model for all categories too; empty: none (section unified)"
+        (), description="backbones that also get one model for all categories (stage `unified`); []: none"
     )
-    concurrency: int = Field(2, ge=1, description="stages that run at the same time")
+    concurrency: int = Field(2, ge=1, description="number of stages that run at the same time")
     runner: Literal["threads", "dask", "ray"] = Field("threads", description="what runs the stages")
     cluster: str | None = Field(
         None,
-        description="address of a Dask scheduler or Ray head; RECONPATCH_CLUSTER goes before it; "
-        "None: a cluster of `concurrency` processes on this machine, for as long as a flow runs",
+        description="address of a Dask scheduler or Ray head; RECONPATCH_CLUSTER overrides it; null: "
+        "`concurrency` processes on this machine",
     )
-    parts: int = Field(1, ge=1, description="parts that features and coreset of one category are spread over")
+    parts: int = Field(
+        1, ge=1, description="number of tasks that features and coreset of one category are spread over"
+    )
     shared: str | None = Field(
         None,
-        description="fsspec URL that all machines reach, such as s3://bucket/line; None: they share "
-        "the project's folder itself",
+        description="fsspec URL that all machines reach, such as s3://bucket/line; null: they share "
+        "the project folder",
     )
-    cache: Path = Field(Path(".cache/features"), description="the feature cache; safe to delete")
+    cache: Path = Field(Path(".cache/features"), description="folder of the feature cache; safe to delete")
     cache_max_gib: float | None = Field(
-        20.0, gt=0, description="features used least recently go when the cache is full; None: no bound"
+        20.0,
+        gt=0,
+        description="size limit of the feature cache; the least recently used features are deleted; "
+        "null: no limit",
     )
-    commit: bool = Field(True, description="record finished stages with dvc commit")
+    commit: bool = Field(True, description="record finished stages with `dvc commit`")
     git_commit: bool = Field(
         False, description="then commit dvc.lock and the metrics to git; for scheduled flows"
     )

@@ -9,9 +9,9 @@ from scipy import ndimage
 from reconpatch.errors import DataError
 from reconpatch.evaluation.metrics.pixel_histograms import IMAGE_SHIFT, PixelHistograms, area_error, areas
 from reconpatch.evaluation.metrics.score_counts import RunningCounts, ScoreCounts
+from reconpatch.model.preprocess import EIGHT_CONNECTED
 
 _NOMINAL, _DEFECTIVE, _REGIONS = range(3)  # masses of a count
-_EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def region_weights(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """One over the size of its 8-connected region, for each True pixel in row order."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     window = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    labels, _ = ndimage.label(window, structure=_EIGHT_CONNECTED)
+    labels, _ = ndimage.label(window, structure=EIGHT_CONNECTED)
     inside = labels[window]
     weights: NDArray[np.float64] = 1.0 / np.bincount(inside)[inside]
     return weights

@@ -20,13 +20,13 @@ from reconpatch.data.images import read_image
 from reconpatch.device import limit_threads
 from reconpatch.errors import ModelError
 from reconpatch.fitted_detector import FittedDetector
-from reconpatch.line.export.graph_formats import Format, open_graph, write_graph
+from reconpatch.line.export.formats.format_registry import find_format
 from reconpatch.line.export.parity import Parity, compare
 from reconpatch.model.preprocess import prepare_image
 from reconpatch.storage.atomic_files import atomic_folder, write_json
 from reconpatch.storage.detector_settings import model_settings
 
-DETECTOR, PARITY, RUNNER = "detector.json", "parity.json", "runner.py"
+DETECTOR, PARITY = "detector.json", "parity.json"
 # Of the threshold: what float arithmetic in another order may change a score by.
 TOLERANCE = 1e-3
 _VIEW = 160
@@ -34,7 +34,7 @@ _VIEW = 160
 
 def export_detector(
     detector: FittedDetector,
-    form: Format,
+    form: str,
     out: Path,
     images: Sequence[Path] = (),
     *,
@@ -44,7 +44,7 @@ def export_detector(
 
     Args:
         detector: calibrated, on the CPU.
-        form: ``onnx`` or ``openvino``.
+        form: name of a format in `format_registry`, such as ``onnx``.
         out: folder to write; it is complete and proven, or absent.
         images: to compare on, best good and bad ones of the category; none: views of the photographs that
             scikit-image ships, which are real but of other things.
@@ -54,8 +54,10 @@ def export_detector(
     Raises:
         ModelError: the detector is not calibrated, ``out`` is something else, or the proof fails.
         DataError: an image cannot be read.
+        SettingsError: there is no such format.
         ReConPatchError: the extra ``export`` is not installed.
     """
+    known = find_format(form)
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / PARITY).is_file())):
         raise ModelError(f"{out}: exists and is no exported detector; choose another name")
     features = detector.settings.features
@@ -63,8 +65,8 @@ def export_detector(
     prepared = [(str(path), prepare_image(read_image(path), features)) for path in images]
     threads = limit_threads(detector.settings.threads)
     with atomic_folder(out) as folder:
-        write_graph(detector.module(), features.image_size, form, folder)
-        run = open_graph(form, folder, threads)
+        known.write(detector.module(), features.image_size, folder)
+        run = known.open(folder, threads)
         absolute = tolerance * _distance_at_threshold(detector)
         parity = compare(detector, run, prepared or _photographs(detector), tolerance=absolute)
         if not parity.proven:
@@ -72,8 +74,8 @@ def export_detector(
         proof = {**parity.to_dict(), "format": form, "threads": threads, "own_images": bool(prepared)}
         write_json(folder / PARITY, proof)
         write_json(folder / DETECTOR, _description(detector, absolute))
-        if form == "onnx":
-            shutil.copy(str(files("reconpatch.line.export") / RUNNER), folder / RUNNER)
+        if known.runner is not None:
+            shutil.copy(str(files("reconpatch.line.export") / known.runner), folder / known.runner)
     return parity
 
 

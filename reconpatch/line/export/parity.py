@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from reconpatch.fitted_detector import FittedDetector
-from reconpatch.line.export.graph_formats import Run
+from reconpatch.line.export.formats.graph_format import Run
 from reconpatch.progress import track
 
 _STEPS = 14

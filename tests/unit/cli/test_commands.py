@@ -242,3 +242,17 @@ def test_reproduce_prints_a_row_a_category_and_the_mean(run, category, tmp_path)
     assert [row["category"] for row in found["rows"]] == [category.name, "mean"]
     assert found["rows"][0]["ours"] == found["rows"][1]["ours"]
     assert all(0 <= value <= 1 for value in found["rows"][0]["ours"])
+
+
+def test_params_lists_a_section_and_suggests_the_right_one(run, tmp_path):
+    done = run("params", "coreset", "--json", tmp_path / "p.json")
+    assert done.status == 0
+    rows = json.loads((tmp_path / "p.json").read_text())
+    assert [row["name"] for row in rows] == ["coreset.ratio", "coreset.max_bank", "coreset.memory_budget_mib"]
+    assert "coreset.max_bank" in done.out
+    run("params", "features.tile", "--json", tmp_path / "p.json")
+    (one,) = json.loads((tmp_path / "p.json").read_text())
+    assert (one["values"], one["default"]) == ("integer ≥ 32 or null", None)
+    wrong = run("params", "coreest")
+    assert wrong.status == 2
+    assert "unknown parameter or section `coreest`; did you mean `coreset`?" in wrong.err

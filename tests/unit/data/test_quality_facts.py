@@ -108,9 +108,9 @@ def test_what_looks_unlike_the_training_images_is_told_once_with_the_numbers() -
         row("usual", brightness=104.0, sharpness=70.0),
     ]
     facts = derive_facts(manifest(rows)).set_index("path")
-    assert facts["looks_off"].dropna().index.tolist() == ["dark", "soft", "dark and soft"]
-    assert facts.loc["soft", "looks_off"].startswith("sharpness 2, of the training images")
-    assert facts["looks_off"]["dark and soft"].startswith("brightness 5")
+    assert facts["unusual_statistics"].dropna().index.tolist() == ["dark", "soft", "dark and soft"]
+    assert facts.loc["soft", "unusual_statistics"].startswith("sharpness 2, of the training images")
+    assert facts["unusual_statistics"]["dark and soft"].startswith("brightness 5")
     assert facts["blank"].dropna().to_dict() == {"black": "0"}
 
 
@@ -123,13 +123,13 @@ def test_images_stored_otherwise_are_not_compared_for_their_looks() -> None:
         row("turned", orientation=6, **odd),
     ]
     facts = derive_facts(manifest(rows))
-    assert facts["looks_off"].isna().all()
+    assert facts["unusual_statistics"].isna().all()
     assert facts["turned"].dropna().tolist() == [6]
 
 
 def test_a_few_images_have_no_distribution() -> None:
     assert (
-        derive_facts(manifest([*_spread(4), row("dark", split="test", brightness=0.0)]))["looks_off"]
+        derive_facts(manifest([*_spread(4), row("dark", split="test", brightness=0.0)]))["unusual_statistics"]
         .isna()
         .all()
     )
@@ -137,7 +137,7 @@ def test_a_few_images_have_no_distribution() -> None:
 
 def test_equal_images_do_not_make_every_other_one_an_outlier() -> None:
     rows = [*(row(f"train/{i}") for i in range(9)), row("train/x", brightness=103.0, sharpness=110.0)]
-    assert derive_facts(manifest(rows))["looks_off"].isna().all()
+    assert derive_facts(manifest(rows))["unusual_statistics"].isna().all()
 
 
 def test_a_mask_used_twice_names_the_first() -> None:

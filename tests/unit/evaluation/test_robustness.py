@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from reconpatch.cli.detector_commands import robustness
+from reconpatch.cli.robustness_command import robustness
 from reconpatch.data.manifest import build_manifest
 from reconpatch.data.training_images import TrainingSet
 from reconpatch.detector import ReConPatch

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 
 from reconpatch import ReConPatch
 from reconpatch.ensemble import fuse_members
-from reconpatch.errors import ModelError
-from reconpatch.line.export import exported_folder
+from reconpatch.errors import ModelError, SettingsError
 from reconpatch.line.export.exported_folder import export_detector
-from reconpatch.line.export.graph_formats import open_graph
+from reconpatch.line.export.formats.format_registry import FORMATS
+from reconpatch.line.export.formats.graph_format import GraphFormat
 from reconpatch.line.export.parity import compare, native
 from reconpatch.model.anomaly_model import float32_below
 
@@ -76,7 +76,7 @@ def test_the_proof_covers_images_at_the_thresholds(exported, images):
 
 
 def test_many_images_at_once_are_scored_as_one_by_one(exported, detector):
-    run = open_graph("onnx", exported[0], threads=1)
+    run = FORMATS["onnx"].open(exported[0], 1)
     batch = np.stack([_texture(30), _texture(31, spoiled=True), _texture(32)])
     scores, maps, rejected = run(batch)
     for image, score, anomaly_map in zip(batch, scores, maps, strict=True):
@@ -154,20 +154,37 @@ def test_an_ensemble_is_proven_by_its_members_distances(other_backbones, images,
     assert parity.tolerance == pytest.approx(1e-3 * (at_threshold + abs(ensemble.threshold)))
 
 
-def test_a_graph_that_differs_is_not_written(detector, images, tmp_path, monkeypatch):
-    def wrong(*_):
-        def run(batch):
-            found = [native(detector.module(), image) for image in batch]
-            scores = np.array([score * 1.01 for score, _ in found], np.float32)
-            return scores, np.stack([one for _, one in found]), scores > detector.threshold
+def toy_format(detector, factor=1.0):
+    """A format whose graph is the detector itself, its scores times a factor."""
 
+    def write(model, side, folder):
+        (folder / "model.toy").write_text(f"{type(model).__name__} {side}")
+
+    def run(batch):
+        found = [native(detector.module(), image) for image in batch]
+        scores = np.array([score * factor for score, _ in found], np.float32)
+        return scores, np.stack([one for _, one in found]), scores > detector.threshold
+
+    def run_of(folder, _):
+        assert (folder / "model.toy").read_text().endswith(f" {detector.settings.features.image_size}")
         return run
 
-    monkeypatch.setattr(exported_folder, "open_graph", wrong)
-    monkeypatch.setattr(exported_folder, "write_graph", lambda *_: None)
-    with pytest.raises(ModelError, match="does not say what the detector says"):
-        export_detector(detector, "onnx", tmp_path / "wrong", images[-4:])
+    return GraphFormat(name="toy", title="Toy", write=write, open=run_of)
+
+
+def test_a_graph_that_differs_is_not_written(detector, images, tmp_path, monkeypatch):
+    monkeypatch.setitem(FORMATS, "toy", toy_format(detector, 1.01))
+    with pytest.raises(ModelError, match="the toy graph does not say what the detector says"):
+        export_detector(detector, "toy", tmp_path / "wrong", images[-4:])
     assert not (tmp_path / "wrong").exists()
+
+
+def test_a_format_is_added_by_an_entry(detector, images, tmp_path, monkeypatch):
+    monkeypatch.setitem(FORMATS, "toy", toy_format(detector))
+    assert export_detector(detector, "toy", tmp_path / "out", images[-4:]).proven
+    assert json.loads((tmp_path / "out" / "parity.json").read_text())["format"] == "toy"
+    with pytest.raises(SettingsError, match=r"tflite is unknown; choose one of onnx, openvino, toy"):
+        export_detector(detector, "tflite", tmp_path / "out", images[-4:])
 
 
 def test_flips_are_told_apart_by_the_tolerance(detector, images):

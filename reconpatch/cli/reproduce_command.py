@@ -1,4 +1,4 @@
-"""`reconpatch presets` and `reproduce`: the paper's settings, and their figures on a data set."""
+"""`reconpatch reproduce`: a preset on a data set, beside the paper's figures."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,16 +8,6 @@ import typer
 from rich.table import Table
 
 from reconpatch.cli.shared_options import Json, Overrides, Params, console, write
-
-
-def presets() -> None:
-    """List the presets for `--preset`."""
-    from reconpatch.settings import describe_preset, preset_names
-
-    table = Table("preset", "what it is")
-    for name in preset_names():
-        table.add_row(name, describe_preset(name))
-    console.print(table)
 
 
 def reproduce(
