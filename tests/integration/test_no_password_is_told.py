@@ -13,7 +13,7 @@ from prefect.client.schemas.sorting import LogSort
 from prefect.logging.handlers import APILogWorker
 from prefect.states import State
 
-from flows.retrain import look, retrain
+from flows.retrain import image_changes, retrain
 
 PASSWORDS = ["s3cret-pw", "s3c'r\"et\n pw"]
 
@@ -46,7 +46,7 @@ def test_a_registry_that_is_away(
     project = make_project(dents=False)
     shutil.copy(mlflow_template, project.root / "mlflow.db")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(look, "retry_delay_seconds", 0)
+    monkeypatch.setattr(image_changes, "retry_delay_seconds", 0)
     for password in PASSWORDS:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ada:{password}@127.0.0.1:9")
         state = retrain(project=project.root, return_state=True)

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 import flows.support.register_and_commit as closing
-from flows.retrain import look, retrain
+from flows.retrain import image_changes, retrain
 from flows.train import train
 
 NAME = "reconpatch-tiny-plain"
@@ -28,7 +28,7 @@ def _versions(root: Path) -> list[str]:
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries without their waits."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    for one in (closing.register, closing.commit, look):
+    for one in (closing.register, closing.commit, image_changes):
         monkeypatch.setattr(one, "retry_delay_seconds", 0)
 
 
