@@ -1,7 +1,6 @@
 """The stages as Prefect tasks."""
 
-import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +13,10 @@ from flows.support import project_locks
 from flows.support.check_artifacts import publishing
 from flows.support.retries import retry
 from reconpatch.errors import ReConPatchError
-from tasks.running.folder_transfer import bring, bring_images, send
-from tasks.running.run_stage import Finished, run_stage
+from tasks.running.run_on_worker import ImageTrees, run_on_worker, run_part_on_worker
+from tasks.running.run_stage import Finished
 from tasks.running.stage_folders import Job
 from tasks.running.stage_table import stage_or_variant
-
-_Images = Mapping[str, str | None] | None
 
 
 @dataclass(frozen=True)
@@ -53,10 +50,9 @@ def stage_task(name: str) -> Task[..., Finished]:
     """
 
     @task(name=name, task_run_name=f"{name} {{job}}", **_options(name))
-    def run(job: Job, before: Sequence[Finished | None] = (), images: _Images = None) -> Finished:
+    def run(job: Job, before: Sequence[Finished | None] = (), images: ImageTrees | None = None) -> Finished:
         with _in_time(name, job), publishing(name, job):
-            _bring(name, job, before, images)
-            return send(run_stage(name, job, around=lambda: _device_lock(name, job)))
+            return run_on_worker(name, job, before, images, around=lambda: _device_lock(name, job))
 
     return run
 
@@ -65,11 +61,11 @@ def part_task(name: str) -> Task[..., None]:
     """The Prefect task of a share of a stage's work, done ahead of it: its result waits in a cache."""
 
     @task(name=f"{name} part", task_run_name=f"{name} {{job}} part {{number}}", **_options(name))
-    def run(job: Job, number: int, before: Sequence[Finished | None] = (), images: _Images = None) -> None:
+    def run(
+        job: Job, number: int, before: Sequence[Finished | None] = (), images: ImageTrees | None = None
+    ) -> None:
         with _in_time(name, job):
-            _bring(name, job, before, images)
-            with _device_lock(name, job):
-                importlib.import_module(f"tasks.stages.{name}").part(job, number)
+            run_part_on_worker(name, job, number, before, images, around=lambda: _device_lock(name, job))
 
     return run
 
@@ -108,14 +104,6 @@ def _in_time(name: str, job: Job) -> Iterator[None]:
             f"{name} ({job}): was not done within {hours:g} hours and was ended; look at what it waits for, "
             "or allow it more in TRY_LIMITS of flows/support/stage_tasks.py"
         ) from None
-
-
-def _bring(name: str, job: Job, before: Sequence[Finished | None], images: _Images) -> None:
-    """A machine that shares no file system with the others fetches what the stage reads."""
-    if stage_or_variant(name).data:
-        for one in job.by_category:
-            bring_images(one, (images or {}).get(one.category))
-    bring([item for item in before if item is not None])
 
 
 def _device_lock(name: str, job: Job) -> AbstractContextManager[None]:

@@ -93,7 +93,7 @@ def test_an_mlflow_that_is_away_a_locked_dvc_a_lost_file_and_a_full_disk(
 
     # No room for a bank: nothing instead of a part of it, and the reason; with room it is what it was.
     shutil.rmtree(stages / "coreset")
-    command = [sys.executable, "-m", "tasks.stages.coreset", "--category", "plain"]
+    command = [sys.executable, "-m", "tasks.stages", "coreset", "--category", "plain"]
     command += ["--backbone", "tf_efficientnet_lite0"]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     bank = len(expected["tiny/plain/tf_efficientnet_lite0/coreset/bank.safetensors"])

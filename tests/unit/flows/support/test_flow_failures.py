@@ -74,7 +74,7 @@ def test_a_stage_that_takes_too_long_is_ended_and_says_so(tmp_path, monkeypatch)
         while True:
             pass
 
-    monkeypatch.setattr(stage_tasks, "run_stage", hang)
+    monkeypatch.setattr(stage_tasks, "run_on_worker", hang)
     job = Job(Settings(), "nut", None, tmp_path, tmp_path)
     with pytest.raises(ReConPatchError, match=r"validate \(nut\): was not done within"):
         stage_task("validate").fn(job)
