@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import numpy as np
@@ -17,6 +18,9 @@ from processes import free_port, running
 from waiting import PATIENCE, wait_for
 
 from flows.support import environment
+
+if TYPE_CHECKING:
+    from playwright.sync_api import ConsoleMessage, Page
 
 environment.apply()
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +58,37 @@ def _is_healthy(url: str) -> bool:
         return bool(httpx.get(f"{url}/health", timeout=60).status_code == 200)
     except httpx.TransportError:
         return False
+
+
+@pytest.fixture
+def page(chromium: str) -> Iterator["Page"]:
+    """A tab of a headless browser, whose waits end only where something hangs."""
+    from playwright.sync_api import expect, sync_playwright
+
+    limit = PATIENCE * 1000
+    expect.set_options(timeout=limit)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, timeout=limit)
+        tab = browser.new_page()
+        tab.set_default_timeout(limit)
+        yield tab
+        browser.close()
+
+
+@pytest.fixture
+def page_faults(page: "Page") -> list[str]:
+    """Exceptions of the page's scripts and contents that the browser refused; an error status is neither."""
+    found: list[str] = []
+
+    def note(message: "ConsoleMessage") -> None:
+        # What a script writes to the console has arguments, what the browser itself says has none.
+        said_by_browser = message.type == "error" and not message.args
+        if said_by_browser and not message.text.startswith("Failed to load resource"):
+            found.append(message.text)
+
+    page.on("pageerror", lambda error: found.append(str(error)))
+    page.on("console", note)
+    return found
 
 
 @dataclass(frozen=True)
