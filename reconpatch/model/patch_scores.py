@@ -29,6 +29,15 @@ def score_patches(
 
     Raises:
         DataError: the queries' width is not the bank's.
+
+    Example:
+        One image of two patches: the first is in the bank, the second lies 5 from the nearest vector.
+
+        >>> bank = MemoryBank(np.array([[0, 0], [30, 40]], np.float32))
+        >>> patches = np.array([[[0, 0], [3, 4]]], np.float32)
+        >>> of_patches, of_images = score_patches(bank, patches, ScoringSettings(reweighting="none"))
+        >>> of_patches.tolist(), of_images.tolist()
+        ([[0.0, 5.0]], [5.0])
     """
     images, patches, dim = queries.shape
     flat = np.ascontiguousarray(queries, dtype=np.float32).reshape(-1, dim)
