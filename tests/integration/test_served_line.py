@@ -35,6 +35,8 @@ FEEDS = 5 if SOAK else 2  # of 10 images each
 NAME = "reconpatch-tiny-plain"
 # What passes becomes champion by itself; four test images could not tell whether one is worse.
 _POLICY = "promotion: automatic\nnot_worse: {}\n"
+# Whoever serves asks for new runs each second, not each tenth.
+_PROMPT = {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}
 _LIMIT_SECONDS = 900  # what a busy machine needs, and no more than a hang may cost
 
 
@@ -61,7 +63,7 @@ class Line:
                 # The virtual environment is there: `setup` counts as done.
                 ["make", "-o", "setup", "serve-flows", f"VENV={sys.prefix}", f"FLOWS_PORT={self._port}"],
                 cwd=self.root,
-                env={key: value for key, value in os.environ.items() if key not in hidden},
+                env={key: value for key, value in os.environ.items() if key not in hidden} | _PROMPT,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -76,8 +78,8 @@ class Line:
         self.process.wait()
 
     def end(self) -> None:
-        """Ctrl-C."""
-        os.killpg(self.process.pid, signal.SIGINT)
+        """As a service manager does: whoever starts the tests in the background has them ignore Ctrl-C."""
+        os.killpg(self.process.pid, signal.SIGTERM)
         try:
             self.process.wait(60)
         except subprocess.TimeoutExpired:
@@ -130,7 +132,9 @@ class Line:
 
 
 @pytest.fixture
-def line(make_project: Callable[..., Any], mlflow_template: Path, tmp_path: Path) -> Iterator[Line]:
+def line(
+    make_project: Callable[..., Any], mlflow_template: Path, prefect_server: Path, tmp_path: Path
+) -> Iterator[Line]:
     """`make serve-flows` in a project of its own."""
     project = make_project("line", dents=False)
     shutil.copy(mlflow_template, project.root / "mlflow.db")
@@ -141,6 +145,8 @@ def line(make_project: Callable[..., Any], mlflow_template: Path, tmp_path: Path
     subprocess.run(["git", "add", "."], cwd=project.root, check=True)
     who = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
     subprocess.run(["git", *who, "commit", "-qm", "line"], cwd=project.root, check=True)
+    (project.root / ".prefect").mkdir()
+    shutil.copy(prefect_server, project.root / ".prefect")
     served = Line(project.root, tmp_path / "serve.log")
     try:
         yield served

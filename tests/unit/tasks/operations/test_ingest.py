@@ -63,10 +63,10 @@ def picture(path: Path, name: str, size: int = 32) -> Path:
     return path
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A data set of three training and two test images under DVC and git, and an empty inbox."""
-    root = tmp_path / "project"
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `project` copies: starting DVC takes seconds."""
+    root = tmp_path_factory.mktemp("template") / "project"
     for name in ("train/good/part1_a", "train/good/part2_a", "train/good/part3_a"):
         picture(root / f"data/toy/nut/{name}.png", name)
     for name in ("test/good/part7_a", "test/good/part8_a"):
@@ -79,6 +79,12 @@ def project(tmp_path: Path) -> Path:
     ):
         subprocess.run(command, cwd=root, check=True, capture_output=True)
     return root
+
+
+@pytest.fixture
+def project(template: Path, tmp_path: Path) -> Path:
+    """A data set of three training and two test images under DVC and git, and an empty inbox."""
+    return Path(shutil.copytree(template, tmp_path / "project", symlinks=True))
 
 
 def judge_with(suspicious: Path | None = None, held_out: frozenset[str] = frozenset()):
