@@ -150,10 +150,7 @@ def _load(folder: Path) -> str | None:
 
 @contextmanager
 def _changeable(path: Path, valid: Path, copied: Path) -> Iterator[Path]:
-    """The place of one file in a copy of a valid folder, which is the valid one's again after the block.
-
-    Copying and removing whole folders takes most of the time of a test that does it hundreds of times.
-    """
+    """The place of one file in a copy of a valid folder, which is the valid one's again after the block."""
     changed = copied / path
     changed.unlink()
     try:
