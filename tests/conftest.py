@@ -16,9 +16,12 @@ switch_off()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files with the most slow tests come first: what workers share out at the end is short."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    """Files with slow tests come first, those with servers before all: the end is left with short ones."""
+    rank: Counter[Path] = Counter()
+    for item in items:
+        if item.get_closest_marker("slow"):
+            rank[item.path] += 1 if item.get_closest_marker("server") is None else len(items)
+    items.sort(key=lambda item: -rank[item.path])
 
 
 def missing(what: str) -> None:

@@ -33,6 +33,7 @@ from reconpatch.storage.atomic_files import sha256_file, sha256_json
 from tasks.operations.ingest import Ingested, Judged, ingest, limit_to_wait
 from tasks.running.dvc_commit import DvcBusyError
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[4]
 KILLS = 20 if os.environ.get("RECONPATCH_SOAK") == "1" else 2
 _VALUES = {
