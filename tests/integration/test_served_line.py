@@ -21,7 +21,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 from processes import free_port
-from waiting import wait_for
+from waiting import PATIENCE, wait_for
 
 from reconpatch.settings import load_settings
 from reconpatch.storage.atomic_files import file_lock
@@ -86,7 +86,7 @@ class Line:
             self.kill()
 
     def ask(self, path: str, **body: Any) -> Any:
-        answer = httpx.post(f"{self.api}/{path}", json=body, timeout=60)
+        answer = httpx.post(f"{self.api}/{path}", json=body, timeout=PATIENCE)
         assert answer.is_success, answer.text
         return answer.json()
 
@@ -127,7 +127,7 @@ class Line:
             "resource": {"prefect.resource.id": "reconpatch.inbox.plain"},
             "id": str(uuid.uuid4()),
         }
-        answer = httpx.post(f"{self.api}/events", json=[event], timeout=60)
+        answer = httpx.post(f"{self.api}/events", json=[event], timeout=PATIENCE)
         assert answer.is_success, answer.text
 
 
@@ -198,12 +198,12 @@ def test_images_in_the_inbox_become_a_champion_by_events_alone(line: Line) -> No
     assert {*known.fit, *known.holdout} == {hasher.file(path) for path in images}
     assert not list((line.root / "inbox").rglob("*.png"))
 
-    # Nothing new: a night's run ends in seconds and says so.
+    # Nothing new: a night's run says so and is done sooner than any that trained.
     (nightly,) = [one["id"] for one in deployed.values() if one["name"] == "nightly"]
     line.ask(f"deployments/{nightly}/create_flow_run", state={"type": "SCHEDULED"})
     (quiet,) = line.wait_for("a quiet run", lambda: line.runs("nightly"))
     assert f"no new data since version {champion.version}" in quiet["state"]["message"]
-    assert quiet["total_run_time"] < 60
+    assert quiet["total_run_time"] < max(one["total_run_time"] for one in line.runs("on-arrival"))
 
 
 @pytest.mark.slow
