@@ -25,7 +25,7 @@ FLOWS_API ?= http://127.0.0.1:$(FLOWS_PORT)/api
 export PREFECT_SERVER_UI_API_URL ?= http://127.0.0.1:$(FLOWS_PORT)/api
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint ui serve-flows deploy worker gpu clean
+.PHONY: help setup demo test check soak lint ui serve-flows deploy worker gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -55,7 +55,10 @@ $(VENV)/.demo-versioned: data/demo/gravel/groups.csv
 	@touch $@
 
 test: setup ## every test, two files at a time, the long counts sampled with fixed seeds
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+check: lint ## style, types and the quick unit tests, in less than three minutes
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests/unit $(PYTEST_ARGS)
 
 soak: setup ## the long counts whole
 	RECONPATCH_SOAK=1 $(BIN)/python -m pytest -o faulthandler_timeout=14400 $(PYTEST_ARGS)

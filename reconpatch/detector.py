@@ -42,8 +42,21 @@ class ReConPatch(FittedDetector):
     """Anomaly detector fitted on good images only (Hyun et al., WACV 2024).
 
     Example:
-        >>> detector = ReConPatch().fit("data/mvtec/bottle")            # doctest: +SKIP
-        >>> detector.predict(["a.png"])[0].is_anomalous                 # doctest: +SKIP
+        Eight small images of a texture, and one of them with a scratch:
+
+        >>> import numpy as np
+        >>> from PIL import Image
+        >>> good = np.random.default_rng(0).integers(110, 120, (8, 64, 64, 3), dtype=np.uint8)
+        >>> files = [f"{number}.png" for number in range(len(good))]
+        >>> for file, pixels in zip(files, good):
+        ...     Image.fromarray(pixels).save(file)
+        >>> small = {"features.image_size": 64, "modulation.steps": 5, "modulation.batch_size": 64}
+        >>> detector = ReConPatch(params=small).fit(files)
+        >>> scratched = good[0].copy()
+        >>> scratched[20:30] = 255
+        >>> nominal, defective = detector.predict([files[0], scratched])
+        >>> defective.score > nominal.score
+        True
     """
 
     def __init__(

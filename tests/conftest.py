@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +13,15 @@ import pytest
 from reconpatch.integrations.telemetry import switch_off
 
 switch_off()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, those with servers before all: the end is left with short ones."""
+    rank: Counter[Path] = Counter()
+    for item in items:
+        if item.get_closest_marker("slow"):
+            rank[item.path] += 1 if item.get_closest_marker("server") is None else len(items)
+    items.sort(key=lambda item: -rank[item.path])
 
 
 def missing(what: str) -> None:

@@ -99,6 +99,12 @@ class NominalScores:
         Returns:
             The same shape, in [1 / (n + 1), 1]: n groups cannot tell less likely scores apart. It is at most
             alpha exactly where the score lies above `quantile` of alpha.
+
+        Example:
+            One of three nominal scores is at least 2.5, and the new one counts too: (1 + 1) / (3 + 1).
+
+            >>> NominalScores.from_scores([1, 2, 3]).false_reject_probability([2.5, 4.0]).tolist()
+            [0.5, 0.25]
         """
         values, cumulated = self._arrays
         below = cumulated[np.searchsorted(values, np.asarray(scores, dtype=np.float64), side="left")]

@@ -57,6 +57,13 @@ def conformal_threshold(
         DataError: there are no scores, or one is not finite.
         SettingsError: the rate is out of (0, 1), or so small that n groups cannot promise it; the
             message says how many would do.
+
+    Example:
+        Nine scores and a new one come in any order equally likely, so the new one exceeds the eighth of the
+        nine, ceil(10 * 0.8), with probability at most 0.2:
+
+        >>> conformal_threshold([1, 2, 3, 4, 5, 6, 7, 8, 9], 0.2).value
+        8.0
     """
     scores = nominal_scores
     if not isinstance(scores, NominalScores):

@@ -28,6 +28,10 @@ def coreset_size(n: int, ratio: float, max_bank: int | None = None) -> int:
 
     Raises:
         SettingsError: a number is out of its range.
+
+    Example:
+        >>> coreset_size(1000, 0.01), coreset_size(1000, 0.5, max_bank=20)
+        (10, 20)
     """
     if n < 1:
         raise SettingsError(f"n is {n}: a coreset needs at least one vector")
@@ -63,6 +67,13 @@ def k_center_greedy(
     Raises:
         SettingsError: ``size`` is not in 1 to N.
         DataError: ``features`` is not of that shape or type, or holds NaN or infinite values.
+
+    Example:
+        The seed draws 10; 0 lies farthest from it; 4 lies 4 from the nearest of the two, 1 only 1.
+
+        >>> points = np.array([[0], [1], [4], [10]], np.float32)
+        >>> points[k_center_greedy(points, 3, seed=0)].ravel().tolist()
+        [10.0, 0.0, 4.0]
     """
     if features.ndim != 2 or features.dtype not in (np.float16, np.float32) or not features.shape[1]:
         raise DataError(

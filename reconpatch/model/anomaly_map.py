@@ -79,6 +79,12 @@ def anomaly_maps(scores: NDArray[np.float32], size: int, blur_sigma: float) -> N
 
     Raises:
         DataError: ``scores`` has another shape, or no rows or columns.
+
+    Example:
+        Two patches, whose centres lie at 1 and 3 of the 4 pixels; what lies beyond takes the border's value:
+
+        >>> anomaly_maps(np.array([[[0, 1]]], np.float32), size=4, blur_sigma=0)[0, 0].tolist()
+        [0.0, 0.25, 0.75, 1.0]
     """
     if scores.ndim != 3 or 0 in scores.shape[1:]:
         raise DataError(f"patch scores have shape {scores.shape}; must be (B, h, w) with h and w above 0")

@@ -47,6 +47,16 @@ class PatchScores(nn.Module):
 
         Raises:
             DataError: the queries' width is not the bank's.
+
+        Example:
+            One image of two patches: the first is in the bank, the second lies 5 from the nearest vector.
+
+            >>> import numpy as np
+            >>> bank = MemoryBank(np.array([[0, 0], [30, 40]], np.float32))
+            >>> scores = PatchScores(bank, ScoringSettings(reweighting="none"))
+            >>> of_patches, of_images = scores(torch.tensor([[[0.0, 0.0], [3.0, 4.0]]]))
+            >>> of_patches.tolist(), of_images.tolist()
+            ([[0.0, 5.0]], [5.0])
         """
         images, patches, dim = queries.shape
         if dim != self.index.vectors.shape[1]:

@@ -18,15 +18,20 @@ from reconpatch.settings import load_settings
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def project(tmp_path):
-    root = tmp_path / "a project"
-    root.mkdir()
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """What `project` copies: starting DVC takes seconds."""
+    root = tmp_path_factory.mktemp("template")
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, root / name)
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, cwd=root, check=True)
     return root
+
+
+@pytest.fixture
+def project(template, tmp_path):
+    return shutil.copytree(template, tmp_path / "a project", symlinks=True)
 
 
 @pytest.fixture

@@ -2,11 +2,14 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import numpy as np
@@ -17,6 +20,13 @@ from processes import free_port, running
 from waiting import PATIENCE, wait_for
 
 from flows.support import environment
+from reconpatch.settings import load_settings
+from tasks.running.run_stage import run_stage
+from tasks.running.stage_folders import jobs_of
+from tasks.running.stage_table import STAGES
+
+if TYPE_CHECKING:
+    from playwright.sync_api import ConsoleMessage, Page
 
 environment.apply()
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,19 +37,32 @@ _FILES = ("dvc.yaml", ".dvcignore", "constraints.txt", "pyproject.toml")
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The one Prefect server of the session."""
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The one Prefect server of the session; gives what its database is at the start, to copy.
+
+    A server that starts with a copy is spared the migrations, which take seconds.
+    """
     os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=int(PATIENCE)):
-        yield
+        address = str(PREFECT_SERVER_DATABASE_CONNECTION_URL.value())
+        at_start = tmp_path_factory.mktemp("prefect-database") / "prefect.db"
+        with (
+            closing(sqlite3.connect(address.removeprefix("sqlite+aiosqlite:///"))) as database,
+            closing(sqlite3.connect(at_start)) as copy,
+        ):
+            database.backup(copy)
+        yield at_start
 
 
 @pytest.fixture
-def whole_server(tmp_path: Path) -> Iterator[str]:
+def whole_server(prefect_server: Path, tmp_path: Path) -> Iterator[str]:
     """`prefect server start`: the server that a flow starts for itself has no scheduler."""
+    (tmp_path / "prefect").mkdir()
+    shutil.copy(prefect_server, tmp_path / "prefect")
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     command = (sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
@@ -54,6 +77,37 @@ def _is_healthy(url: str) -> bool:
         return bool(httpx.get(f"{url}/health", timeout=60).status_code == 200)
     except httpx.TransportError:
         return False
+
+
+@pytest.fixture
+def page(chromium: str) -> Iterator["Page"]:
+    """A tab of a headless browser, whose waits end only where something hangs."""
+    from playwright.sync_api import expect, sync_playwright
+
+    limit = PATIENCE * 1000
+    expect.set_options(timeout=limit)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, timeout=limit)
+        tab = browser.new_page()
+        tab.set_default_timeout(limit)
+        yield tab
+        browser.close()
+
+
+@pytest.fixture
+def page_faults(page: "Page") -> list[str]:
+    """Exceptions of the page's scripts and contents that the browser refused; an error status is neither."""
+    found: list[str] = []
+
+    def note(message: "ConsoleMessage") -> None:
+        # What a script writes to the console has arguments, what the browser itself says has none.
+        said_by_browser = message.type == "error" and not message.args
+        if said_by_browser and not message.text.startswith("Failed to load resource"):
+            found.append(message.text)
+
+    page.on("pageerror", lambda error: found.append(str(error)))
+    page.on("console", note)
+    return found
 
 
 @dataclass(frozen=True)
@@ -79,6 +133,11 @@ class Project:
         )
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
+
+    def copy(self, root: Path) -> "Project":
+        """Another project with the same files."""
+        shutil.copytree(self.root, root, symlinks=True)
+        return Project(root)
 
     def outputs(self) -> dict[str, bytes]:
         """Every output byte that must not differ from run to run, by path."""
@@ -111,21 +170,36 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-@pytest.fixture
-def make_project(
-    request: pytest.FixtureRequest, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Project]:
-    """Build projects with the categories that a test names; equal names give equal images.
+class _Templates:
+    """Projects that are made once in a session; what tests get are copies.
 
-    The session's server runs before the first flow does, which would start one of its own.
+    Starting DVC takes seconds, and so do the stages.
     """
-    request.getfixturevalue("prefect_server")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
-    def build(name: str = "project", *, dents: bool = True, plain: bool = True) -> Project:
-        root = tmp_path / name
-        shutil.copytree(sources, root)
-        categories = [name for name, wanted in (("dents", dents), ("plain", plain)) if wanted]
+    def __init__(self, sources: Path, folder: Path) -> None:
+        self._sources, self._folder = sources, folder
+        self._made: dict[tuple[str, ...], Project] = {}
+
+    def fresh(self, *categories: str) -> Project:
+        """A project of these categories in which nothing has run."""
+        if categories not in self._made:
+            self._made[categories] = self._build(self._folder / "-".join(categories), categories)
+        return self._made[categories]
+
+    def trained(self, *categories: str) -> Project:
+        """The same, in which every stage has run and nothing is recorded or registered."""
+        key = ("trained", *categories)
+        if key not in self._made:
+            project = self.fresh(*categories).copy(self._folder / "-".join(key))
+            settings = load_settings(project.root / "params.yaml")
+            for stage in STAGES:
+                for job in jobs_of(stage, settings, project.root, project.root / "outputs"):
+                    run_stage(stage, job)
+            self._made[key] = project
+        return self._made[key]
+
+    def _build(self, root: Path, categories: tuple[str, ...]) -> Project:
+        shutil.copytree(self._sources, root)
         for category in categories:
             _write_category(root / "data" / "tiny" / category, defects=category == "dents")
         params = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -133,15 +207,40 @@ def make_project(
         params["modulation"] |= {"dim": 16, "projection_dim": 8, "steps": 20, "batch_size": 64}
         params["coreset"]["ratio"] = 0.1
         params["evaluate"]["pictures"] = 2
-        params["pipeline"] |= {"dataset": "tiny", "root": "data/tiny", "categories": categories}
+        params["pipeline"] |= {"dataset": "tiny", "root": "data/tiny", "categories": list(categories)}
         (root / "params.yaml").write_text(yaml.safe_dump(params))
-        project = Project(root)
         subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+        project = Project(root)
         project.dvc("init", "-q")
         project.dvc("add", "-q", "data/tiny")
         return project
 
-    return build
+
+@pytest.fixture(scope="session")
+def templates(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> _Templates:
+    """The session's projects to copy."""
+    return _Templates(sources, tmp_path_factory.mktemp("templates"))
+
+
+@pytest.fixture
+def make_project(
+    request: pytest.FixtureRequest, templates: _Templates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Project]:
+    """Make projects with the categories that a test names; equal names give equal images.
+
+    The session's server runs before the first flow does, which would start one of its own.
+    """
+    request.getfixturevalue("prefect_server")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def make(
+        name: str = "project", *, dents: bool = True, plain: bool = True, trained: bool = False
+    ) -> Project:
+        categories = [name for name, wanted in (("dents", dents), ("plain", plain)) if wanted]
+        template = templates.trained(*categories) if trained else templates.fresh(*categories)
+        return template.copy(tmp_path / name)
+
+    return make
 
 
 def _write_category(root: Path, *, defects: bool) -> None:

@@ -25,7 +25,7 @@ def git(project: Path, *arguments: str) -> str:
 
 
 def run_and_record(project) -> bytes:
-    """The pipeline in this process, recorded by DVC; returns the metrics."""
+    """What the stages have left, recorded by DVC; returns the metrics."""
     settings = load_settings(project.root / "params.yaml")
     jobs = [
         (stage, job)
@@ -47,7 +47,7 @@ def commit(project, tag: str) -> None:
 
 @pytest.mark.slow
 def test_an_older_data_version_gives_the_older_model_again(make_project, tmp_path: Path) -> None:
-    project = make_project(plain=False)
+    project = make_project(plain=False, trained=True)
     shutil.copy(ROOT / ".gitignore", project.root)
     project.dvc("remote", "add", "-q", "-d", "store", str(tmp_path / "store"))
     older = run_and_record(project)

@@ -16,7 +16,7 @@ import pytest
 from finished_runs import PipelineRun, fit_detector, write_images
 from mlflow import MlflowClient
 from processes import free_port, running
-from waiting import wait_for
+from waiting import PATIENCE, wait_for
 
 from reconpatch import ReConPatch
 from reconpatch.integrations.mlflow_uri import registered_version
@@ -48,7 +48,7 @@ class Team:
     def ask(self, method: str, path: str, user: str = "admin", **given: object) -> httpx.Response:
         """A request as the UI makes it."""
         given.setdefault("auth", (user, PASSWORD))
-        return httpx.request(method, f"{self.url}{path}", timeout=60, **given)
+        return httpx.request(method, f"{self.url}{path}", timeout=PATIENCE, **given)
 
     def files(self, bucket: str) -> dict[str, int]:
         """Sizes of what a bucket holds."""

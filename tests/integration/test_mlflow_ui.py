@@ -1,14 +1,15 @@
 """The MLflow UI as a person uses it: the best run is seen, the champion chosen with mouse and keyboard."""
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
 
 import httpx
 import pytest
-from browser import Tab, browser
 from finished_runs import PARAMS, PipelineRun, fit_detector, write_images
+from playwright.sync_api import Page, expect
 from processes import free_port, running
 from waiting import wait_for
 
@@ -21,7 +22,6 @@ ROOT = Path(__file__).resolve().parents[2]
 NAME = "reconpatch-tiny-nut"
 URI = f"models:/{NAME}@champion"
 EVERY = 1.0
-_DIALOG = "document.querySelector('[role=dialog]')"
 
 
 @pytest.fixture
@@ -41,35 +41,35 @@ def run(mlflow_template: Path, sources: Path, tmp_path: Path, monkeypatch: pytes
     return second
 
 
-def read_runs(tab: Tab, server: str) -> None:
+def read_runs(page: Page, server: str) -> None:
     """From the model's page to the detectors of all categories, where the best comes first."""
-    tab.open(f"{server}/#/models/{NAME}", 1500, 700)
-    link = "[...document.querySelectorAll('a')].find(one => one.innerText.startsWith('Runs of all'))?.href"
-    tab.wait(f"!!({link})")
-    tab.open(tab.run(link), 1500, 700)  # a click opens it in another tab
-    rows = "[...document.querySelectorAll('.ag-center-cols-container [role=row]')].map(one => one.innerText)"
-    tab.wait(f"{rows}.length === 2")
-    best, other = (row.split("\n") for row in tab.run(rows))
-    assert "v2" in best
-    assert "v1" in other
+    page.set_viewport_size({"width": 1500, "height": 700})
+    page.goto(f"{server}/#/models/{NAME}")
+    link = page.get_by_role("link", name=re.compile("^Runs of all"))
+    page.goto(link.evaluate("one => one.href"))  # a click opens it in another tab
+    rows = page.locator(".ag-center-cols-container [role=row]")
+    expect(rows).to_have_count(2)
+    expect(rows.nth(0)).to_contain_text("v2")
+    expect(rows.nth(1)).to_contain_text("v1")
 
 
-def move_champion(tab: Tab, server: str, version: int) -> None:
+def move_champion(page: Page, server: str, version: int) -> None:
     """What a person does on a version's page: open the aliases, type one more, save."""
-    tab.open(f"{server}/#/models/{NAME}/versions/{version}", 1280, 900)
-    tab.click("document.querySelector('button[title$=\" aliases\"]')")
-    tab.click(f"{_DIALOG}?.querySelector('[class*=select-selector]')")
-    for letter in "champion":
-        tab.press(letter)
-    tab.press("Enter")
-    tab.wait(f"{_DIALOG}?.innerText.includes('is also being used on version 1')")
-    tab.click(f"[...{_DIALOG}.querySelectorAll('button')].find(one => one.innerText === 'Save aliases')")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(f"{server}/#/models/{NAME}/versions/{version}")
+    page.locator('button[title$=" aliases"]').click()
+    dialog = page.get_by_role("dialog")
+    dialog.locator("[class*=select-selector]").click()
+    page.keyboard.type("champion")
+    page.keyboard.press("Enter")
+    expect(dialog).to_contain_text("is also being used on version 1")
+    dialog.get_by_role("button", name="Save aliases").click()
 
 
 @pytest.mark.server
 @pytest.mark.slow
 def test_a_champion_chosen_with_the_mouse_is_logged_in_time_and_loaded(
-    run: PipelineRun, tmp_path: Path, chromium: str
+    run: PipelineRun, tmp_path: Path, page: Page, page_faults: list[str]
 ) -> None:
     place, port = {"settings": run.settings(), "project": run.root}, free_port()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -89,19 +89,18 @@ def test_a_champion_chosen_with_the_mouse_is_logged_in_time_and_loaded(
     with (
         running(tmp_path / "server.log", "bash", "-c", server, cwd=run.root, env=environment),
         running(seen, *watcher, cwd=run.root, env=environment),
-        browser(chromium, tmp_path / "profile") as tab,
     ):
         wait_for("the server", answers)
         wait_for("the watcher", lambda: "watching" in seen.read_text())
-        read_runs(tab, origin)
-        move_champion(tab, origin, 2)
+        read_runs(page, origin)
+        move_champion(page, origin, 2)
         wait_for("the move", lambda: registered_version(URI) == f"{NAME}/2")
         took = wait_for(
             "its event", lambda: len(read_log(NAME, **place)) == 2 and read_log(NAME, **place)[1].is_done
         )
         print(f"the move was in the log after {took:.1f} s, looking every {EVERY:.0f} s")
-        tab.wait("/@\\s*champion/.test(document.body.innerText)")
-        assert tab.failures() == []
+        expect(page.locator("body")).to_contain_text(re.compile(r"@\s*champion"))
+    assert page_faults == []
     event = read_log(NAME, **place)[-1].event
     assert (event.kind, event.from_version, event.to_version, event.who) == ("ui", "1", "2", "unknown (UI)")
     after = ReConPatch.load(URI, device="cpu", threads=1).parts.bank.vectors

@@ -57,7 +57,7 @@ def _detector(folder: Path) -> dict[str, bytes]:
 def test_an_old_version_and_its_update_are_made_again_to_the_bit_by_the_commands_that_lineage_names(
     make_project, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = make_project(dents=False)
+    project = make_project(dents=False, trained=True)
     root = project.root
     (root / ".gitignore").write_text(
         "/data/*\n!/data/*.dvc\n/outputs\n/runs\n/.cache\n/mlflow.db\n/mlartifacts\n"
@@ -84,7 +84,7 @@ def test_an_old_version_and_its_update_are_made_again_to_the_bit_by_the_commands
     shutil.copy(images / "000.png", images / "later.png")
     project.dvc("add", "-q", "data/tiny")
     project.set("coreset.ratio", 0.5)
-    (root / "reconpatch" / "memory" / "coreset.py").write_text("raise RuntimeError('later code')\n")
+    (root / "reconpatch" / "coreset" / "k_center.py").write_text("raise RuntimeError('later code')\n")
     _commit(root, "later")
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")

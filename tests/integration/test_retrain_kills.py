@@ -57,9 +57,11 @@ def _registered(root: Path) -> list[tuple[str, str]]:
 @pytest.mark.slow
 @pytest.mark.server
 def test_reruns_after_kills_end_in_the_same_bytes(
-    make_project, mlflow_template: Path, tmp_path: Path
+    make_project, mlflow_template: Path, prefect_server: Path, tmp_path: Path
 ) -> None:
     pristine = make_project("pristine", dents=False).root
+    (pristine / ".prefect").mkdir()
+    shutil.copy(prefect_server, pristine / ".prefect")
     shutil.copy(mlflow_template, pristine / "mlflow.db")
     calm = tmp_path / "calm"
     shutil.copytree(pristine, calm)

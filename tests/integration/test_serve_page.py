@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import browser
 from finished_runs import fit_detector, write_images
 from PIL import Image
+from playwright.sync_api import Page, expect
 from served import serving
 
 from reconpatch.data.reviews import read_reviews
@@ -28,70 +28,70 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.server
-def test_a_person_inspects_and_judges(images: Path, tmp_path: Path, chromium: str) -> None:
+def test_a_person_inspects_and_judges(
+    images: Path, tmp_path: Path, page: Page, page_faults: list[str]
+) -> None:
     good = sorted((images / "test" / "good").iterdir())
     hole, root = images.parent / "hole.png", images.parent
     fit_detector(images, root / "models" / "nut")
     secret = {"RECONPATCH_API_KEY": KEY}
     reviews = tmp_path / "reviews.jsonl"
-    with (
-        serving(root, "models/nut", "--reviews", str(reviews), environment=secret) as server,
-        browser(chromium, tmp_path / "profile") as tab,
-    ):
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    name, message = page.locator("#name"), page.locator("#message")
+    with serving(root, "models/nut", "--reviews", str(reviews), environment=secret) as server:
         origin = f"http://127.0.0.1:{server.port}"
-        tab.open(f"{origin}/", 1366, 820)
-        tab.wait("document.querySelector('#ask').open")
-        tab.type("#key", KEY)
-        tab.press("Enter")
-        tab.wait("document.querySelector('#category').value === 'nut'")
+        page.set_viewport_size({"width": 1366, "height": 820})
+        page.goto(f"{origin}/")
+        expect(page.locator("#ask")).to_be_visible()
+        page.fill("#key", KEY)
+        page.press("#key", "Enter")
+        expect(page.locator("#category")).to_have_value("nut")
 
-        tab.drop(hole)
-        tab.wait("document.querySelector('#band').textContent === 'REJECT'")
-        tab.wait("document.querySelector('#map').naturalWidth === 64")
-        left = "parseFloat(document.querySelector('#needle').style.left)"
-        reject = "parseFloat(document.querySelector('#tick-reject').style.left)"
-        assert tab.run(left) > tab.run(reject)
+        page.locator("#viewer").drop({"files": hole})
+        expect(page.locator("#band")).to_have_text("REJECT")
+        expect(page.locator("#map")).to_have_js_property("naturalWidth", 64)
+        assert _left(page, "#needle") > _left(page, "#tick-reject")
         # The map lies on the image and nowhere else.
-        box = "(() => {{ const b = document.querySelector('{}').getBoundingClientRect();"
-        box += " return [b.x, b.y, b.width, b.height].map(Math.round).join() }})()"
-        assert tab.run(box.format("#map")) == tab.run(box.format("#picture"))
+        box, picture = (page.locator(one).bounding_box() for one in ("#map", "#picture"))
+        assert box == pytest.approx(picture, abs=0.5)
 
-        tab.pick("#files", *good)
-        tab.wait("document.querySelectorAll('#recent button').length === 3")
-        tab.wait(f"document.querySelector('#name').textContent === '{good[-1].name}'")
-        scale = tab.run("document.querySelector('#scale').innerText")
-        tab.run("document.activeElement.blur()")
+        page.set_input_files("#files", good)
+        expect(page.locator("#recent button")).to_have_count(3)
+        expect(name).to_have_text(good[-1].name)
+        scale = page.inner_text("#scale")
+        _blur(page)
         for _ in range(2):
-            tab.press("ArrowRight")
-        tab.wait("document.querySelector('#name').textContent === 'hole.png'")
+            page.keyboard.press("ArrowRight")
+        expect(name).to_have_text("hole.png")
         for _ in range(20):  # faster than a picture is decoded
-            tab.press("ArrowLeft")
-            tab.press("ArrowRight")
-        tab.wait("document.querySelector('#name').textContent === 'hole.png'")
-        assert scale == tab.run("document.querySelector('#scale').innerText")
+            page.keyboard.press("ArrowLeft")
+            page.keyboard.press("ArrowRight")
+        expect(name).to_have_text("hole.png")
+        assert scale == page.inner_text("#scale")
 
-        opacity = "document.querySelector('#map').style.opacity"
-        assert tab.run(opacity) == "0.65"
-        tab.press("h")
-        assert tab.run(opacity) == "0"
-        tab.press("h")
-        tab.run("document.querySelector('#opacity').focus()")
-        tab.press("ArrowRight")
-        assert tab.run(opacity) == "0.66"
-        tab.run("document.activeElement.blur()")
+        heat_map = page.locator("#map")
+        expect(heat_map).to_have_css("opacity", "0.65")
+        page.keyboard.press("h")
+        expect(heat_map).to_have_css("opacity", "0")
+        page.keyboard.press("h")
+        expect(heat_map).to_have_css("opacity", "0.65")
+        page.locator("#opacity").press("ArrowRight")
+        expect(heat_map).to_have_css("opacity", "0.66")
+        _blur(page)
 
-        tab.press("b")
-        tab.wait("document.querySelector('#message').className === 'error'")
+        page.keyboard.press("b")
+        expect(message).to_have_class("error")
         assert not reviews.exists()
-        tab.type("#who", "Ann")
-        tab.press("Tab")
-        tab.run("document.activeElement.blur()")
-        tab.press("b")
-        tab.wait("document.querySelector('#bad').getAttribute('aria-pressed') === 'true'")
-        tab.press("ArrowLeft")
-        tab.wait(f"document.querySelector('#name').textContent === '{good[0].name}'")
-        tab.run("document.querySelector('#good').click()")
-        tab.wait("document.querySelector('#good').getAttribute('aria-pressed') === 'true'")
+        page.fill("#who", "Ann")
+        page.press("#who", "Tab")
+        _blur(page)
+        page.keyboard.press("b")
+        expect(page.locator("#bad")).to_have_attribute("aria-pressed", "true")
+        page.keyboard.press("ArrowLeft")
+        expect(name).to_have_text(good[0].name)
+        page.click("#good")
+        expect(page.locator("#good")).to_have_attribute("aria-pressed", "true")
         table = read_reviews(reviews).set_index("image_sha256")
         assert table["who"].tolist() == ["Ann", "Ann"]
         assert table["verdict"].to_dict() == {
@@ -100,14 +100,24 @@ def test_a_person_inspects_and_judges(images: Path, tmp_path: Path, chromium: st
         }
         assert table["model_version"].str.startswith("sha256:").all()
 
-        tab.drop(root / "broken.png")
-        tab.wait("document.querySelector('#message').textContent.includes('broken.png: holds no image')")
+        page.locator("#viewer").drop({"files": root / "broken.png"})
+        expect(message).to_contain_text("broken.png: holds no image")
 
         for width, height in ((1366, 820), (768, 1024)):
-            tab.resize(width, height)
-            assert tab.run("document.documentElement.scrollWidth <= window.innerWidth")
-            buttons = "[...document.querySelectorAll('header button, #review button')]"
-            assert tab.run(f"{buttons}.every((button) => button.offsetHeight >= 44)")
-            assert tab.screenshot(tmp_path / f"{width}.png").stat().st_size > 10_000
-        assert [url for url in tab.urls() if not url.startswith((f"{origin}/", f"blob:{origin}/"))] == []
-        assert tab.failures() == []
+            page.set_viewport_size({"width": width, "height": height})
+            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+            for button in page.locator("header button, #review button").all():
+                assert button.evaluate("button => button.offsetHeight") >= 44
+            assert len(page.screenshot()) > 10_000
+    assert [url for url in asked if not url.startswith((f"{origin}/", f"blob:{origin}/"))] == []
+    assert page_faults == []
+
+
+def _left(page: Page, selector: str) -> float:
+    """Where the page puts an element, in percent of what holds it."""
+    return page.locator(selector).evaluate("one => parseFloat(one.style.left)")
+
+
+def _blur(page: Page) -> None:
+    """Take the keyboard's focus from every field."""
+    page.evaluate("document.activeElement.blur()")

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from finished_runs import PipelineRun, fit_detector, write_images
 from served import ServedProcess, serving
+from waiting import PATIENCE
 
 from reconpatch import ReConPatch
 from tasks.registry.register import register_run
@@ -63,7 +64,7 @@ def _category(server: ServedProcess) -> dict:
     return server.ask("GET", "/api/categories")[1]["categories"][0]
 
 
-def _await(condition, seconds: float = 600.0) -> float:
+def _await(condition, seconds: float = PATIENCE) -> float:
     start = time.monotonic()
     while not condition():
         assert time.monotonic() - start < seconds
@@ -137,6 +138,6 @@ def test_a_stopped_server_answers_what_it_has_taken(project: PipelineRun, server
         _await(lambda: len(server.ask("GET", "/api/images?count=100")[1]["results"]) >= 3)
         server.process.send_signal(signal.SIGTERM)
         assert [len(one.result()[1]["results"]) for one in under_way] == [30, 30, 30]
-    assert server.process.wait(600) in (0, -signal.SIGTERM)
+    assert server.process.wait(PATIENCE) in (0, -signal.SIGTERM)
     with pytest.raises(OSError, match="refused"):
         server.ask("GET", "/ready")

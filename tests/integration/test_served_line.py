@@ -21,7 +21,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 from processes import free_port
-from waiting import wait_for
+from waiting import PATIENCE, wait_for
 
 from reconpatch.settings import load_settings
 from reconpatch.storage.file_locks import file_lock
@@ -35,6 +35,8 @@ FEEDS = 5 if SOAK else 2  # of 10 images each
 NAME = "reconpatch-tiny-plain"
 # What passes becomes champion by itself; four test images could not tell whether one is worse.
 _POLICY = "promotion: automatic\nnot_worse: {}\n"
+# Whoever serves asks for new runs each second, not each tenth.
+_PROMPT = {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}
 _LIMIT_SECONDS = 900  # what a busy machine needs, and no more than a hang may cost
 
 
@@ -61,7 +63,7 @@ class Line:
                 # The virtual environment is there: `setup` counts as done.
                 ["make", "-o", "setup", "serve-flows", f"VENV={sys.prefix}", f"FLOWS_PORT={self._port}"],
                 cwd=self.root,
-                env={key: value for key, value in os.environ.items() if key not in hidden},
+                env={key: value for key, value in os.environ.items() if key not in hidden} | _PROMPT,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -76,15 +78,15 @@ class Line:
         self.process.wait()
 
     def end(self) -> None:
-        """Ctrl-C."""
-        os.killpg(self.process.pid, signal.SIGINT)
+        """As a service manager does: whoever starts the tests in the background has them ignore Ctrl-C."""
+        os.killpg(self.process.pid, signal.SIGTERM)
         try:
             self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.kill()
 
     def ask(self, path: str, **body: Any) -> Any:
-        answer = httpx.post(f"{self.api}/{path}", json=body, timeout=60)
+        answer = httpx.post(f"{self.api}/{path}", json=body, timeout=PATIENCE)
         assert answer.is_success, answer.text
         return answer.json()
 
@@ -125,12 +127,14 @@ class Line:
             "resource": {"prefect.resource.id": "reconpatch.inbox.plain"},
             "id": str(uuid.uuid4()),
         }
-        answer = httpx.post(f"{self.api}/events", json=[event], timeout=60)
+        answer = httpx.post(f"{self.api}/events", json=[event], timeout=PATIENCE)
         assert answer.is_success, answer.text
 
 
 @pytest.fixture
-def line(make_project: Callable[..., Any], mlflow_template: Path, tmp_path: Path) -> Iterator[Line]:
+def line(
+    make_project: Callable[..., Any], mlflow_template: Path, prefect_server: Path, tmp_path: Path
+) -> Iterator[Line]:
     """`make serve-flows` in a project of its own."""
     project = make_project("line", dents=False)
     shutil.copy(mlflow_template, project.root / "mlflow.db")
@@ -141,6 +145,8 @@ def line(make_project: Callable[..., Any], mlflow_template: Path, tmp_path: Path
     subprocess.run(["git", "add", "."], cwd=project.root, check=True)
     who = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
     subprocess.run(["git", *who, "commit", "-qm", "line"], cwd=project.root, check=True)
+    (project.root / ".prefect").mkdir()
+    shutil.copy(prefect_server, project.root / ".prefect")
     served = Line(project.root, tmp_path / "serve.log")
     try:
         yield served
@@ -192,12 +198,12 @@ def test_images_in_the_inbox_become_a_champion_by_events_alone(line: Line) -> No
     assert {*known.fit, *known.holdout} == {hasher.file(path) for path in images}
     assert not list((line.root / "inbox").rglob("*.png"))
 
-    # Nothing new: a night's run ends in seconds and says so.
+    # Nothing new: a night's run says so and is done sooner than any that trained.
     (nightly,) = [one["id"] for one in deployed.values() if one["name"] == "nightly"]
     line.ask(f"deployments/{nightly}/create_flow_run", state={"type": "SCHEDULED"})
     (quiet,) = line.wait_for("a quiet run", lambda: line.runs("nightly"))
     assert f"no new data since version {champion.version}" in quiet["state"]["message"]
-    assert quiet["total_run_time"] < 60
+    assert quiet["total_run_time"] < max(one["total_run_time"] for one in line.runs("on-arrival"))
 
 
 @pytest.mark.slow

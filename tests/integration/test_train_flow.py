@@ -69,7 +69,7 @@ def test_flow_dvc_and_library_agree_and_each_finds_the_others_work_done(make_pro
 def test_a_change_during_the_flow_makes_the_commit_refuse(
     make_project, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    project = make_project(dents=False)
+    project = make_project(dents=False, trained=True)
 
     def edit(*_arguments: object, **_options: object) -> list[object]:
         if change == "parameter":

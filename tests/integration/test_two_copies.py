@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from waiting import PATIENCE
 
 from flows import promote as command
 from reconpatch.errors import ModelError, ReConPatchError
@@ -44,7 +45,7 @@ class Copies:
     def both_see(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """Reconcile in both at the same time: each has read the log before the other writes; the errors."""
         intend, verdict = PromotionLog.intend, HeldModel.verdict
-        both, one_at_a_time, errors = threading.Barrier(2, timeout=300), threading.Lock(), []
+        both, one_at_a_time, errors = threading.Barrier(2, timeout=PATIENCE), threading.Lock(), []
 
         def together(log: PromotionLog, *given: Any, **said: Any) -> Any:
             both.wait()

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 
+import pytest
 from PIL import Image
 
 from reconpatch.line.monitoring.prediction_log import read_predictions
@@ -28,6 +29,7 @@ def test_fit_says_what_it_wrote(run, category, tmp_path):
     assert values["threshold"] > 0
 
 
+@pytest.mark.slow
 def test_evaluate(run, model, category, tmp_path):
     done = run("evaluate", model, category, "--json", tmp_path / "e.json", "--out", tmp_path / "report")
     assert done.status == 0
@@ -81,6 +83,7 @@ def test_a_file_whose_name_is_not_utf_8_is_told_in_escapes(run, model, category,
     assert_one_line(run("predict", model, file), 1, f"{shown}: ")
 
 
+@pytest.mark.slow
 def test_predict_logs_where_it_is_told_to_under_the_name_and_version_that_a_server_gives(
     run, model, category, tmp_path
 ):
@@ -130,6 +133,7 @@ def test_data_check(run, category, spoiled, tmp_path):
     assert done.out.splitlines()[-1] == "spoiled: 12 images, 1 problem, FAILED"
 
 
+@pytest.mark.slow
 def test_reviews_of_images_and_what_waits_for_them(run, model, category, tmp_path):
     from reconpatch.data.reviews import read_reviews
 

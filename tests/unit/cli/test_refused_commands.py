@@ -22,6 +22,7 @@ def test_a_truncated_image(run, model, spoiled, tmp_path):
     assert_one_line(run("predict", model, image), 1, str(image))
 
 
+@pytest.mark.slow
 def test_predict_goes_on_past_what_cannot_be_read_and_lists_it(run, model, category, tmp_path):
     good, other = (category / f"test/good/{number}.png" for number in (0, 1))
     corrupt, text = tmp_path / "[b]cut.png", tmp_path / "text.png"
@@ -115,6 +116,7 @@ def test_an_error_is_printed_as_it_is_on_one_line(monkeypatch, run, tmp_path):
     assert done.status == 1
 
 
+@pytest.mark.slow
 def test_places_that_cannot_be_written(run, model, category, tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()

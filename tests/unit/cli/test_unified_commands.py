@@ -3,11 +3,13 @@
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.command_line import SET
 
 
+@pytest.mark.slow
 def test_one_model_for_all_categories(run, category, tmp_path):
     for number, name in enumerate(("calm", "[noisy]")):
         for path in category.rglob("*.png"):

@@ -73,6 +73,7 @@ def test_without_a_good_test_image_there_is_nothing_to_show(table, tmp_path):
         choose_patches(bad, SETTINGS, Corners(), FeatureCache(tmp_path / "cache"), 10)
 
 
+@pytest.mark.slow
 def test_a_category_is_laid_out_before_during_and_after_training(table, tmp_path):
     patches, stages = embed_category(table, SETTINGS, FeatureCache(tmp_path / "cache"), count=40)
     assert [stage.step for stage in stages] == [0, 4, 4], (
@@ -85,6 +86,7 @@ def test_a_category_is_laid_out_before_during_and_after_training(table, tmp_path
     assert "after training, step 4" in titles
 
 
+@pytest.mark.slow
 def test_clusters_stay_apart_in_the_plane_and_the_seed_decides():
     rng = np.random.default_rng(0)
     points = np.concatenate([rng.normal(0, 0.1, (30, 8)), rng.normal(5, 0.1, (30, 8))]).astype(np.float32)

@@ -176,6 +176,7 @@ def test_without_the_package_the_error_says_how_to_get_it(monkeypatch: pytest.Mo
         check_manifest(manifest(_TRAIN), _SETTINGS)
 
 
+@pytest.mark.slow
 def test_importing_the_checks_imports_none_of_the_pipelines_tools() -> None:
     code = (
         "import sys, reconpatch.integrations.data_checks, reconpatch.integrations.mlflow_uri\n"
@@ -247,6 +248,7 @@ def test_bottle_passes_without_a_critical(real_images: Path) -> None:
     assert len(report.problems) < 10
 
 
+@pytest.mark.slow
 def test_an_image_that_takes_too_long_is_a_problem_as_a_damaged_one_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

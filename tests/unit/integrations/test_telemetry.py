@@ -16,6 +16,7 @@ _MLFLOW = "from mlflow.telemetry.utils import is_telemetry_disabled; assert is_t
 _EXTRA = "from reconpatch.integrations.optional_packages import import_extra; import_extra({!r}, 'a test')"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statement", "asked"),
     [

@@ -173,6 +173,7 @@ def test_members_must_look_at_the_same_region(detector, category, cache):
         fuse_members([detector, whole], [one.held_out_features(category) for one in (detector, whole)])
 
 
+@pytest.mark.slow
 def test_as_a_torch_graph(either):
     graph = either.module()
 
@@ -186,6 +187,7 @@ def test_as_a_torch_graph(either):
     assert parity.map_difference < 1e-2 * either.threshold
 
 
+@pytest.mark.slow
 def test_as_an_onnx_graph(tiled, category, tmp_path):
     images = sorted(category.glob("test/*/*.png"))
     assert export_detector(tiled, "onnx", tmp_path / "graph", images).proven

@@ -139,6 +139,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_tile():
     def peak(tile: int) -> int:
         done = subprocess.run(

@@ -7,7 +7,7 @@ import resource
 import shutil
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,63 +144,69 @@ def _load(folder: Path) -> str | None:
         return str(error)
 
 
+@contextmanager
+def _changeable(path: Path, valid: Path, copied: Path) -> Iterator[Path]:
+    """The place of one file in a copy of a valid folder, which is the valid one's again after the block."""
+    changed = copied / path
+    changed.unlink()
+    try:
+        yield changed
+    finally:
+        if changed.is_dir() and not changed.is_symlink():
+            changed.rmdir()
+        changed.unlink(missing_ok=True)
+        for name in {path, *(config.relative_to(valid) for config in valid.rglob("config.json"))}:
+            shutil.copy(valid / name, copied / name)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_json_value_may_be_anything(folders, kind, tmp_path) -> None:
     random, folder = np.random.default_rng(0), folders[kind]
     files = sorted(path.relative_to(folder) for path in folder.rglob("*.json"))
     values = {name: json.loads((folder / name).read_text()) for name in files}
     # The config is half of the tries, and its top is likelier than the end of a long list.
-    refused = 0
-    for number in range(CHANGES):
+    refused, copied = 0, Path(shutil.copytree(folder, tmp_path / "copied"))
+    for _ in range(CHANGES):
         name = Path("config.json") if random.random() < 0.5 else files[random.integers(len(files))]
         places = list(_places(values[name]))
         places = [place for place in places if len(place) <= random.integers(1, 5)]
-        copied = tmp_path / str(number)
-        shutil.copytree(folder, copied)
-        (copied / name).write_text(_changed(values[name], places[random.integers(len(places))], random))
-        if random.random() < 0.9:
-            _mend_digests(copied)
-        said = _load(copied)
-        if said is not None:
-            refused += 1
-            assert str(copied) in said, said
-            assert len(said) < 20_000
-        with suppress(ModelError):
-            read_training_set(copied)  # as housekeeping and retraining do, without the rest
-        shutil.rmtree(copied)
+        with _changeable(name, folder, copied) as changed:
+            changed.write_text(_changed(values[name], places[random.integers(len(places))], random))
+            if random.random() < 0.9:
+                _mend_digests(copied)
+            said = _load(copied)
+            if said is not None:
+                refused += 1
+                assert str(copied) in said, said
+                assert len(said) < 20_000
+            with suppress(ModelError):
+                read_training_set(copied)  # as housekeeping and retraining do, without the rest
     assert refused > CHANGES / 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_file_may_be_anything_and_none_is_waited_for(folders, kind, tmp_path) -> None:
-    for number, name in enumerate(
-        sorted(path.relative_to(folders[kind]) for path in folders[kind].rglob("*.*"))
-    ):
+    folder, copied = folders[kind], Path(shutil.copytree(folders[kind], tmp_path / "copied"))
+    for number, name in enumerate(sorted(path.relative_to(folder) for path in folder.rglob("*.*"))):
         for how in ("fifo", "device", "folder", "missing", "empty", "loop", "link", "noise"):
-            copied = tmp_path / f"{number}{how}"
-            shutil.copytree(folders[kind], copied)
-            path = copied / name
-            path.unlink()
-            if how == "fifo":
-                os.mkfifo(path)
-            elif how == "device":
-                path.symlink_to("/dev/zero")
-            elif how == "folder":
-                path.mkdir()
-            elif how == "empty":
-                path.touch()
-            elif how == "loop":
-                path.symlink_to(path)
-            elif how == "link":
-                path.symlink_to("/etc/passwd")
-            elif how == "noise":
-                path.write_bytes(np.random.default_rng(number).bytes(500))
-            if how in ("empty", "noise"):
-                _mend_digests(copied)
-            said = _load(copied)
-            assert said is not None, (name, how)
-            assert path.name in said, (name, how, said)
-            shutil.rmtree(copied)
+            with _changeable(name, folder, copied) as path:
+                leads_to = {"device": Path("/dev/zero"), "loop": path, "link": Path("/etc/passwd")}
+                if how in leads_to:
+                    path.symlink_to(leads_to[how])
+                elif how == "fifo":
+                    os.mkfifo(path)
+                elif how == "folder":
+                    path.mkdir()
+                elif how == "empty":
+                    path.touch()
+                elif how == "noise":
+                    path.write_bytes(np.random.default_rng(number).bytes(500))
+                if how in ("empty", "noise"):
+                    _mend_digests(copied)
+                said = _load(copied)
+                assert said is not None, (name, how)
+                assert path.name in said, (name, how, said)
+    assert _load(copied) is None  # each change was taken back
 
 
 @pytest.fixture

@@ -65,6 +65,7 @@ def exported(detector, images, tmp_path_factory):
     return folder, export_detector(detector, "onnx", folder, images)
 
 
+@pytest.mark.slow
 def test_the_proof_covers_images_at_the_thresholds(exported, images):
     folder, parity = exported
     assert parity.proven
@@ -87,6 +88,7 @@ def test_many_images_at_once_are_scored_as_one_by_one(exported, detector):
     assert rejected[1]
 
 
+@pytest.mark.slow
 def test_openvino(detector, images, tmp_path):
     parity = export_detector(detector, "openvino", tmp_path / "ov", images[-4:])
     assert parity.proven
@@ -140,10 +142,12 @@ def other_backbones(images, tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 def test_another_family_of_networks(other_backbones, images, tmp_path):
     assert export_detector(other_backbones["test_resnet"], "onnx", tmp_path / "graph", images[-4:]).proven
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_proven_by_its_members_distances(other_backbones, images, tmp_path):
     members = list(other_backbones.values())
     ensemble = fuse_members(members, [member.held_out_features(images[:9]) for member in members])
@@ -244,6 +248,7 @@ def test_the_runner_is_short_and_needs_three_packages(exported, detector, images
         assert (verdict == "anomalous") is expected.is_anomalous
 
 
+@pytest.mark.slow
 def test_the_runner_end_to_end_on_real_images(real_images, tmp_path):
     bottle = real_images / "mvtec" / "bottle"
     good = sorted((bottle / "train" / "good").iterdir())[:24]

@@ -21,6 +21,8 @@ from reconpatch.storage.atomic_files import sha256_file, sha256_json
 from tasks.operations.arrival_scores import ArrivalScores, limit_to_wait
 from tasks.operations.ingest import ingest
 
+pytestmark = pytest.mark.slow
+
 
 def drawn(names: range, share: float, into_lot: bool) -> list[str]:
     """Pictures that the calibration lot takes, or does not."""

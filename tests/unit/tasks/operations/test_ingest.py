@@ -22,6 +22,8 @@ from reconpatch.storage.atomic_files import sha256_file
 from tasks.operations.arrival_scores import ArrivalScores
 from tasks.operations.ingest import Ingested, ingest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[4]
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 from toy_inbox import VALUES, contents, picture, settings
 from waiting import wait_for
 
@@ -17,6 +18,8 @@ from reconpatch.storage.atomic_files import sha256_file
 from tasks.operations.arrival_scores import NO_CHAMPION
 from tasks.operations.ingest import ingest
 from tasks.running.dvc_commit import DvcBusyError
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[4]
 KILLS = 20 if os.environ.get("RECONPATCH_SOAK") == "1" else 2

@@ -10,6 +10,8 @@ from reconpatch.data.reviews import Review, append_review, read_data_reviews
 from reconpatch.storage.atomic_files import sha256_file
 from tasks.operations.ingest import ingest
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_person_releases_what_was_suspicious(project: Path) -> None:
     odd = picture(project / "inbox/nut/odd.png", "odd")
