@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+import pytest
 from toy_inbox import contents, picture, records, scores_with, settings
 
 from reconpatch.data.manifest import build_manifest
