@@ -30,6 +30,7 @@ def evaluate(
     from reconpatch.data.manifest import build_manifest
     from reconpatch.data.reviews import apply_reviews, read_reviews
     from reconpatch.evaluation.evaluate import evaluate as run_evaluation
+    from reconpatch.evaluation.report.html_report import write_evaluation
     from reconpatch.loading import load
     from reconpatch.storage.detector_folder import lineage_of
     from reconpatch.unified.unified_detector import Unified
@@ -62,5 +63,5 @@ def evaluate(
     for name, reason in evaluation.not_available.items():
         typer.echo(f"{name}: not available ({reason})")
     if out is not None:
-        evaluation.write(out, lineage_of(detector.member_parts))
+        write_evaluation(evaluation, out, lineage_of(detector.member_parts))
     write(json_file, values)

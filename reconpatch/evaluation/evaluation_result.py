@@ -1,8 +1,6 @@
-"""What an evaluation yields, and how it lies in a folder."""
+"""What an evaluation yields, and the names of its files."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +8,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reconpatch.evaluation.metrics.pixel_histograms import PixelHistograms
-from reconpatch.storage.atomic_files import atomic_file, write_json
-from reconpatch.text.csv_files import write_frame
 
 METRICS, SCORES, REPORT = "metrics.json", "scores.csv", "report.html"
 PIXELS = "pixel_histograms.safetensors"
@@ -99,29 +95,3 @@ class Evaluation:
             "defect_types": self.defect_types,
             "not_available": self.not_available,
         }
-
-    def write(self, folder: Path, lineage: Mapping[str, Any] | None = None) -> None:
-        """Write metrics.json, scores.csv, pixel histograms, report.html and its pictures, each atomically.
-
-        The timings stay out, so that equal evaluations are equal bytes. Pictures of an earlier evaluation
-        that this one has not are removed.
-
-        Args:
-            folder: made when missing.
-            lineage: facts on data and model for the report, such as digests and versions.
-        """
-        # Drawing brings matplotlib along, which a caller who only wants numbers need not load.
-        from reconpatch.evaluation.report.html_report import PICTURES, draw_pictures, render_report
-
-        write_json(folder / METRICS, self.deterministic())
-        write_frame(folder / SCORES, self.table)
-        if self.pixels is not None:
-            self.pixels.save(folder / PIXELS)
-        pictures = draw_pictures(self)
-        for name in PICTURES:
-            (folder / f"{name}.png").unlink(missing_ok=True)
-        for name, data in pictures.items():
-            with atomic_file(folder / f"{name}.png") as temporary:
-                temporary.write_bytes(data)
-        with atomic_file(folder / REPORT) as temporary:
-            temporary.write_text(render_report(self, pictures, lineage or {}), encoding="utf-8")

@@ -13,7 +13,7 @@ from reconpatch.errors import ReConPatchError
 from tasks.running.content_hashes import Hasher
 from tasks.running.stage_table import STAGES, VARIANTS, Stage
 
-_PACKAGES = ("reconpatch", "tasks")
+_PACKAGES = ("reconpatch", "tasks", "flows")
 
 
 class CodeChangedError(ReConPatchError):
@@ -38,8 +38,13 @@ def import_closure(files: list[Path], project: Path) -> set[Path]:
         file = waiting.pop()
         if file not in found:
             found.add(file)
-            waiting += (path for module in _imports(file) for path in _files_of(module, project))
+            waiting += imported_files(file, project)
     return found
+
+
+def imported_files(file: Path, project: Path) -> Iterator[Path]:
+    """Files of the project's packages that a file imports, those of the packages around them included."""
+    return (path for module in _imports(file) for path in _files_of(module, project))
 
 
 @cache

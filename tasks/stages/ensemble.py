@@ -9,7 +9,7 @@ from reconpatch.evaluation.evaluate import evaluate
 from reconpatch.storage.detector_folder import lineage_of
 from tasks.running.read_outputs import load_images, load_manifest
 from tasks.running.stage_folders import Job
-from tasks.stages.evaluate import write_evaluation
+from tasks.stages.evaluate import write_outputs
 
 
 def run(job: Job, folder: Path) -> dict[str, float | None]:
@@ -34,5 +34,5 @@ def run(job: Job, folder: Path) -> dict[str, float | None]:
     ensemble = fuse_members(members, holdout)
     ensemble.save(folder / "model")
     evaluation = evaluate(ensemble, load_manifest(job), settings)
-    write_evaluation(evaluation, folder / "evaluation", lineage_of(ensemble.member_parts))
+    write_outputs(evaluation, folder / "evaluation", lineage_of(ensemble.member_parts))
     return evaluation.timings

@@ -5,6 +5,7 @@ from pathlib import Path
 from reconpatch.device import limit_threads
 from reconpatch.evaluation.evaluate import evaluate
 from reconpatch.evaluation.evaluation_result import Evaluation
+from reconpatch.evaluation.report.html_report import write_evaluation
 from reconpatch.loading import load
 from reconpatch.storage.detector_folder import lineage_of
 from tasks.running.read_outputs import load_manifest
@@ -19,13 +20,13 @@ def run(job: Job, folder: Path) -> dict[str, float | None]:
         job.folder("calibrate") / "model", device=settings.device, threads=settings.threads, cache=job.cache
     )
     evaluation = evaluate(detector, load_manifest(job), settings)
-    write_evaluation(evaluation, folder, lineage_of(detector.member_parts))
+    write_outputs(evaluation, folder, lineage_of(detector.member_parts))
     return evaluation.timings
 
 
-def write_evaluation(evaluation: Evaluation, folder: Path, lineage: dict[str, str]) -> None:
+def write_outputs(evaluation: Evaluation, folder: Path, lineage: dict[str, str]) -> None:
     """Write an evaluation under names that do not depend on the test set, as a stage's outputs must be."""
-    evaluation.write(folder, lineage)
+    write_evaluation(evaluation, folder, lineage)
     (folder / "plots").mkdir()
     for picture in folder.glob("*.png"):
         picture.rename(folder / "plots" / picture.name)

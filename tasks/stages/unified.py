@@ -17,7 +17,7 @@ from reconpatch.unified.unified_folder import write_unified
 from tasks.running.read_outputs import load_backbone_reference, load_images, load_manifest
 from tasks.running.stage_folders import Job
 from tasks.running.stage_table import CATEGORIES, HISTORY
-from tasks.stages.evaluate import write_evaluation
+from tasks.stages.evaluate import write_outputs
 
 
 def run(job: Job, folder: Path) -> dict[str, float | None]:
@@ -42,14 +42,14 @@ def run(job: Job, folder: Path) -> dict[str, float | None]:
 
     model = Unified.load(folder / "model", device=settings.device, threads=settings.threads, cache=job.cache)
     whole, named = evaluate_all(model, tables, job.images, settings)
-    write_evaluation(whole, folder / "evaluation", lineage_of(model.member_parts))
+    write_outputs(whole, folder / "evaluation", lineage_of(model.member_parts))
     write_history(folder / "evaluation" / HISTORY, history)
     if history:
         losses = png_bytes(losses_figure(history, whole.category))
         (folder / "evaluation" / "plots" / "losses.png").write_bytes(losses)
     for name, one in named.items():
         place = folder / "evaluation" / CATEGORIES / name
-        write_evaluation(one, place, lineage_of(model.of_category(name).member_parts))
+        write_outputs(one, place, lineage_of(model.of_category(name).member_parts))
     return whole.timings
 
 

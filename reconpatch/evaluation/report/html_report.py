@@ -3,15 +3,18 @@
 import base64
 from collections.abc import Iterable, Mapping
 from html import escape
+from pathlib import Path
 from typing import Any
 
-from reconpatch.evaluation.evaluation_result import Evaluation
+from reconpatch.evaluation.evaluation_result import METRICS, PIXELS, REPORT, SCORES, Evaluation
 from reconpatch.evaluation.metrics import registry
 from reconpatch.evaluation.metrics.registry import Metric
 from reconpatch.evaluation.report.figure_style import png_bytes
 from reconpatch.evaluation.report.heatmaps import heatmap_figure
 from reconpatch.evaluation.report.score_plots import curves_figure, histogram_figure
 from reconpatch.evaluation.score_summary import Metrics
+from reconpatch.storage.atomic_files import atomic_file, write_json
+from reconpatch.text.csv_files import write_frame
 
 PICTURES = {"scores": "Score distribution", "curves": "ROC and precision-recall", "heat_maps": "Heat maps"}
 _CAPTIONS = {
@@ -174,3 +177,28 @@ def _table(header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
         return ""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path, lineage: Mapping[str, Any] | None = None) -> None:
+    """Write metrics.json, scores.csv, pixel histograms, report.html and its pictures, each atomically.
+
+    The timings stay out, so that equal evaluations are equal bytes. Pictures of an earlier evaluation
+    that this one has not are removed.
+
+    Args:
+        evaluation: what `evaluate` gave.
+        folder: made when missing.
+        lineage: facts on data and model for the report, such as digests and versions.
+    """
+    write_json(folder / METRICS, evaluation.deterministic())
+    write_frame(folder / SCORES, evaluation.table)
+    if evaluation.pixels is not None:
+        evaluation.pixels.save(folder / PIXELS)
+    pictures = draw_pictures(evaluation)
+    for name in PICTURES:
+        (folder / f"{name}.png").unlink(missing_ok=True)
+    for name, data in pictures.items():
+        with atomic_file(folder / f"{name}.png") as temporary:
+            temporary.write_bytes(data)
+    with atomic_file(folder / REPORT) as temporary:
+        temporary.write_text(render_report(evaluation, pictures, lineage or {}), encoding="utf-8")

@@ -12,6 +12,7 @@ from reconpatch.data.manifest import build_manifest
 from reconpatch.data.training_images import TrainingSet
 from reconpatch.errors import DataError
 from reconpatch.evaluation.evaluate import evaluate
+from reconpatch.evaluation.report.html_report import write_evaluation
 from reconpatch.evaluation.unlabelled import leave_group_out_rate
 from reconpatch.model.preprocess import prepare_mask
 from reconpatch.storage.atomic_files import dump_json
@@ -75,7 +76,7 @@ def test_defect_types_are_measured_alone(detector, manifest, settings):
 
 def test_equal_runs_are_equal_bytes(detector, manifest, settings, tmp_path):
     for name in ("a", "b"):
-        evaluate(detector, manifest, settings).write(tmp_path / name, {"backbone": "none"})
+        write_evaluation(evaluate(detector, manifest, settings), tmp_path / name, {"backbone": "none"})
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     pictures = ["curves.png", "heat_maps.png", "scores.png"]
     files = ["metrics.json", "pixel_histograms.safetensors", "report.html", "scores.csv"]
@@ -89,14 +90,15 @@ def test_a_category_whose_name_is_not_utf_8_is_told_in_escapes(detector, categor
     renamed = category.rename(category.with_name(os.fsdecode(b"caf\xe9 $\\foo$")))
     found = evaluate(detector, build_manifest(renamed, settings.data), settings)
     assert found.category == r"caf\udce9 $\foo$"
-    found.write(tmp_path / "out")
+    write_evaluation(found, tmp_path / "out")
     assert r"caf\udce9 $\foo$" in (tmp_path / "out/report.html").read_text()
     assert json.loads((tmp_path / "out/metrics.json").read_text())["category"] == found.category
 
 
 def test_no_picture_of_an_earlier_evaluation_stays(detector, manifest, settings, tmp_path):
-    evaluate(detector, manifest, settings).write(tmp_path)
-    evaluate(detector, only(manifest, manifest["label"] == 0), settings).write(tmp_path)
+    write_evaluation(evaluate(detector, manifest, settings), tmp_path)
+    good = only(manifest, manifest["label"] == 0)
+    write_evaluation(evaluate(detector, good, settings), tmp_path)
     assert sorted(path.stem for path in tmp_path.glob("*.png")) == ["heat_maps", "scores"]
 
 
@@ -184,7 +186,7 @@ def test_without_any_test_image(detector, manifest, settings, tmp_path):
     assert found.metrics["false_reject_rate"] is None
     assert found.timings["seconds_per_image"] > 0  # of the held-out images
     assert found.metrics["synthetic_n"] == 6 * 3
-    found.write(tmp_path / "out")
+    write_evaluation(found, tmp_path / "out")
     assert "not available" in (tmp_path / "out" / "report.html").read_text().lower()
 
 

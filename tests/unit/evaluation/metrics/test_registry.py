@@ -15,7 +15,7 @@ from reconpatch.evaluation.evaluation_result import METRICS
 from reconpatch.evaluation.metrics import registry
 from reconpatch.evaluation.metrics.pixel_metrics import PixelMetrics
 from reconpatch.evaluation.metrics.registry import Metric
-from reconpatch.evaluation.report.html_report import draw_pictures, render_report
+from reconpatch.evaluation.report.html_report import draw_pictures, render_report, write_evaluation
 from reconpatch.evaluation.robustness import measure_robustness
 from tasks.registry.finished_evaluation import FinishedEvaluation
 from tasks.registry.gate_policy import load_policy
@@ -92,7 +92,7 @@ def test_a_registered_metric_is_in_the_result_the_report_and_what_mlflow_logs(
     page = render_report(found, draw_pictures(found), {})
     assert "<span>average &lt;precision&gt;</span>" in page
     assert "area that is missed; 0 to 1, smaller is better" in page
-    found.write(tmp_path / "out")
+    write_evaluation(found, tmp_path / "out")
     assert json.loads((tmp_path / "out" / METRICS).read_text())["ap"] == found.metrics["ap"]
     values = dict.fromkeys(field.name for field in fields(FinishedEvaluation))
     finished = FinishedEvaluation(**values | {"folder": tmp_path / "out", "timings": Path("none")})
