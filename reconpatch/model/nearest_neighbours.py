@@ -16,8 +16,9 @@ from reconpatch.model.faiss_index import FaissIndex, gpu_index
 _CHUNK = 1024
 # Of the vectors' mean energy, what of any vector may lie outside the axes: what float32 rounding puts there.
 _TAIL = 1e-11
-# Squared distances, or values of differences, that are held at once, 64 MiB.
+# Squared distances that are held at once, 64 MiB, and values of differences: 2 MiB stay in a core's cache.
 _PRODUCTS = 1 << 24
+_DIFFERENCES = 1 << 19
 
 
 class NearestNeighbours(nn.Module):
@@ -66,7 +67,8 @@ class NearestNeighbours(nn.Module):
         def distances(rows: Tensor, chosen: Tensor) -> Tensor:
             return (self.vectors[chosen] - rows[:, None]).square().sum(dim=2).sqrt()
 
-        return in_blocks(distances, indices.shape[1] * queries.shape[1], queries, indices)
+        rows = _DIFFERENCES // (indices.shape[1] * queries.shape[1])
+        return in_blocks(distances, rows, queries, indices)
 
     @torch.inference_mode()
     def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -97,25 +99,25 @@ class NearestNeighbours(nn.Module):
                 return squared.min(dim=1, keepdim=True).indices
             return squared.topk(k, dim=1, largest=False).indices
 
-        return in_blocks(nearest, len(self.vectors), queries)
+        return in_blocks(nearest, _PRODUCTS // len(self.vectors), queries)
 
     def _shortened(self, vectors: Tensor) -> Tensor:
         centred = vectors - self.centre
         return centred if self.axes is None else centred @ self.axes
 
 
-def in_blocks(function: Callable[..., Tensor], width: int, *arrays: Tensor) -> Tensor:
-    """Apply a function to blocks of rows, so that what it holds stays near 64 MiB.
+def in_blocks(function: Callable[..., Tensor], rows: int, *arrays: Tensor) -> Tensor:
+    """Apply a function to blocks of rows, which bounds what it holds.
 
     Args:
         function: of as many tensors as there are ``arrays``; works row by row.
-        width: values that it holds for a row.
+        rows: of a block; 0 is taken as 1.
         arrays: of equal length.
     """
-    rows = max(1, _PRODUCTS // width)
     # A graph for another runtime takes any number of rows and holds no loop.
     if torch.compiler.is_compiling() or len(arrays[0]) <= rows:
         return function(*arrays)
+    rows = max(1, rows)
     starts = range(0, len(arrays[0]), rows)
     return torch.cat([function(*(one[start : start + rows] for one in arrays)) for start in starts])
 
