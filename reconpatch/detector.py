@@ -281,8 +281,8 @@ class ReConPatch(FittedDetector):
         kind = read_config(folder)["kind"]
         if kind != SINGLE:
             raise ModelError(
-                f"{folder}: is of the kind {kind}, which `reconpatch.load` reads; it cannot be updated, "
-                "so fit it again with the new images"
+                f"{folder}: is of the kind {kind}, which only `reconpatch.load` reads; it cannot be updated "
+                "as a single detector can"
             )
         return cls.of_parts(read_model(folder), device=device, threads=threads, cache=cache)
 

@@ -44,7 +44,9 @@ def test_round_trip(tmp_path, parts):
 
 
 def test_plain_patchcore_has_no_head(tmp_path, parts):
-    plain = FittedParts(parts.settings, parts.backbone, None, parts.bank, None, _TRAINING_SET)
+    plain = FittedParts(
+        parts.settings, parts.backbone, Identity(parts.bank.dim), parts.bank, None, _TRAINING_SET
+    )
     write_model(tmp_path / "m", plain)
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == [
         "bank.safetensors",
@@ -52,7 +54,7 @@ def test_plain_patchcore_has_no_head(tmp_path, parts):
         "training_set.json",
     ]
     loaded = read_model(tmp_path / "m")
-    assert loaded.modulation is None
+    assert isinstance(loaded.modulation, Identity)
     assert loaded.calibration is None
 
 

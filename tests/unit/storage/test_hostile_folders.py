@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from reconpatch import ReConPatch
+from reconpatch import load
 from reconpatch.calibration import held_out_images
 from reconpatch.calibration.calibration import calibrate_scores
 from reconpatch.calibration.held_out_images import SCHEMA, held_out_table
@@ -85,7 +85,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         write_unified(root / bank, unified)
     found = {path.name: path for path in root.iterdir()}
     for path in found.values():
-        ReConPatch.load(path, device="cpu", threads=1)
+        load(path, device="cpu", threads=1)
     return found
 
 
@@ -138,7 +138,7 @@ def _changed(value: object, place: tuple, random: np.random.Generator) -> str:
 def _load(folder: Path) -> str | None:
     """What the error says; None where it loads."""
     try:
-        ReConPatch.load(folder, device="cpu", threads=1)
+        load(folder, device="cpu", threads=1)
         return None
     except ModelError as error:
         return str(error)
@@ -227,7 +227,7 @@ def single(folders, tmp_path) -> Path:
 def _refused(folder: Path, *, says: str) -> None:
     _mend_digests(folder)
     with pytest.raises(ModelError, match=says):
-        ReConPatch.load(folder, device="cpu", threads=1)
+        load(folder, device="cpu", threads=1)
 
 
 @pytest.mark.usefixtures("little_memory")
@@ -282,7 +282,7 @@ def test_held_out_images_without_a_column(single, column, how) -> None:
     pq.write_table(table, single / "held_out.parquet")
     if how == "null" and SCHEMA.field(column).nullable:
         _mend_digests(single)
-        assert ReConPatch.load(single, device="cpu", threads=1).calibration is not None
+        assert load(single, device="cpu", threads=1).calibration is not None
     else:
         _refused(single, says=rf"held_out\.parquet: .*{column}")
 
@@ -318,7 +318,7 @@ def test_notes_for_pandas_in_the_held_out_images_are_not_followed(single) -> Non
     notes = {"index_columns": ["absent"], "columns": [{"name": None, "pandas_type": "evil"}]}
     pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(notes)}), single / "held_out.parquet")
     _mend_digests(single)
-    table = ReConPatch.load(single, device="cpu", threads=1).calibration.held_out
+    table = load(single, device="cpu", threads=1).calibration.held_out
     assert isinstance(table, pd.DataFrame)
     assert list(table) == SCHEMA.names
 
