@@ -8,6 +8,7 @@ from reconpatch.calibration.calibration import calibrate_scores
 from reconpatch.data.training_images import TrainingSet
 from reconpatch.errors import ModelError
 from reconpatch.model.memory_bank import MemoryBank
+from reconpatch.model.modulation import Identity
 from reconpatch.settings import load_settings
 from reconpatch.storage.detector_folder import FittedParts, read_model, write_model
 from reconpatch.storage.detector_schema import BackboneReference
