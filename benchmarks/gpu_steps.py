@@ -120,7 +120,7 @@ def make_steps(images: Sequence[Path], settings: Settings, scratch: Path) -> lis
     patches = _features(prepared, settings, CPU)
     patches = patches.reshape(-1, patches.shape[-1])
     modulation = train_modulation(patches, settings.modulation, seed=settings.seed).modulation
-    vectors = modulation.apply(patches)
+    vectors = modulation.transform(patches)
     size = coreset_size(len(vectors), settings.coreset.ratio, settings.coreset.max_bank)
     bank = vectors[k_center_greedy(vectors, size, seed=settings.seed)]
     queries = vectors[:: max(1, len(vectors) // _QUERIES)][:_QUERIES]
@@ -140,7 +140,7 @@ def make_steps(images: Sequence[Path], settings: Settings, scratch: Path) -> lis
     def training(device: torch.device) -> Results:
         trained = train_modulation(patches, settings.modulation, seed=settings.seed, device=device)
         return {
-            "f of patches": trained.modulation.apply(sample),
+            "f of patches": trained.modulation.transform(sample),
             "last loss": np.array([trained.history[-1].train_loss]),
         }
 

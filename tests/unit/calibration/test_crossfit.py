@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reconpatch import ReConPatch, fit
+from reconpatch import ReConPatch
+from reconpatch.calibration import calibrate
 from reconpatch.errors import SettingsError
 
 PARAMS = {
@@ -34,13 +35,13 @@ def folder(tmp_path_factory):
 def test_every_image_is_scored_once_by_a_detector_that_does_not_know_it(folder, tmp_path, monkeypatch):
     params = {**PARAMS, "calibrate.calibration": "crossfit", "calibrate.folds": 4}
     asked = []
-    score = fit.score_nominal
+    score = calibrate.score_nominal
 
     def noting(features, *others):
         asked.append(features.image_digests)
         return score(features, *others)
 
-    monkeypatch.setattr(fit, "score_nominal", noting)
+    monkeypatch.setattr(calibrate, "score_nominal", noting)
     detector = ReConPatch(params=params, cache=tmp_path).fit(folder)
     assert detector.training_set.holdout == ()
     assert len(detector.training_set.fit) == 20

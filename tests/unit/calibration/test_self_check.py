@@ -12,6 +12,8 @@ from PIL import Image
 from reconpatch import ReConPatch
 from reconpatch.calibration.self_check import SelfCheck, check_nominal, warn_of_suspects
 from reconpatch.model.memory_bank import MemoryBank
+from reconpatch.model.modulation import Identity
+from reconpatch.settings import Settings
 
 LIMIT = 4.0
 
@@ -52,7 +54,7 @@ def bank_of(images: list[np.ndarray]) -> MemoryBank:
 
 
 def suspects(images: list[np.ndarray], groups: list[str]) -> list[int]:
-    checked = check_nominal(Features(images), groups, None, bank_of(images))
+    checked = check_nominal(Features(images), groups, Identity(4), bank_of(images))
     assert checked is not None
     return np.flatnonzero(checked.z > LIMIT).tolist()
 
@@ -88,7 +90,7 @@ def test_a_copy_is_of_the_group_of_its_original() -> None:
 def test_an_image_that_left_nothing_in_the_bank_is_scored_as_a_new_one() -> None:
     images = nominal()
     bank = bank_of(images[:15])
-    checked = check_nominal(Features(images), own(images), None, bank)
+    checked = check_nominal(Features(images), own(images), Identity(4), bank)
     assert checked is not None
     for number in range(15, 20):
         assert checked.scores[number] == pytest.approx(bank.search(images[number], 1)[0].max())
@@ -99,7 +101,7 @@ def test_scores_are_those_of_the_bank_without_the_vectors_of_the_own_group() -> 
     random = np.random.default_rng(0)
     images = [random.normal(number // 10, 0.3, (30, 4)).astype(np.float32) for number in range(40)]
     groups = [str(number // 10) for number in range(40)]
-    checked = check_nominal(Features(images), groups, None, bank_of(images))
+    checked = check_nominal(Features(images), groups, Identity(4), bank_of(images))
     assert checked is not None
     for group in range(4):
         part = slice(10 * group, 10 * group + 10)
@@ -112,7 +114,7 @@ def test_scores_are_those_of_the_bank_without_the_vectors_of_the_own_group() -> 
 
 def test_one_group_can_tell_nothing() -> None:
     images = nominal(3)
-    assert check_nominal(Features(images), ["a"] * 3, None, bank_of(images)) is None
+    assert check_nominal(Features(images), ["a"] * 3, Identity(4), bank_of(images)) is None
 
 
 def test_the_table_and_the_warning_name_the_most_suspicious_first(caplog: pytest.LogCaptureFixture) -> None:
@@ -120,9 +122,10 @@ def test_the_table_and_the_warning_name_the_most_suspicious_first(caplog: pytest
     table = check.table(["a", "b", "c", "d"], LIMIT)
     assert table["path"].tolist() == ["b", "d", "c", "a"]
     assert table["suspicious"].tolist() == [True, True, False, False]
+    calm = SelfCheck(check.scores, np.zeros(4))
     with caplog.at_level(logging.WARNING):
-        warn_of_suspects(table, LIMIT)
-        warn_of_suspects(table[~table["suspicious"]], LIMIT)
+        for found in (check, calm, None):
+            warn_of_suspects(found, ["a", "b", "c", "d"], Settings())
     (record,) = caplog.records
     assert "2 of 4 nominal images" in record.message
     assert "b, d" in record.message
