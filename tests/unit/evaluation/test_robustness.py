@@ -11,7 +11,6 @@ from PIL import Image
 from reconpatch.cli.robustness_command import robustness
 from reconpatch.data.manifest import build_manifest
 from reconpatch.data.training_images import TrainingSet
-from reconpatch.detector import ReConPatch
 from reconpatch.errors import DataError
 from reconpatch.evaluation import corruptions
 from reconpatch.evaluation.corruptions import CORRUPTIONS, Corruption
@@ -93,7 +92,7 @@ def test_good_images_alone_are_refused(table):
 
 def test_a_new_corruption_is_one_entry_that_the_command_line_shows(table, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(corruptions, "CORRUPTIONS", (CORRUPTIONS[3], Corruption("dust", "3 specks", black)))
-    monkeypatch.setattr(ReConPatch, "load", lambda *_, **__: Brightness())
+    monkeypatch.setattr("reconpatch.loading.load", lambda *_, **__: Brightness())
     robustness(Path(table.attrs["root"]), ["a"], json_file=tmp_path / "rows.json")
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["corruption"] for row in rows] == [UNDISTURBED, "blur", "dust"]

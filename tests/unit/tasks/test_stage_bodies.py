@@ -19,9 +19,9 @@ from reconpatch.settings import parse_settings
 from reconpatch.unified.unified_detector import Unified, fit_unified
 from tasks.registry.finished_evaluation import FinishedEvaluation
 from tasks.registry.version_tags import version_tags
+from tasks.running import read_outputs
 from tasks.running.run_stage import Finished
 from tasks.running.stage_folders import Job
-from tasks.stages import calibrate
 
 NET = "tf_efficientnet_lite0"
 LATER = ("train", "coreset", "calibrate")
@@ -125,7 +125,7 @@ def test_a_detector_never_names_other_weights_than_those_of_its_features(
 
     for stage in LATER[:-1]:
         run(stage, job)
-    monkeypatch.setattr(calibrate, "find_weights", find_others)
+    monkeypatch.setattr(read_outputs, "find_weights", find_others)
     with pytest.raises(ModelError, match="are not those that the stage `features` used"):
         run("calibrate", job)
 
@@ -206,4 +206,4 @@ def test_the_unified_model_is_that_of_the_library_and_is_measured_on_every_categ
     assert evaluation.images == Path("data/tiny")
     tags = version_tags(evaluation)
     assert (tags["n_train"], tags["n_test"], tags["updates"]) == ("12", "4", "0")
-    assert int(tags["bank_vectors"]) == len(model.parts.bank)
+    assert int(tags["bank_vectors"]) == len(model.member_parts[0].bank)
