@@ -105,7 +105,8 @@ def test_only_what_is_new_or_changed_is_scored_and_the_rest_costs_no_model(
     request = Request(URI, folder, tmp_path / "out", log=tmp_path / "log")
     first = score_folder(request, _settings(registered), registered.root)
     with monkeypatch.context() as patched:
-        patched.setattr(ReConPatch, "load", lambda *_, **__: pytest.fail("there is nothing to score"))
+        for module in ("tasks.registry.named_model", "reconpatch.line.server.model_source"):
+            patched.setattr(f"{module}.load", lambda *_, **__: pytest.fail("there is nothing to score"))
         again = score_folder(request, _settings(registered), registered.root)
     assert (first.scored, again.scored) == (5, 0)
     pd.testing.assert_frame_equal(first.table, again.table)

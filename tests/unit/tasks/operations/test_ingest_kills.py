@@ -62,7 +62,7 @@ def test_killed_at_any_moment_and_run_again_nothing_is_lost_or_doubled(project: 
         assert contents(project / "data", project / "quarantine") == expected
         assert not list(inbox.iterdir())
         assert not list((project / "data").glob(".*.arrivals"))
-        assert [one.sha256 for one in read_data_reviews(project / "data/toy/nut")] == [judged]
+        assert [one.image_sha256 for one in read_data_reviews(project / "data/toy/nut").values()] == [judged]
         status = [sys.executable, "-m", "dvc", "status", "data/toy.dvc", "--json"]
         assert subprocess.run(status, cwd=project, capture_output=True, check=True).stdout.strip() == b"{}"
 

@@ -42,7 +42,7 @@ def test_what_a_person_rejected_may_be_released_and_verdicts_become_part_of_the_
     append_review(table, Review(image_sha256=tested, verdict="bad", who="Bob"))
     (batch,) = ingest(settings(), "nut", project, scorer=scores_with())
     assert (batch.count, records(project)) == (1, {})
-    said = {one.path: (one.sha256, one.verdict, one.who) for one in read_data_reviews(nut)}
+    said = {path: (one.image_sha256, one.verdict, one.who) for path, one in read_data_reviews(nut).items()}
     assert said == {
         "test/good/part7_a.png": (tested, "bad", "Bob"),
         f"train/good/arrivals-{batch.batch}/odd.png": (digest, "good", "Bob"),
