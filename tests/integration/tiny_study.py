@@ -19,7 +19,7 @@ TINY = [
 def write_project(root: Path, mlflow_template: Path) -> Path:
     """A category `nut` of six nominal training images, three good test images and three with a dent."""
     shutil.copy(mlflow_template, root / "mlflow.db")
-    for name in ("reconpatch", "tasks"):
+    for name in ("reconpatch", "tasks", "studies"):
         (root / name).symlink_to(PROJECT / name)
     rng = np.random.default_rng(0)
     for where, count in (("train/good", 6), ("test/good", 3), ("test/dent", 3)):
