@@ -39,7 +39,7 @@ def measured(monkeypatch):
             image = {"bottle": 0.9, "tile": 0.7}[self.name]
             return {"image_auroc": image, "pixel_auroc": None if self.name == "tile" else 0.8, "aupro": None}
 
-    monkeypatch.setattr(paper_comparison, "fit_detector", lambda images, *_: asked.append(images.name))
+    monkeypatch.setattr(paper_comparison, "fit_folder", lambda images, *_: asked.append(images.name))
     monkeypatch.setattr(paper_comparison, "evaluate", lambda _, table, __: Figures(table["category"][0]))
     return asked
 
