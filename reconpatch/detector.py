@@ -31,7 +31,6 @@ from reconpatch.model.patch_extractor import PatchExtractor
 from reconpatch.model.region import read_region
 from reconpatch.prediction import Prediction, as_list, with_verdict
 from reconpatch.settings import Settings, load_settings
-from reconpatch.storage.detector_config import SINGLE, read_config
 from reconpatch.storage.detector_folder import FittedParts, read_model, write_model
 from reconpatch.storage.detector_schema import BackboneReference
 from reconpatch.storage.detector_source import local_folder
@@ -277,14 +276,8 @@ class ReConPatch(FittedDetector):
         Raises:
             ModelError: something is missing, cut short, altered, or of another schema or backbone.
         """
-        folder = local_folder(source)
-        kind = read_config(folder)["kind"]
-        if kind != SINGLE:
-            raise ModelError(
-                f"{folder}: is of the kind {kind}, which only `reconpatch.load` reads; it cannot be updated "
-                "as a single detector can"
-            )
-        return cls.of_parts(read_model(folder), device=device, threads=threads, cache=cache)
+        parts = read_model(local_folder(source))
+        return cls.of_parts(parts, device=device, threads=threads, cache=cache)
 
     @classmethod
     def of_parts(

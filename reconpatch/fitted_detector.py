@@ -58,7 +58,7 @@ class FittedDetector(ABC):
 
     @property
     def region(self) -> Region | None:
-        """What counts of an image, as it was when the detector was fitted; None: all of it."""
+        """The region of interest at the time of the fit; None: the whole image."""
         return self.member_parts[0].region
 
     @property

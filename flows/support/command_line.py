@@ -1,4 +1,4 @@
-"""The command lines of flows: what is checked before a flow starts a server, and how its failure is told."""
+"""The command lines of flows: read the parameters before a server starts, and report a failure."""
 
 import sys
 from collections.abc import Iterator, Sequence

@@ -47,28 +47,25 @@ class SelfCheck:
         return rows.sort_values(["z", "path"], ascending=[False, True], ignore_index=True).round(4)
 
 
-def suspects_table(
-    checked: SelfCheck | None, paths: Sequence[str | Path], settings: Settings
-) -> pd.DataFrame:
-    """`SelfCheck.table` by ``calibrate.suspicious_z``; empty where nobody could tell or asked."""
-    limit = settings.calibrate.suspicious_z
-    if checked is None or limit is None:
-        return pd.DataFrame(columns=["path", "score", "z", "suspicious"])
-    return checked.table(paths, limit)
-
-
 def warn_of_suspects(
     checked: SelfCheck | None, paths: Sequence[str | Path], settings: Settings
 ) -> pd.DataFrame:
-    """Log the images that a person should look at; returns their `suspects_table`."""
-    table = suspects_table(checked, paths, settings)
-    found = table.loc[table["suspicious"].astype(bool), "path"].tolist()
+    """Log the images that a person should look at.
+
+    Returns:
+        `SelfCheck.table` by ``calibrate.suspicious_z``; empty where nobody could tell or asked.
+    """
+    limit = settings.calibrate.suspicious_z
+    if checked is None or limit is None:
+        return pd.DataFrame(columns=["path", "score", "z", "suspicious"])
+    table = checked.table(paths, limit)
+    found = table.loc[table["suspicious"], "path"].tolist()
     if found:
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         _LOG.warning(
             "%d of %d nominal images look unlike all others; is each a good part? %s%s "
             "(calibrate.suspicious_z: %g)",
-            len(found), len(table), ", ".join(found[:_NAMED]), more, settings.calibrate.suspicious_z,
+            len(found), len(table), ", ".join(found[:_NAMED]), more, limit,
         )  # fmt: skip
     return table
 

@@ -107,7 +107,7 @@ def read_reviews(path: Path) -> pd.DataFrame:
         One row an image with the columns and types of `COLUMNS`, sorted by ``image_sha256``.
 
     Raises:
-        DataError: the table cannot be read, or a line of it is no review. What a killed append left of a
+        DataError: the table cannot be read, or a line is not a review. What a killed append left of a
             line at its end is passed over.
     """
     latest = {review.image_sha256: review.model_dump() for review in _read(path)}
@@ -198,7 +198,7 @@ def read_data_reviews(root: Path) -> dict[str, Review]:
         By the image's path below ``root`` when the file was written, posix; the hash is what counts.
 
     Raises:
-        DataError: the file cannot be read, or a line of it is no review.
+        DataError: the file cannot be read, or one of its lines is not a review.
     """
     table = root / REVIEWS_FILE
     if not table.is_file():

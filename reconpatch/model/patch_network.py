@@ -17,7 +17,7 @@ class PatchNetwork(nn.Module):
     Attributes:
         backbone: the frozen network.
         grid: (h, w) of the patches of a whole image.
-        tiling: how an image is cut for the network; None where it sees all of it at once.
+        tiling: how an image is cut into tiles; None: the network sees the whole image.
         dim: D, features a patch.
         autocast: whether the backbone computes in bfloat16.
     """

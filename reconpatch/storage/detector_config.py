@@ -64,7 +64,10 @@ def read_config(folder: Path, kind: Kind | None = None) -> dict[str, Any]:
         )
     config = read_stored(path, StoredConfig).model_dump(exclude_none=True)
     if kind not in (None, config["kind"]):
-        raise ModelError(f"{path}: is of the kind {config['kind']}, not {kind}; fit the detector again")
+        raise ModelError(
+            f"{path}: is of the kind {config['kind']}, not {kind}; `reconpatch.load` reads "
+            f"every kind, and only the kind {SINGLE} can be updated"
+        )
     for name in config["files"]:
         if not _FILE.fullmatch(name):
             raise ModelError(

@@ -58,7 +58,7 @@ class FittedParts:
         bank: (M, dim) nominal patch vectors.
         calibration: nominal statistics and threshold, or None when nothing was held out.
         training_set: the nominal training images, held-out ones included.
-        region: what counts of an image, or None when all of it does.
+        region: the region of interest; None: the whole image.
     """
 
     settings: Settings

@@ -19,6 +19,7 @@ from mlflow.entities.model_registry import ModelVersion
 from reconpatch.device import choose_device
 from reconpatch.features.feature_cache import FeatureCache
 from reconpatch.features.patch_features import PatchFeatures
+from reconpatch.integrations.mlflow_lineage import PROMOTIONS
 from reconpatch.line.monitoring.prediction_log import old_days
 from reconpatch.model.patch_extractor import PatchExtractor
 from reconpatch.settings import Settings
@@ -30,7 +31,6 @@ from tasks.operations.drift_monitor import FOLDER as DRIFT
 from tasks.registry.champion_change import hold_model
 from tasks.registry.finished_evaluation import registered_name
 from tasks.registry.mlflow_store import every_page, fetch_detector, mlflow_errors, open_client
-from tasks.registry.promotion_log import EXPERIMENT
 
 PINNED = "pinned"
 _DAY = 24 * 3600.0
@@ -119,7 +119,7 @@ def _is_protected(client: MlflowClient, version: ModelVersion) -> bool:
 
 def _former(client: MlflowClient, model: str) -> set[str]:
     """Versions that an event of the log of champions names, whatever became of it."""
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment = client.get_experiment_by_name(PROMOTIONS)
     if experiment is None:
         return set()
     events = client.search_runs([experiment.experiment_id], f"tags.model = '{model}'", max_results=50000)

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from reconpatch.errors import ModelError, ReConPatchError
+from reconpatch.integrations.mlflow_lineage import PROMOTIONS
 from reconpatch.settings import Settings
 from reconpatch.storage.file_locks import file_lock
 from tasks.registry.champion_history import champion_of, former_champions, reference_champions
@@ -21,7 +22,7 @@ from tasks.registry.gate_policy import Policy, load_policy
 from tasks.registry.gate_rules import REFUSED, GateReport
 from tasks.registry.mlflow_store import CHAMPION, PREVIOUS, mlflow_errors, open_experiment
 from tasks.registry.promotion_event import BREAKS, MEND, NOBODY, SEEN, UNDO, Entry, Event
-from tasks.registry.promotion_log import EXPERIMENT, PromotionLog
+from tasks.registry.promotion_log import PromotionLog
 
 BY_HAND, BY_POLICY = "unknown (UI)", "policy"
 WAIT_SECONDS = 5.0
@@ -242,7 +243,7 @@ def hold_model(model: str, settings: Settings, project: Path) -> Iterator[HeldMo
         ReConPatchError: MLflow refused something.
     """
     with mlflow_errors(f"a change of champion of {model}"), lock_model(model, project):
-        experiment = open_experiment(EXPERIMENT, settings, project)
+        experiment = open_experiment(PROMOTIONS, settings, project)
         log = PromotionLog(experiment, model, project)
         policy = load_policy(project)
         yield HeldModel(model, experiment.client, log, policy, settings, project, log.entries())

@@ -38,7 +38,7 @@ def reference_champions(entries: Sequence[Entry]) -> list[str]:
     """Champions of the past and present that a candidate must not be worse than, in order.
 
     Without those that broke the gate, and without those from which the line went back to an earlier champion,
-    by whatever means: whoever goes back found them bad, whatever they show on the test images.
+    by whatever means: the person who went back found them bad, whatever they show on the test images.
     """
     kept: list[str] = []
     for event in (entry.event for entry in entries if entry.is_done):

@@ -10,10 +10,10 @@ import yaml
 from threadpoolctl import threadpool_info
 
 from reconpatch.device import choose_device
+from reconpatch.integrations.mlflow_reproduction import UNKNOWN
 from reconpatch.settings import Settings
 from reconpatch.storage.atomic_files import sha256_file, sha256_json
 
-UNKNOWN = "unknown"
 LOCK_FILE = "constraints.txt"
 # Dirty means that these differ from HEAD; data, dvc.lock and figures move with every run.
 _CODE = ("reconpatch", "tasks", "flows", "mlflow", "pyproject.toml", "dvc.yaml", "params.yaml", LOCK_FILE)

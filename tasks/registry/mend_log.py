@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from reconpatch.errors import ModelError
+from reconpatch.integrations.mlflow_lineage import PROMOTIONS
 from reconpatch.settings import Settings
 from tasks.registry.champion_change import alias_of, lock_model
 from tasks.registry.champion_history import champion_of
@@ -10,7 +11,7 @@ from tasks.registry.mlflow_store import CHAMPION, mlflow_errors, open_experiment
 from tasks.registry.promotion import account
 from tasks.registry.promotion_chain import chain_problem, faults_to_mend, seal, tip
 from tasks.registry.promotion_event import MEND, NOBODY
-from tasks.registry.promotion_log import EXPERIMENT, PromotionLog
+from tasks.registry.promotion_log import PromotionLog
 
 _LONGEST_WHY = 3000
 
@@ -33,7 +34,7 @@ def mend_log(model: str, *, dry_run: bool, settings: Settings, project: Path) ->
         ReConPatchError: MLflow refused something.
     """
     with mlflow_errors(f"the log of {model}"), lock_model(model, project):
-        experiment = open_experiment(EXPERIMENT, settings, project)
+        experiment = open_experiment(PROMOTIONS, settings, project)
         log = PromotionLog(experiment, model, project)
         entries, head = log.unverified()
         problem = chain_problem(entries, head)
@@ -42,7 +43,7 @@ def mend_log(model: str, *, dry_run: bool, settings: Settings, project: Path) ->
         faults = faults_to_mend(entries, head)
         if not faults:
             raise ModelError(
-                f"{model}: {problem}; this is not mended: restore the run in the experiment {EXPERIMENT}, or "
+                f"{model}: {problem}; this is not mended: restore the run in the experiment {PROMOTIONS}, or "
                 "find out who edited it"
             )
         if any(log.is_of_another(entry) for entry in entries):

@@ -7,6 +7,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from reconpatch.errors import ModelError, SettingsError
+from reconpatch.integrations.mlflow_lineage import PROMOTIONS
 from reconpatch.settings import Settings
 from tasks.registry.champion_change import BY_POLICY, Promotion, alias_of, hold_model, versions_of
 from tasks.registry.champion_history import champions, former_champions
@@ -20,7 +21,7 @@ from tasks.registry.mlflow_store import (
     open_experiment,
 )
 from tasks.registry.promotion_event import FIRST, NOBODY, PROMOTION, ROLLBACK, Entry
-from tasks.registry.promotion_log import EXPERIMENT, PromotionLog
+from tasks.registry.promotion_log import PromotionLog
 
 _LONGEST_REASON = 1000
 
@@ -157,7 +158,7 @@ def read_log(model: str, *, settings: Settings, project: Path) -> list[Entry]:
         ModelError: it does not verify.
     """
     with mlflow_errors(f"the log of {model}"):
-        return PromotionLog(open_experiment(EXPERIMENT, settings, project), model, project).entries()
+        return PromotionLog(open_experiment(PROMOTIONS, settings, project), model, project).entries()
 
 
 def check_promotion(model: str, version: str, why: str, *, settings: Settings, project: Path) -> str | None:

@@ -47,7 +47,7 @@ class Event:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of all of it."""
+        """SHA-256 of the whole event."""
         return sha256_json(asdict(self))
 
 

@@ -6,7 +6,7 @@ the event before: an event that was edited, put in, or taken out of the middle i
 event is kept on the registered model as well, so that the loss of the end is found too. Who can write
 to the database can forge both; copy the hash elsewhere (the flow prints it) where that matters.
 
-Copies of a project share no lock file. So whoever writes an event first claims its number: a claim is the
+Copies of a project share no lock file. To write an event, a process first claims its number: a claim is the
 name of an experiment, which the database gives once, and which is deleted again at once (MLflow keeps the
 name). A log in which two copies wrote one number, as earlier versions did, is mended by an event that seals
 all events before it; the chain goes on from that.
@@ -26,6 +26,7 @@ from mlflow.entities import Run, RunStatus, ViewType
 from mlflow.exceptions import MlflowException
 
 from reconpatch.errors import ModelError
+from reconpatch.integrations.mlflow_lineage import PROMOTIONS
 from tasks.registry.mlflow_store import Experiment, every_page
 from tasks.registry.promotion_chain import START, chain_problem, faults_to_mend
 from tasks.registry.promotion_event import (
@@ -39,7 +40,6 @@ from tasks.registry.promotion_event import (
     event_markdown,
 )
 
-EXPERIMENT = "reconpatch-promotions"
 HEAD = "promotion_head"  # tag of the registered model
 _PAGE = 1000
 _COPY = "copy"  # tag of a run and of a claim: which copy of the project wrote it
@@ -74,7 +74,7 @@ class PromotionLog:
         if problem is None:
             return found
         if not faults_to_mend(found, head):
-            mending = f"look into the experiment {EXPERIMENT}, deleted runs can be restored there"
+            mending = f"look into the experiment {PROMOTIONS}, deleted runs can be restored there"
         else:
             mending = f"mend it by `python -m flows.promote --model {self.model} --mend-log`"
         raise ModelError(
@@ -160,7 +160,7 @@ class PromotionLog:
         client = self._experiment.client
         place = client.get_experiment(self._experiment.id).artifact_location
         for attempt in itertools.count(1):
-            name = f"{EXPERIMENT} claim: {self.model} {sequence:04} {attempt}"
+            name = f"{PROMOTIONS} claim: {self.model} {sequence:04} {attempt}"
             try:
                 made = client.create_experiment(name, artifact_location=place, tags={_COPY: self._copy})
                 client.delete_experiment(made)

@@ -10,13 +10,14 @@ from waiting import PATIENCE
 
 from flows.promote import watch_once
 from reconpatch.errors import ModelError, ReConPatchError, SettingsError
+from reconpatch.integrations.mlflow_lineage import PROMOTIONS
 from reconpatch.settings import Settings
 from reconpatch.storage.file_locks import file_lock
 from tasks.registry import champion_change, promotion
 from tasks.registry.gate_policy import load_policy
 from tasks.registry.gate_rules import FAILED, PASSED, GateReport, RuleResult
 from tasks.registry.promotion import promote_version, read_log, reconcile, roll_back
-from tasks.registry.promotion_log import EXPERIMENT, PromotionLog
+from tasks.registry.promotion_log import PromotionLog
 from tasks.running.stage_folders import PROJECT
 
 NAME = "reconpatch-tiny-nut"
@@ -58,7 +59,7 @@ class Registry:
 
     @property
     def runs(self) -> list:
-        experiment = self.client.get_experiment_by_name(EXPERIMENT)
+        experiment = self.client.get_experiment_by_name(PROMOTIONS)
         return [] if experiment is None else self.client.search_runs([experiment.experiment_id])
 
     @property

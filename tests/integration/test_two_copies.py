@@ -11,13 +11,14 @@ from waiting import PATIENCE
 
 from flows import promote as command
 from reconpatch.errors import ModelError, ReConPatchError
+from reconpatch.integrations.mlflow_lineage import PROMOTIONS
 from reconpatch.settings import load_settings
 from tasks.registry import promotion_log
 from tasks.registry.champion_change import HeldModel
 from tasks.registry.mend_log import mend_log
 from tasks.registry.promotion import promote_version, read_log, reconcile, roll_back
 from tasks.registry.promotion_event import Entry
-from tasks.registry.promotion_log import EXPERIMENT, PromotionLog
+from tasks.registry.promotion_log import PromotionLog
 from tasks.running.stage_folders import PROJECT
 from tasks.running.typer_commands import run_command
 
@@ -90,7 +91,7 @@ class Copies:
 
     @property
     def runs(self) -> dict[str, Any]:
-        experiment = self.client.get_experiment_by_name(EXPERIMENT)
+        experiment = self.client.get_experiment_by_name(PROMOTIONS)
         assert experiment is not None
         return {
             run.info.run_id: run.to_dictionary()

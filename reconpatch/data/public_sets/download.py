@@ -126,7 +126,7 @@ def _request(url: str, part: Path, size: int | None) -> None:
 
 
 def _receive(answer: httpx2.Response, url: str, part: Path, size: int | None) -> None:
-    """Append the answer, or write the file anew where the server sends all of it."""
+    """Append the answer, or write the file anew if the server sends the whole file."""
     have, tag, status = _bytes(part), _tag_of(part), answer.status_code
     place = answer.headers.get("Content-Range", "")
     if status == 416:

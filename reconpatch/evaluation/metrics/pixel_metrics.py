@@ -45,7 +45,7 @@ class PixelMetrics:
 
     Bins of score hold one distinct score each up to 262,144 of them, and join neighbouring ones beyond. The
     error stated then is the most that those bins allow: 2e-5 for millions of pixels within a few magnitudes
-    (docs/benchmarks.md), more where scores spread over so many that bins become wide.
+    (docs/benchmarks.md), more where the scores spread so widely that the bins become wide.
 
     Weighed: torchmetrics' AUROC keeps every score or bins at thresholds chosen before, and has no AUPRO;
     anomalib's AUPRO keeps every map.

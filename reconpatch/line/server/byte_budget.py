@@ -25,7 +25,7 @@ class ByteBudget:
 
     @contextmanager
     def share(self) -> Iterator["Share"]:
-        """The share of one request; all of it is given back at the end of the block."""
+        """The share of one request; the block gives it back at its end."""
         share = Share(self)
         try:
             yield share

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from reconpatch.integrations.mlflow_reproduction import UNKNOWN
 from reconpatch.settings import Settings, load_settings
-from tasks.registry.lineage_tags import UNKNOWN, data_hash, lineage
+from tasks.registry.lineage_tags import data_hash, lineage
 
 
 def _git(folder: Path, *arguments: str) -> str:
